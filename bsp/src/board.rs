@@ -1,0 +1,312 @@
+//! The description of a board, as `board.toml` gives it.
+
+use crate::size::Size;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A board: identity, machine facts the image needs, and how QEMU runs it.
+///
+/// Addresses are physical, in the CPU's address space, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Board {
+    /// The name a person types; the same as the folder's.
+    pub id: String,
+    /// The name a person reads.
+    pub name: String,
+    /// Who makes the board.
+    pub vendor: String,
+    /// The system on chip, or the machine model.
+    pub soc: String,
+    /// The CPU's architecture.
+    pub architecture: Architecture,
+    /// Where the device tree comes from.
+    pub device_tree: DeviceTree,
+    /// Where RAM is and how much there may be.
+    pub memory: Memory,
+    /// The UART the hypervisor writes to before it has read the device tree. Without it the hypervisor is silent
+    /// until then.
+    pub console: Option<Console>,
+    /// What the hypervisor is compiled with.
+    pub hypervisor: Hypervisor,
+    /// Firmware files, by a name of this description's own.
+    #[serde(default)]
+    pub firmware: BTreeMap<String, Firmware>,
+    /// The boot method used where none is asked for.
+    pub default_method: Method,
+    /// How the board can be booted.
+    pub boot: BTreeMap<Method, BootMethod>,
+    /// How QEMU runs the board; without it the board cannot be booted here.
+    pub qemu: Option<Qemu>,
+    /// What a user should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// How and where this description was seen to work.
+    #[serde(default)]
+    pub verified: Vec<String>,
+}
+
+impl Board {
+    /// The boot method with this name, or the default one.
+    pub fn method(&self, wanted: Option<Method>) -> Option<(Method, &BootMethod)> {
+        let method = wanted.unwrap_or(self.default_method);
+        self.boot.get(&method).map(|boot| (method, boot))
+    }
+}
+
+/// The CPU's architecture and register width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// ARMv8-A in AArch64.
+    Aarch64,
+    /// ARMv7-A with the virtualization extensions.
+    Armv7,
+}
+
+impl Architecture {
+    /// The name as descriptions write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "aarch64",
+            Self::Armv7 => "armv7",
+        }
+    }
+
+    /// Debian's name.
+    pub const fn debian(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "arm64",
+            Self::Armv7 => "armhf",
+        }
+    }
+
+    /// The Rust target the hypervisor is compiled for.
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "aarch64-unknown-none-softfloat",
+            Self::Armv7 => "armv7a-none-eabi",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where the device tree of the board comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "from", deny_unknown_fields, rename_all = "kebab-case")]
+pub enum DeviceTree {
+    /// The firmware has one and hands it on at run time.
+    Firmware {},
+    /// A file in a Debian package, which the image carries.
+    Package {
+        /// The package's name.
+        package: String,
+        /// The file's absolute path in the package.
+        path: String,
+    },
+    /// A file beside the board's description, which the image carries.
+    File {
+        /// The path, relative to the board's folder.
+        path: String,
+    },
+}
+
+/// Where RAM is, and how much of it there may be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Memory {
+    /// The first address of RAM.
+    pub base: u64,
+    /// The size planned for where none is asked for.
+    pub default: Size,
+    /// The smallest size that boots.
+    pub min: Size,
+    /// The largest size the machine takes.
+    pub max: Size,
+}
+
+/// A UART as the hypervisor uses it before it has a device tree.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Console {
+    /// The driver; it has to be among [`Hypervisor::drivers`].
+    pub driver: Driver,
+    /// The physical address of the first register.
+    pub base: u64,
+    /// The distance of two registers, as a power of two in bytes.
+    #[serde(default)]
+    pub reg_shift: u8,
+    /// The interrupt, as a shared peripheral interrupt's number: INTID minus 32.
+    pub spi: u32,
+}
+
+/// A driver of the hypervisor; each is a cargo feature of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// GICv2 with the virtualization extensions.
+    Gicv2,
+    /// GICv3.
+    Gicv3,
+    /// ARM's PL011 UART.
+    Pl011,
+    /// UARTs that look like a National 16550.
+    Ns16550,
+}
+
+impl Driver {
+    /// The name, which is also the cargo feature.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gicv2 => "gicv2",
+            Self::Gicv3 => "gicv3",
+            Self::Pl011 => "pl011",
+            Self::Ns16550 => "ns16550",
+        }
+    }
+
+    /// Whether it drives an interrupt controller.
+    pub const fn is_gic(self) -> bool {
+        matches!(self, Self::Gicv2 | Self::Gicv3)
+    }
+
+    /// Whether it drives a UART.
+    pub const fn is_uart(self) -> bool {
+        matches!(self, Self::Pl011 | Self::Ns16550)
+    }
+}
+
+/// What the hypervisor is compiled with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Hypervisor {
+    /// The drivers compiled in.
+    pub drivers: Vec<Driver>,
+}
+
+/// A firmware file of the board.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Firmware {
+    /// The Debian package it is in.
+    pub package: String,
+    /// The package's architecture in Debian's words, where it is not the board's (`all` packages need none).
+    pub architecture: Option<String>,
+    /// The absolute path in the package.
+    pub path: String,
+    /// The byte of the medium it is written to, where the board's ROM reads it from there.
+    pub offset: Option<Size>,
+    /// QEMU's arguments for it; `{file}` stands for the file's path.
+    #[serde(default)]
+    pub qemu: Vec<String>,
+}
+
+/// How a board gets from its firmware to the hypervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// U-Boot runs a boot script.
+    Uboot,
+    /// UEFI firmware starts the hypervisor as an application.
+    Uefi,
+}
+
+impl Method {
+    /// All methods.
+    pub const ALL: [Self; 2] = [Self::Uboot, Self::Uefi];
+
+    /// The name as descriptions and options write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uboot => "uboot",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one boot method needs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BootMethod {
+    /// The layouts that boot this way; the first is used where none is asked for.
+    pub layouts: Vec<String>,
+    /// The firmware files it takes, by their names in [`Board::firmware`].
+    #[serde(default)]
+    pub firmware: Vec<String>,
+    /// The physical address U-Boot loads the boot script to (its `scriptaddr`).
+    pub script_address: Option<u64>,
+    /// Memory the firmware uses while it loads; nothing may be loaded there.
+    #[serde(default)]
+    pub reserved: Vec<Reserved>,
+    /// Options added to QEMU's `-machine`.
+    #[serde(default)]
+    pub machine_options: Vec<String>,
+}
+
+/// Memory that must not be loaded to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Reserved {
+    /// Whose it is.
+    pub what: String,
+    /// The first physical address; without it the range ends where RAM ends.
+    pub base: Option<u64>,
+    /// The size.
+    pub size: Size,
+}
+
+/// How QEMU runs the board.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Qemu {
+    /// The program.
+    pub binary: String,
+    /// The Debian package with the program.
+    pub package: String,
+    /// The machine type (`-machine`).
+    pub machine: String,
+    /// Options of the machine.
+    #[serde(default)]
+    pub machine_options: Vec<String>,
+    /// The CPU model (`-cpu`).
+    pub cpu: Option<String>,
+    /// The number of CPUs where none is asked for.
+    pub cpus: u32,
+    /// The most CPUs the machine takes.
+    pub max_cpus: u32,
+    /// The arguments that attach the medium; `{image}` stands for the image's path.
+    pub disk: Vec<String>,
+    /// Further arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Ways to run the machine that differ in hardware but not in the image.
+    #[serde(default)]
+    pub variants: BTreeMap<String, Variant>,
+    /// The variant used where none is asked for; needed where there are variants.
+    pub default_variant: Option<String>,
+}
+
+/// A way to run the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Variant {
+    /// What is different.
+    pub description: String,
+    /// Options added to QEMU's `-machine`.
+    #[serde(default)]
+    pub machine_options: Vec<String>,
+    /// The most CPUs, where it differs from [`Qemu::max_cpus`].
+    pub max_cpus: Option<u32>,
+}

@@ -1,0 +1,262 @@
+//! What has to agree within one description, beyond the type of each field.
+
+use crate::board::{Board, DeviceTree, Method, Qemu};
+use crate::error::{Error, Result};
+use crate::suggest::did_you_mean;
+use crate::text::fault_at;
+
+/// Checks `board`, read from `text`.
+///
+/// # Errors
+///
+/// The first fault found, at its field.
+pub(crate) fn check(file: &str, text: &str, board: &Board) -> Result<()> {
+    match fault(board) {
+        None => Ok(()),
+        Some(Fault { path, message, help }) => {
+            let error = fault_at(file, text, &path, message);
+            Err(Box::new(match help {
+                Some(help) => error.help(help),
+                None => error,
+            }))
+        }
+    }
+}
+
+/// A fault and the dotted path of the field that has it.
+struct Fault {
+    path: String,
+    message: String,
+    help: Option<String>,
+}
+
+impl Fault {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+fn fault(board: &Board) -> Option<Fault> {
+    identity(board)
+        .or_else(|| memory(board))
+        .or_else(|| drivers(board))
+        .or_else(|| paths(board))
+        .or_else(|| boot(board))
+        .or_else(|| board.qemu.as_ref().and_then(qemu))
+}
+
+/// A name that is safe as a file name, as a cargo feature and on a command line.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn identity(board: &Board) -> Option<Fault> {
+    (!is_plain_name(&board.id)).then(|| {
+        Fault::new("id", format!("`{}` is not a board's name", board.id))
+            .help("use small letters, digits and `-`, and begin with a letter")
+    })
+}
+
+fn memory(board: &Board) -> Option<Fault> {
+    const PAGE: u64 = 4096;
+    let memory = &board.memory;
+    if !memory.base.is_multiple_of(PAGE) {
+        return Some(Fault::new("memory.base", format!("{:#x} is not a multiple of 4 KiB", memory.base)));
+    }
+    for (name, size) in [("min", memory.min), ("default", memory.default), ("max", memory.max)] {
+        let path = format!("memory.{name}");
+        if size.bytes() == 0 || !size.bytes().is_multiple_of(PAGE) {
+            return Some(Fault::new(path, format!("{size} is not a positive multiple of 4 KiB")));
+        }
+        if memory.base.checked_add(size.bytes()).is_none_or(|end| end > 1 << 48) {
+            return Some(Fault::new(path, format!("RAM of {size} at {:#x} ends above 2^48", memory.base)));
+        }
+    }
+    if !(memory.min <= memory.default && memory.default <= memory.max) {
+        return Some(Fault::new(
+            "memory.default",
+            format!("{} is not between min {} and max {}", memory.default, memory.min, memory.max),
+        ));
+    }
+    None
+}
+
+fn drivers(board: &Board) -> Option<Fault> {
+    let drivers = &board.hypervisor.drivers;
+    for (index, driver) in drivers.iter().enumerate() {
+        if drivers.iter().take(index).any(|earlier| earlier == driver) {
+            let path = format!("hypervisor.drivers.{index}");
+            return Some(Fault::new(path, format!("`{}` is named twice", driver.name())));
+        }
+    }
+    for (needed, there) in [
+        ("an interrupt controller (gicv2, gicv3)", drivers.iter().any(|driver| driver.is_gic())),
+        ("a UART (pl011, ns16550)", drivers.iter().any(|driver| driver.is_uart())),
+    ] {
+        if !there {
+            return Some(Fault::new("hypervisor.drivers", format!("no driver for {needed}")));
+        }
+    }
+    let console = board.console.as_ref()?;
+    if !console.driver.is_uart() {
+        return Some(Fault::new(
+            "console.driver",
+            format!("`{}` does not drive a UART", console.driver.name()),
+        ));
+    }
+    if !drivers.contains(&console.driver) {
+        return Some(
+            Fault::new("console.driver", format!("`{}` is not compiled in", console.driver.name()))
+                .help("add it to `hypervisor.drivers`"),
+        );
+    }
+    if console.reg_shift > 3 {
+        let message = format!("registers {} bytes apart are not known", 1_u64 << (console.reg_shift & 63));
+        return Some(Fault::new("console.reg-shift", message).help("it is a power of two: 0, 1, 2 or 3"));
+    }
+    (console.spi > 987).then(|| {
+        Fault::new("console.spi", format!("{} is not a shared interrupt's number (0 to 987)", console.spi))
+    })
+}
+
+/// Paths may name files in a package or beside the board, and nothing outside.
+fn paths(board: &Board) -> Option<Fault> {
+    let climbs = |path: &str| path.split('/').any(|part| part == "..");
+    let in_package = |field: String, path: &str| {
+        (!path.starts_with('/') || path.ends_with('/') || climbs(path))
+            .then(|| Fault::new(field, format!("`{path}` is not the absolute path of a file in the package")))
+    };
+    match &board.device_tree {
+        DeviceTree::Firmware {} => {}
+        DeviceTree::Package { path, .. } => {
+            if let Some(fault) = in_package("device-tree.path".into(), path) {
+                return Some(fault);
+            }
+        }
+        DeviceTree::File { path } => {
+            if path.is_empty() || path.starts_with('/') || climbs(path) {
+                return Some(
+                    Fault::new("device-tree.path", format!("`{path}` is not in the board's folder"))
+                        .help("put the file beside board.toml and give its relative path"),
+                );
+            }
+        }
+    }
+    board.firmware.iter().find_map(|(name, firmware)| {
+        in_package(format!("firmware.{name}.path"), &firmware.path)
+            .or_else(|| templates(&format!("firmware.{name}.qemu"), &firmware.qemu, "file"))
+    })
+}
+
+fn boot(board: &Board) -> Option<Fault> {
+    if !board.boot.contains_key(&board.default_method) {
+        return Some(Fault::new(
+            "default-method",
+            format!("`{0}` is not described: there is no [boot.{0}]", board.default_method),
+        ));
+    }
+    board.boot.iter().find_map(|(method, boot)| {
+        let path = |field: &str| format!("boot.{method}.{field}");
+        if boot.layouts.is_empty() {
+            return Some(Fault::new(path("layouts"), "no layout is named"));
+        }
+        if let Some((index, name)) =
+            boot.firmware.iter().enumerate().find(|(_, name)| !board.firmware.contains_key(*name))
+        {
+            let help = did_you_mean(name, board.firmware.keys().map(String::as_str));
+            return Some(
+                Fault::new(path(&format!("firmware.{index}")), format!("no firmware is called `{name}`"))
+                    .help(help),
+            );
+        }
+        let in_ram = |address: u64| {
+            (board.memory.base..board.memory.base.saturating_add(board.memory.min.bytes())).contains(&address)
+        };
+        match (method, boot.script_address) {
+            (Method::Uboot, None) => {
+                return Some(
+                    Fault::new(path("script-address"), "U-Boot's boot script has no address")
+                        .help("give what U-Boot has in `scriptaddr`"),
+                );
+            }
+            (Method::Uboot, Some(address)) if !in_ram(address) => {
+                return Some(Fault::new(
+                    path("script-address"),
+                    format!("{address:#x} is outside the smallest RAM"),
+                ));
+            }
+            (Method::Uefi, Some(_)) => {
+                return Some(Fault::new(path("script-address"), "UEFI firmware runs no boot script"));
+            }
+            _ => {}
+        }
+        boot.reserved.iter().enumerate().find_map(|(index, reserved)| {
+            let end = reserved.base.map_or(Some(0), |base| base.checked_add(reserved.size.bytes()));
+            (reserved.size.bytes() == 0 || end.is_none()).then(|| {
+                Fault::new(
+                    path(&format!("reserved.{index}.size")),
+                    format!("{} is not a range of memory", reserved.size),
+                )
+            })
+        })
+    })
+}
+
+fn qemu(qemu: &Qemu) -> Option<Fault> {
+    if qemu.cpus == 0 || qemu.cpus > qemu.max_cpus {
+        return Some(Fault::new(
+            "qemu.cpus",
+            format!("{} is not between 1 and max-cpus, {}", qemu.cpus, qemu.max_cpus),
+        ));
+    }
+    if let Some((name, variant)) =
+        qemu.variants.iter().find(|(_, variant)| variant.max_cpus.is_some_and(|max| max < qemu.cpus))
+    {
+        let max = variant.max_cpus.unwrap_or_default();
+        return Some(Fault::new(
+            format!("qemu.variants.{name}.max-cpus"),
+            format!("{max} is less than the {} CPUs of the board", qemu.cpus),
+        ));
+    }
+    match &qemu.default_variant {
+        Some(name) if !qemu.variants.contains_key(name) => {
+            let help = did_you_mean(name, qemu.variants.keys().map(String::as_str));
+            return Some(
+                Fault::new("qemu.default-variant", format!("no variant is called `{name}`")).help(help),
+            );
+        }
+        None if !qemu.variants.is_empty() => {
+            return Some(Fault::new("qemu", "there are variants, but no default-variant"));
+        }
+        _ => {}
+    }
+    if !qemu.disk.iter().any(|arg| arg.contains("{image}")) {
+        return Some(Fault::new("qemu.disk", "no argument has {image}, so the medium is not attached"));
+    }
+    templates("qemu.disk", &qemu.disk, "image").or_else(|| templates("qemu.args", &qemu.args, ""))
+}
+
+/// Refuses a placeholder in braces other than `known`, which would reach QEMU as it stands.
+fn templates(path: &str, args: &[String], known: &str) -> Option<Fault> {
+    args.iter().enumerate().find_map(|(index, arg)| {
+        let placeholder = arg
+            .split('{')
+            .skip(1)
+            .map(|rest| rest.split('}').next().unwrap_or(rest))
+            .find(|name| *name != known)?;
+        let fault = Fault::new(format!("{path}.{index}"), format!("`{{{placeholder}}}` stands for nothing"));
+        Some(if known.is_empty() { fault } else { fault.help(format!("here only `{{{known}}}` is known")) })
+    })
+}
+
+/// The error of a description whose folder and id differ.
+pub(crate) fn wrong_folder(file: &str, text: &str, board: &Board, folder: &str) -> Error {
+    fault_at(file, text, "id", format!("`{}` is not the name of the board's folder, `{folder}`", board.id))
+        .help("give both the same name")
+}

@@ -1,0 +1,306 @@
+//! From what was asked for to what will be done: board, method, layout, memory, CPUs, command lines.
+
+use crate::error::{Error, Result};
+use crate::layout::{Layout, not_for};
+use crate::profile::Profile;
+use crate::workspace::{Workspace, described};
+use std::path::PathBuf;
+use vambrace_bsp::{Board, BootMethod, Method, Qemu, Size, Variant, did_you_mean};
+
+const MIB: u64 = 1 << 20;
+
+/// What a user asked for. What is `None` is decided from the board.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The board's name; a variant may follow after a colon.
+    pub board: String,
+    /// The variant of QEMU's machine.
+    pub variant: Option<String>,
+    /// The boot method.
+    pub method: Option<Method>,
+    /// The root file system.
+    pub profile: Option<String>,
+    /// The disk layout.
+    pub layout: Option<String>,
+    /// dom0's memory.
+    pub dom0_mem: Option<Size>,
+    /// The machine's memory.
+    pub memory: Option<Size>,
+    /// The machine's CPUs.
+    pub cpus: Option<u32>,
+    /// dom0's virtual CPUs.
+    pub dom0_cpus: Option<u32>,
+    /// Added to the hypervisor's command line.
+    pub hypervisor_args: Option<String>,
+    /// Added to dom0's command line.
+    pub dom0_args: Option<String>,
+    /// A hypervisor to use as it is, in place of compiling one.
+    pub hypervisor_file: Option<PathBuf>,
+    /// The board the hypervisor is compiled for, in place of the image's.
+    pub hypervisor_board: Option<String>,
+    /// The folder for images; `out` where none is named.
+    pub out: Option<PathBuf>,
+}
+
+/// Everything that follows from the request, the descriptions, and nothing else.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The board.
+    pub board: Board,
+    /// The variant of QEMU's machine, with its name.
+    pub variant: Option<(String, Variant)>,
+    /// The boot method.
+    pub method: Method,
+    /// What the board says of that method.
+    pub boot: BootMethod,
+    /// The disk layout.
+    pub layout: Layout,
+    /// The root file system.
+    pub profile: Profile,
+    /// The machine's memory.
+    pub memory: Size,
+    /// The machine's CPUs.
+    pub cpus: u32,
+    /// dom0's memory.
+    pub dom0_mem: Size,
+    /// dom0's virtual CPUs; without it the hypervisor gives it as many as the machine has.
+    pub dom0_cpus: Option<u32>,
+    /// Where the hypervisor comes from.
+    pub hypervisor: HypervisorSource,
+    /// The hypervisor's command line.
+    pub hypervisor_args: String,
+    /// dom0's command line.
+    pub dom0_args: String,
+    /// The image's path.
+    pub image: PathBuf,
+}
+
+/// Where the hypervisor comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HypervisorSource {
+    /// It is compiled for a board.
+    Compile {
+        /// The board's name.
+        board: String,
+        /// The Rust target.
+        target: String,
+        /// The cargo features: the board's drivers.
+        features: Vec<String>,
+        /// What the compilation learns of the board, as environment variables.
+        env: Vec<(String, String)>,
+    },
+    /// A file is used as it is.
+    File(PathBuf),
+}
+
+impl Decision {
+    /// Decides.
+    ///
+    /// # Errors
+    ///
+    /// Names that are not known, with the nearest that are; numbers the machine cannot have; command lines that
+    /// cannot be passed on.
+    pub fn new(workspace: &Workspace, request: &Request) -> Result<Self> {
+        let (id, colon_variant) = match request.board.split_once(':') {
+            Some((id, variant)) => (id, Some(variant)),
+            None => (request.board.as_str(), None),
+        };
+        let board = workspace.boards().get(id).map_err(described)?.clone();
+        let variant = variant(&board, colon_variant, request.variant.as_deref())?;
+        let (method, boot) = board.method(request.method).ok_or_else(|| {
+            let known = board.boot.keys().map(|method| method.name()).collect::<Vec<_>>().join(", ");
+            Error::new(format!("{id} does not boot with {}", request.method.unwrap_or(board.default_method)))
+                .help(format!("it boots with: {known}"))
+        })?;
+        let boot = boot.clone();
+        let layout = layout(workspace, &board, method, &boot, request.layout.as_deref())?;
+        let profile = workspace.profile(request.profile.as_deref().unwrap_or("minimal"))?;
+        let memory = memory(&board, request.memory)?;
+        let cpus = cpus(&board, variant.as_ref(), request.cpus)?;
+        let dom0_mem = dom0_memory(memory, request.dom0_mem)?;
+        if request.dom0_cpus == Some(0) {
+            return Err(Error::new("dom0 cannot run without a CPU").help("give 1 or more with --dom0-cpus"));
+        }
+        let hypervisor_args = hypervisor_args(dom0_mem, request)?;
+        let dom0_args = join("console=hvc0", request.dom0_args.as_deref());
+        command_line("--dom0-args", &dom0_args)?;
+        let hypervisor = hypervisor(workspace, &board, request)?;
+        let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
+        let image = out.join(&board.id).join(format!("{}-{}.img", layout.id, profile.spec.id));
+        let dom0_cpus = request.dom0_cpus;
+        Ok(Self {
+            board,
+            variant,
+            method,
+            boot,
+            layout,
+            profile,
+            memory,
+            cpus,
+            dom0_mem,
+            dom0_cpus,
+            hypervisor,
+            hypervisor_args,
+            dom0_args,
+            image,
+        })
+    }
+
+    /// How QEMU runs the board.
+    ///
+    /// # Errors
+    ///
+    /// The board has no description of that.
+    pub fn qemu(&self) -> Result<&Qemu> {
+        self.board.qemu.as_ref().ok_or_else(|| {
+            Error::new(format!("no machine of QEMU is described for {}", self.board.id))
+                .help("write the image onto a card and boot the board from that")
+        })
+    }
+
+    /// The number of CPUs dom0 should come up with.
+    pub fn expected_dom0_cpus(&self) -> u32 {
+        self.dom0_cpus.unwrap_or(self.cpus)
+    }
+}
+
+fn variant(board: &Board, colon: Option<&str>, option: Option<&str>) -> Result<Option<(String, Variant)>> {
+    if let (Some(colon), Some(option)) = (colon, option)
+        && colon != option
+    {
+        return Err(Error::new(format!("`{}:{colon}` and --variant {option} ask for different machines", board.id))
+            .help("name the variant once"));
+    }
+    let variants = board.qemu.as_ref().map(|qemu| &qemu.variants);
+    let default = board.qemu.as_ref().and_then(|qemu| qemu.default_variant.as_deref());
+    let Some(wanted) = colon.or(option).or(default) else { return Ok(None) };
+    match variants.and_then(|variants| variants.get(wanted)) {
+        Some(found) => Ok(Some((wanted.to_owned(), found.clone()))),
+        None => {
+            let known: Vec<&str> = variants.into_iter().flat_map(|all| all.keys().map(String::as_str)).collect();
+            Err(Error::new(format!("{} has no variant called `{wanted}`", board.id)).help(did_you_mean(wanted, known)))
+        }
+    }
+}
+
+fn layout(workspace: &Workspace, board: &Board, method: Method, boot: &BootMethod, wanted: Option<&str>) -> Result<Layout> {
+    let Some(id) = wanted.or(boot.layouts.first().map(String::as_str)) else {
+        return Err(Error::new(format!("{} names no layout for {method}", board.id)));
+    };
+    let layout = workspace.layout(id)?;
+    if layout.method == method && boot.layouts.contains(&layout.id) {
+        Ok(layout)
+    } else {
+        Err(not_for(&layout, method, &board.id, &boot.layouts))
+    }
+}
+
+fn memory(board: &Board, wanted: Option<Size>) -> Result<Size> {
+    let size = wanted.unwrap_or(board.memory.default);
+    let limits = &board.memory;
+    if size < limits.min || size > limits.max || !size.bytes().is_multiple_of(MIB) {
+        return Err(Error::new(format!("{} cannot have {size} of memory", board.id)).help(format!(
+            "give a multiple of 1M from {} to {} with --memory",
+            limits.min, limits.max
+        )));
+    }
+    Ok(size)
+}
+
+fn cpus(board: &Board, variant: Option<&(String, Variant)>, wanted: Option<u32>) -> Result<u32> {
+    let Some(qemu) = &board.qemu else { return Ok(wanted.unwrap_or(1)) };
+    let max = variant.and_then(|(_, variant)| variant.max_cpus).unwrap_or(qemu.max_cpus);
+    let cpus = wanted.unwrap_or(qemu.cpus);
+    if (1..=max).contains(&cpus) {
+        return Ok(cpus);
+    }
+    let error = Error::new(match variant {
+        Some((name, _)) => format!("{} with {name} has 1 to {max} CPUs, not {cpus}", board.id),
+        None => format!("{} has 1 to {max} CPUs, not {cpus}", board.id),
+    });
+    let more = qemu.variants.iter().find(|(_, other)| cpus > 0 && other.max_cpus.unwrap_or(qemu.max_cpus) >= cpus);
+    Err(match more {
+        Some((name, _)) => error.help(format!("--variant {name} takes as many")),
+        None => error,
+    })
+}
+
+/// Half of the machine's memory, and not more than 1 GiB, where nothing else is asked for: enough for a toolstack, and
+/// the rest is for guests.
+fn dom0_memory(memory: Size, wanted: Option<Size>) -> Result<Size> {
+    const LEAST: u64 = 64 * MIB;
+    let size = wanted.unwrap_or(Size((memory.bytes() / 2).min(1 << 30)));
+    if size.bytes() < LEAST || !size.bytes().is_multiple_of(MIB) {
+        return Err(Error::new(format!("dom0 cannot have {size} of memory"))
+            .help("give a multiple of 1M, and at least 64M, with --dom0-mem"));
+    }
+    if size >= memory {
+        return Err(Error::new(format!("dom0 cannot have {size} of the machine's {memory}"))
+            .help("give dom0 less with --dom0-mem, or the machine more with --memory"));
+    }
+    Ok(size)
+}
+
+fn hypervisor_args(dom0_mem: Size, request: &Request) -> Result<String> {
+    let mut args = format!("console=dtuart dom0_mem={}M", dom0_mem.bytes() / MIB);
+    if let Some(cpus) = request.dom0_cpus {
+        args.push_str(&format!(" dom0_max_vcpus={cpus}"));
+    }
+    let args = join(&args, request.hypervisor_args.as_deref());
+    command_line("--hypervisor-args", &args)?;
+    Ok(args)
+}
+
+fn join(own: &str, added: Option<&str>) -> String {
+    match added.map(str::trim).filter(|added| !added.is_empty()) {
+        Some(added) => format!("{own} {added}"),
+        None => own.to_owned(),
+    }
+}
+
+/// Refuses what a boot script or a configuration file would take for something else. U-Boot's shell expands `$`, `\`
+/// and `"`, its `fdt set` keeps a value in 1024 bytes, and a line ends a value of the EFI configuration.
+fn command_line(option: &str, text: &str) -> Result<()> {
+    const MOST: usize = 1000;
+    if let Some(wrong) = text.chars().find(|c| matches!(c, '"' | '\'' | '$' | '\\' | ';' | '`') || !(' '..='~').contains(c)) {
+        return Err(Error::new(format!("{option}: {wrong:?} cannot be passed on to the board"))
+            .help("use printable ASCII characters other than \" ' $ \\ ; `"));
+    }
+    if text.len() > MOST {
+        return Err(Error::new(format!("{option}: the command line has {} characters", text.len()))
+            .help(format!("U-Boot takes at most {MOST}")));
+    }
+    Ok(())
+}
+
+fn hypervisor(workspace: &Workspace, board: &Board, request: &Request) -> Result<HypervisorSource> {
+    if let Some(file) = &request.hypervisor_file {
+        return Ok(HypervisorSource::File(file.clone()));
+    }
+    let board = match &request.hypervisor_board {
+        None => board,
+        Some(id) => {
+            let other = workspace.boards().get(id).map_err(described)?;
+            if other.architecture != board.architecture {
+                return Err(Error::new(format!(
+                    "{id} is {}, and {} is {}",
+                    other.architecture, board.id, board.architecture
+                ))
+                .help("name a board of the same architecture with --hypervisor-board"));
+            }
+            other
+        }
+    };
+    let mut env = vec![("VAMBRACE_BOARD".to_owned(), board.id.clone())];
+    if let Some(console) = &board.console {
+        env.push(("VAMBRACE_UART".to_owned(), console.driver.name().to_owned()));
+        env.push(("VAMBRACE_UART_BASE".to_owned(), format!("{:#x}", console.base)));
+        env.push(("VAMBRACE_UART_SHIFT".to_owned(), console.reg_shift.to_string()));
+    }
+    Ok(HypervisorSource::Compile {
+        board: board.id.clone(),
+        target: board.architecture.target().to_owned(),
+        features: board.hypervisor.drivers.iter().map(|driver| driver.name().to_owned()).collect(),
+        env,
+    })
+}

@@ -1,0 +1,88 @@
+//! A file that takes its name only when it is whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, ResultExt};
+
+/// The file under its temporary name, `.NAME.partial`; removed when dropped before it was kept.
+///
+/// The name is fixed, so that what a killed build leaves is taken over by the next one and never piles up; a lock on
+/// the file keeps two builds apart.
+#[derive(Debug)]
+pub(super) struct Partial {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Partial {
+    /// Creates the temporary file for `path`, and the folder that it lies in.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let name = path.file_name().ok_or_else(|| Error::new("this is not the name of a file").at(path))?;
+        if path.is_dir() {
+            return Err(Error::new("there is a folder of that name").at(path));
+        }
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(".partial");
+        let temporary = folder.join(hidden);
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&temporary)
+                .context_at(&temporary, || "cannot make the image")?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::new("another build is writing this image").at(path).help("wait for it to end"));
+                }
+                Err(TryLockError::Error(error)) => return Err(error).context_at(&temporary, || "cannot lock the image"),
+            }
+            // Between opening and locking, a build that ended may have given this very file its final name.
+            let ours = file.metadata().context_at(&temporary, || "cannot make the image")?;
+            match fs::metadata(&temporary) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    file.set_len(0).context_at(&temporary, || "cannot empty the image of a build that was killed")?;
+                    return Ok(Self { file, temporary, path: path.to_owned(), kept: false });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The open file, for reading and writing.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its name in place of what had it before, and brings that onto the disk.
+    pub(super) fn keep(mut self) -> Result<()> {
+        fs::rename(&self.temporary, &self.path).context_at(&self.path, || "cannot put the new image in place")?;
+        self.kept = true;
+        // Without this a power cut may bring the old image back; that is no fault of the new one, so it is not an error.
+        if let Some(Ok(folder)) = self.temporary.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing more can be done about a file that cannot be removed; the next build takes it over.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}

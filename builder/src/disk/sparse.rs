@@ -1,0 +1,170 @@
+//! Sparse writing: blocks of zeros become holes, and a file system is built in memory first, so that every byte is
+//! written once and in order.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+/// What a hole is made of: the block size of the file systems that hold images.
+const HOLE: usize = 4096;
+/// Bytes of one page in memory.
+const PAGE: usize = 64 << 10;
+const PAGE_BYTES: u64 = PAGE as u64;
+
+/// Writes into a file that is one hole so far.
+pub(super) struct Writer<'a, F> {
+    file: &'a File,
+    done: u64,
+    report: F,
+}
+
+impl<'a, F: FnMut(u64)> Writer<'a, F> {
+    pub(super) fn new(file: &'a File, report: F) -> Self {
+        Self { file, done: 0, report }
+    }
+
+    /// Writes `data` at `offset`, leaving holes where it is zero.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            // Blocks are aligned to the file, not to the data: only so can a hole be a hole.
+            let to_boundary = HOLE - usize::try_from(at % HOLE as u64).unwrap_or(0);
+            let zero = |block: &[u8]| block.iter().all(|&byte| byte == 0);
+            let first = rest.get(..to_boundary.min(rest.len())).unwrap_or(rest);
+            let mut run = first.len();
+            let hole = zero(first);
+            while let Some(block) = rest.get(run..(run + HOLE).min(rest.len())).filter(|block| !block.is_empty()) {
+                if zero(block) != hole || run >= 1 << 20 {
+                    break;
+                }
+                run += block.len();
+            }
+            let (piece, behind) = rest.split_at(run);
+            if !hole {
+                self.file.write_all_at(piece, at)?;
+                self.done += piece.len() as u64;
+                (self.report)(self.done);
+            }
+            at += piece.len() as u64;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+/// A disk in memory that holds only what is not zero.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pages: Vec<Option<Box<[u8]>>>,
+    size: u64,
+    position: u64,
+}
+
+impl Pages {
+    pub(super) fn new(size: u64) -> Self {
+        let count = usize::try_from(size.div_ceil(PAGE_BYTES)).unwrap_or(usize::MAX);
+        Self { pages: vec![None; count], size, position: 0 }
+    }
+
+    /// Writes what is there to `base` and beyond.
+    pub(super) fn write_to<F: FnMut(u64)>(&self, writer: &mut Writer<'_, F>, base: u64) -> io::Result<()> {
+        for (index, page) in (0_u64..).zip(&self.pages) {
+            if let Some(page) = page {
+                let start = index * PAGE_BYTES;
+                let length = usize::try_from((self.size - start).min(PAGE_BYTES)).unwrap_or(PAGE);
+                writer.write(base + start, page.get(..length).unwrap_or(page))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The page under the position, the offset in it, and how much of `wanted` lies in it and on the disk.
+    fn place(&self, wanted: usize) -> (usize, usize, usize) {
+        let index = usize::try_from(self.position / PAGE_BYTES).unwrap_or(usize::MAX);
+        let offset = usize::try_from(self.position % PAGE_BYTES).unwrap_or(0);
+        let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        (index, offset, wanted.min(PAGE - offset).min(left))
+    }
+}
+
+impl Read for Pages {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (index, offset, count) = self.place(buffer.len());
+        let Some(into) = buffer.get_mut(..count) else { return Ok(0) };
+        match self.pages.get(index).and_then(Option::as_ref).and_then(|page| page.get(offset..offset + count)) {
+            Some(from) => into.copy_from_slice(from),
+            None => into.fill(0),
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Write for Pages {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let (index, offset, count) = self.place(buffer.len());
+        let (Some(from), Some(page)) = (buffer.get(..count), self.pages.get_mut(index)) else { return Ok(0) };
+        if page.is_some() || from.iter().any(|&byte| byte != 0) {
+            let page = page.get_or_insert_with(|| vec![0; PAGE].into_boxed_slice());
+            if let Some(into) = page.get_mut(offset..offset + count) {
+                into.copy_from_slice(from);
+            }
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Pages {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(offset) => self.size.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn zeros_become_holes_wherever_the_data_begins() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let mut data = vec![0_u8; 600_000];
+        data[0] = 1;
+        data[300_001] = 2;
+        data[599_999] = 3;
+        Writer::new(&file, |_| ()).write(512, &data).unwrap();
+        let mut back = vec![0; data.len()];
+        file.read_exact_at(&mut back, 512).unwrap();
+        assert!(back == data);
+        assert!(file.metadata().unwrap().blocks() * 512 <= 4 * HOLE as u64, "{}", file.metadata().unwrap().blocks());
+    }
+
+    #[test]
+    fn pages_hold_only_what_is_not_zero() {
+        let mut pages = Pages::new(3 * PAGE_BYTES + 100);
+        pages.write_all(&vec![0; PAGE * 2]).unwrap();
+        assert!(pages.pages.iter().all(Option::is_none));
+        pages.seek(SeekFrom::End(-2)).unwrap();
+        assert_eq!(pages.write(&[7, 8, 9]).unwrap(), 2, "the disk ends here");
+        assert_eq!(pages.write(&[9]).unwrap(), 0);
+        pages.seek(SeekFrom::Start(PAGE_BYTES - 1)).unwrap();
+        pages.write_all(&[1, 2]).unwrap();
+        pages.seek(SeekFrom::Start(PAGE_BYTES - 2)).unwrap();
+        let mut back = [9; 4];
+        pages.read_exact(&mut back).unwrap();
+        assert_eq!(back, [0, 1, 2, 0]);
+        assert!(pages.seek(SeekFrom::Current(-(1 << 40))).is_err());
+    }
+}

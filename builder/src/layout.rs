@@ -1,0 +1,270 @@
+//! How a disk is laid out, as a file in `images/` says.
+
+use crate::error::{Error, Result, ResultExt};
+use crate::workspace::described;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use vambrace_bsp::text::{fault_at, read};
+use vambrace_bsp::{Method, Size};
+
+/// A disk: its table, its partitions, and what is in them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Layout {
+    /// The name a person types; the same as the file's.
+    pub id: String,
+    /// What it is, in a line.
+    pub description: String,
+    /// The boot method it is made for.
+    pub method: Method,
+    /// The kind of partition table.
+    pub table: Table,
+    /// Partitions begin and end on multiples of this.
+    pub alignment: Size,
+    /// The partitions, in the order they have on the disk.
+    #[serde(rename = "partition")]
+    pub partitions: Vec<Partition>,
+}
+
+/// A kind of partition table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Table {
+    /// GUID partition table.
+    Gpt,
+}
+
+/// A partition and its file system.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Partition {
+    /// The name in the table; at most 36 characters.
+    pub name: String,
+    /// What the partition is for.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Whether it is marked for legacy BIOS boot, which U-Boot takes for bootable.
+    #[serde(default)]
+    pub bootable: bool,
+    /// The file system.
+    pub filesystem: Filesystem,
+    /// The file system's label; at most 11 letters for FAT.
+    pub label: String,
+    /// The least size; without it, what the content needs.
+    #[serde(default)]
+    pub min_size: Size,
+    /// Room left free beyond the content.
+    #[serde(default)]
+    pub slack: Size,
+    /// The files.
+    #[serde(rename = "file")]
+    pub files: Vec<File>,
+}
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// EFI system partition.
+    Esp,
+    /// Linux file system data.
+    Linux,
+}
+
+impl Kind {
+    /// The partition type's GUID in a GPT (UEFI specification, table 5-7; systemd's discoverable partitions).
+    pub const fn guid(self) -> &'static str {
+        match self {
+            Self::Esp => "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+            Self::Linux => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+        }
+    }
+}
+
+/// A file system the builder writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filesystem {
+    /// FAT32.
+    Fat32,
+}
+
+/// A file of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// The path in the file system, without a leading slash.
+    pub path: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What the builder puts into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The hypervisor.
+    Hypervisor,
+    /// dom0's kernel.
+    Kernel,
+    /// dom0's ramdisk.
+    Ramdisk,
+    /// U-Boot's boot script.
+    BootScript,
+    /// The configuration the hypervisor reads when it is an EFI application.
+    EfiConfig,
+}
+
+impl Content {
+    /// The name as layouts write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hypervisor => "hypervisor",
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+            Self::BootScript => "boot-script",
+            Self::EfiConfig => "efi-config",
+        }
+    }
+
+    /// What an image for `method` must have.
+    pub const fn needed_by(method: Method) -> [Self; 4] {
+        match method {
+            Method::Uboot => [Self::BootScript, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
+            Method::Uefi => [Self::EfiConfig, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
+        }
+    }
+}
+
+impl Layout {
+    /// Reads and checks the layout in `path`.
+    ///
+    /// # Errors
+    ///
+    /// Any fault, with file, line and field.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).context_at(path, || "cannot read the layout")?;
+        let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        Self::parse(&path.display().to_string(), &text, id)
+    }
+
+    /// Reads and checks a layout from `text`, which came from `file` and should be called `id`.
+    ///
+    /// # Errors
+    ///
+    /// Any fault, with file, line and field.
+    pub fn parse(file: &str, text: &str, id: &str) -> Result<Self> {
+        let layout: Self = read(file, text).map_err(described)?;
+        match layout.fault(id) {
+            None => Ok(layout),
+            Some((path, message)) => Err(described(Box::new(fault_at(file, text, &path, message)))),
+        }
+    }
+
+    /// The place of the one file with `content`, and its partition's number, counted from 0.
+    pub fn find(&self, content: Content) -> Option<(usize, &str)> {
+        self.partitions.iter().enumerate().find_map(|(index, partition)| {
+            let file = partition.files.iter().find(|file| file.content == content)?;
+            Some((index, file.path.as_str()))
+        })
+    }
+
+    fn fault(&self, id: &str) -> Option<(String, String)> {
+        if self.id != id {
+            return Some(("id".into(), format!("`{}` is not the name of the file, `{id}`", self.id)));
+        }
+        let alignment = self.alignment.bytes();
+        if !alignment.is_power_of_two() || !(4096..=1 << 30).contains(&alignment) {
+            return Some(("alignment".into(), format!("{} is not a power of two from 4K to 1G", self.alignment)));
+        }
+        if self.partitions.is_empty() || self.partitions.len() > 16 {
+            return Some(("partition".into(), "there have to be 1 to 16 partitions".into()));
+        }
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let field = |name: &str| format!("partition.{index}.{name}");
+            if partition.name.is_empty() || partition.name.encode_utf16().count() > 36 {
+                return Some((field("name"), "the name has to have 1 to 36 characters".into()));
+            }
+            let label_ok = !partition.label.is_empty()
+                && partition.label.len() <= 11
+                && partition.label.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+            if !label_ok {
+                return Some((field("label"), format!("`{}` is not 1 to 11 of A-Z, 0-9, - and _", partition.label)));
+            }
+            for (name, size) in [("min-size", partition.min_size), ("slack", partition.slack)] {
+                if size.bytes() > 1 << 40 {
+                    return Some((field(name), format!("{size} is more than 1T")));
+                }
+            }
+            for (number, file) in partition.files.iter().enumerate() {
+                if let Some(message) = path_fault(&file.path) {
+                    return Some((field(&format!("file.{number}.path")), message));
+                }
+                // FAT's names are the same in either case.
+                let twice = partition.files.iter().take(number).any(|other| other.path.eq_ignore_ascii_case(&file.path));
+                if twice {
+                    return Some((field(&format!("file.{number}.path")), format!("`{}` is there twice", file.path)));
+                }
+            }
+        }
+        Content::needed_by(self.method).into_iter().find_map(|content| {
+            let count = self.partitions.iter().flat_map(|p| &p.files).filter(|file| file.content == content).count();
+            (count != 1).then(|| {
+                let message = format!("`{}` has to be in it once, for the method {}", content.name(), self.method);
+                ("partition".to_owned(), message)
+            })
+        })
+    }
+}
+
+/// What keeps `path` from being the name of a file on FAT and in a boot script.
+fn path_fault(path: &str) -> Option<String> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 64
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    (!path.split('/').all(plain)).then(|| format!("`{path}` is not a path of letters, digits, `.`, `-` and `_`"))
+}
+
+/// An error for a layout that is not for this method, or not for this board.
+pub(crate) fn not_for(layout: &Layout, method: Method, board: &str, usable: &[String]) -> Error {
+    Error::new(format!("the layout `{}` is for {}, and {board} is to boot with {method}", layout.id, layout.method))
+        .help(format!("for {method} this board takes: {}", usable.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UBOOT: &str = include_str!("../../images/gpt-uboot.toml");
+    const UEFI: &str = include_str!("../../images/gpt-uefi.toml");
+
+    #[test]
+    fn the_layouts_of_the_project_are_sound() {
+        let layout = Layout::parse("l", UBOOT, "gpt-uboot").unwrap();
+        assert_eq!(layout.find(Content::BootScript), Some((0, "boot.scr")));
+        let layout = Layout::parse("l", UEFI, "gpt-uefi").unwrap();
+        assert_eq!(layout.find(Content::Hypervisor), Some((0, "EFI/BOOT/BOOTAA64.EFI")));
+    }
+
+    #[test]
+    fn faults_have_a_line_and_a_field() {
+        for (from, to, expected) in [
+            ("id = \"gpt-uboot\"", "id = \"other\"", "l:3:6: in `id`"),
+            ("alignment = \"1M\"", "alignment = \"3M\"", "in `alignment`: 3M is not a power of two"),
+            ("type = \"linux\"", "type = \"linus\"", "in `partition.0.type`: unknown value `linus`"),
+            ("label = \"VAMBRACE\"", "label = \"vambrace boot\"", "in `partition.0.label`"),
+            ("path = \"vambrace/kernel\"", "path = \"../kernel\"", "in `partition.0.file.2.path`: `../kernel`"),
+            ("path = \"vambrace/kernel\"", "path = \"BOOT.SCR\"", "`BOOT.SCR` is there twice"),
+            ("content = \"kernel\"", "content = \"ramdisk\"", "`kernel` has to be in it once"),
+            ("slack = \"16M\"", "slak = \"16M\"", "unknown key `slak`"),
+        ] {
+            assert!(UBOOT.contains(from), "{from}");
+            let error = Layout::parse("l", &UBOOT.replacen(from, to, 1), "gpt-uboot").unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! vambrace.
+
+fn main() {}

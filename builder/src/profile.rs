@@ -1,0 +1,307 @@
+//! What goes into dom0: its kernel and its root file system, as a folder in `dom0-rootfs/` says.
+
+use crate::error::{Error, Result, ResultExt};
+use crate::workspace::described;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use vambrace_bsp::text::{fault_at, read};
+
+/// A root file system and the kernel that runs on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The folder with the description.
+    pub dir: PathBuf,
+    /// What the description says.
+    pub spec: Spec,
+}
+
+/// The content of `profile.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Spec {
+    /// The name a person types; the same as the folder's.
+    pub id: String,
+    /// What it is, in a line.
+    pub description: String,
+    /// The Debian release its packages come from.
+    pub suite: String,
+    /// The kernel, by Debian's name of the architecture.
+    pub kernel: BTreeMap<String, Kernel>,
+    /// The ramdisk that is the root file system.
+    pub ramdisk: Ramdisk,
+}
+
+/// Where the kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Kernel {
+    /// The package with `/boot/vmlinuz-*`, or one that depends on it.
+    pub package: String,
+}
+
+/// A ramdisk: packages' files, links, device nodes, and a tree laid over them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ramdisk {
+    /// The folder laid over everything else, relative to the profile's.
+    pub overlay: String,
+    /// Folders that would not be there otherwise.
+    #[serde(default)]
+    pub directories: Vec<String>,
+    /// Files from packages.
+    #[serde(default, rename = "package")]
+    pub packages: Vec<PackageFiles>,
+    /// Symbolic links.
+    #[serde(default, rename = "link")]
+    pub links: Vec<Link>,
+    /// Character devices that have to be there before the kernel's own.
+    #[serde(default, rename = "device")]
+    pub devices: Vec<Device>,
+}
+
+/// Files taken out of one package.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PackageFiles {
+    /// The package.
+    pub name: String,
+    /// The files.
+    pub files: Vec<PackageFile>,
+}
+
+/// One file taken out of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PackageFile {
+    /// The absolute path in the package.
+    pub from: String,
+    /// The path in the root file system, without a leading slash.
+    pub to: String,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// A symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Link {
+    /// The link's path, without a leading slash.
+    pub path: String,
+    /// What it says.
+    pub target: String,
+}
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Device {
+    /// The path, without a leading slash.
+    pub path: String,
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// A file, link or folder of the overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayItem {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// Its path in the root file system, without a leading slash.
+    pub path: String,
+    /// What it is.
+    pub kind: OverlayKind,
+}
+
+/// What an item of the overlay is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OverlayKind {
+    /// A folder.
+    Directory,
+    /// A file with these permission bits.
+    File(u32),
+    /// A symbolic link with this target.
+    Link(String),
+}
+
+impl Profile {
+    /// Reads and checks the profile in the folder `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Any fault, with file, line and field.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("profile.toml");
+        let text = fs::read_to_string(&path).context_at(&path, || "cannot read the profile")?;
+        let file = path.display().to_string();
+        let spec: Spec = read(&file, &text).map_err(described)?;
+        let folder = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match spec.fault(folder) {
+            None => Ok(Self { dir: dir.to_path_buf(), spec }),
+            Some((path, message)) => Err(described(Box::new(fault_at(&file, &text, &path, message)))),
+        }
+    }
+
+    /// The kernel's source for Debian's architecture `arch`.
+    ///
+    /// # Errors
+    ///
+    /// The profile has none for it.
+    pub fn kernel(&self, arch: &str) -> Result<&Kernel> {
+        self.spec.kernel.get(arch).ok_or_else(|| {
+            let known = self.spec.kernel.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            Error::new(format!("the profile `{}` has no kernel for {arch}, only for {known}", self.spec.id))
+                .at(self.dir.join("profile.toml"))
+                .help(format!("add a [kernel.{arch}]"))
+        })
+    }
+
+    /// Everything in the overlay, sorted by path. Permission bits become 0755 or 0644, so that they do not depend on
+    /// how the sources were unpacked.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, and what is neither a file, a folder nor a symbolic link.
+    pub fn overlay(&self) -> Result<Vec<OverlayItem>> {
+        let mut items = Vec::new();
+        walk(&self.dir.join(&self.spec.ramdisk.overlay), "", &mut items)?;
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(items)
+    }
+}
+
+fn walk(dir: &Path, prefix: &str, items: &mut Vec<OverlayItem>) -> Result<()> {
+    for entry in fs::read_dir(dir).context_at(dir, || "cannot list the overlay")? {
+        let entry = entry.context_at(dir, || "cannot list the overlay")?;
+        let host = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            return Err(Error::new("the name is not UTF-8").at(host));
+        };
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        let meta = fs::symlink_metadata(&host).context_at(&host, || "cannot look at it")?;
+        let kind = if meta.is_dir() {
+            walk(&host, &path, items)?;
+            OverlayKind::Directory
+        } else if meta.is_file() {
+            OverlayKind::File(if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 })
+        } else if meta.is_symlink() {
+            let target = fs::read_link(&host).context_at(&host, || "cannot read the link")?;
+            OverlayKind::Link(target.to_str().ok_or_else(|| Error::new("the link is not UTF-8").at(&host))?.to_owned())
+        } else {
+            return Err(Error::new("only files, folders and symbolic links can be in an overlay").at(host));
+        };
+        items.push(OverlayItem { host, path, kind });
+    }
+    Ok(())
+}
+
+impl Spec {
+    fn fault(&self, folder: &str) -> Option<(String, String)> {
+        if self.id != folder {
+            return Some(("id".into(), format!("`{}` is not the name of the folder, `{folder}`", self.id)));
+        }
+        let plain = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'))
+        };
+        if !plain(&self.suite) {
+            return Some(("suite".into(), format!("`{}` is not the name of a release", self.suite)));
+        }
+        for (arch, kernel) in &self.kernel {
+            if !plain(&kernel.package) {
+                return Some((format!("kernel.{arch}.package"), format!("`{}` is not a package's name", kernel.package)));
+            }
+        }
+        let ramdisk = &self.ramdisk;
+        if let Some(message) = inside(&ramdisk.overlay) {
+            return Some(("ramdisk.overlay".into(), message));
+        }
+        let directories = ramdisk.directories.iter().enumerate().map(|(i, path)| (format!("ramdisk.directories.{i}"), path));
+        let links = ramdisk.links.iter().enumerate().map(|(i, link)| (format!("ramdisk.link.{i}.path"), &link.path));
+        let devices = ramdisk.devices.iter().enumerate().map(|(i, dev)| (format!("ramdisk.device.{i}.path"), &dev.path));
+        for (field, path) in directories.chain(links).chain(devices) {
+            if let Some(message) = inside(path) {
+                return Some((field, message));
+            }
+        }
+        for (index, package) in ramdisk.packages.iter().enumerate() {
+            if !plain(&package.name) {
+                return Some((format!("ramdisk.package.{index}.name"), format!("`{}` is not a package's name", package.name)));
+            }
+            for (number, file) in package.files.iter().enumerate() {
+                let field = |name: &str| format!("ramdisk.package.{index}.files.{number}.{name}");
+                if let Some(message) = inside(&file.to) {
+                    return Some((field("to"), message));
+                }
+                if !file.from.starts_with('/') {
+                    return Some((field("from"), format!("`{}` is not an absolute path", file.from)));
+                }
+                if file.mode > 0o7777 {
+                    return Some((field("mode"), format!("{:#o} is not a set of permission bits", file.mode)));
+                }
+            }
+        }
+        let device = ramdisk.devices.iter().position(|device| device.mode > 0o7777)?;
+        Some((format!("ramdisk.device.{device}.mode"), "that is not a set of permission bits".into()))
+    }
+}
+
+/// What keeps `path` from being a relative path that stays inside.
+fn inside(path: &str) -> Option<String> {
+    let bad = path.is_empty() || path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
+    bad.then(|| format!("`{path}` is not a relative path that stays inside"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../dom0-rootfs/minimal")
+    }
+
+    #[test]
+    fn minimal_is_sound_and_its_init_can_run() {
+        let profile = Profile::read(&minimal()).unwrap();
+        assert_eq!(profile.kernel("arm64").unwrap().package, "linux-image-arm64");
+        let overlay = profile.overlay().unwrap();
+        let mode = |path: &str| overlay.iter().find(|item| item.path == path).map(|item| item.kind.clone());
+        assert_eq!(mode("init"), Some(OverlayKind::File(0o755)));
+        assert_eq!(mode("usr/lib/vambrace/selftest"), Some(OverlayKind::File(0o755)));
+        assert_eq!(mode("etc/inittab"), Some(OverlayKind::File(0o644)));
+    }
+
+    #[test]
+    fn an_architecture_without_a_kernel_is_named() {
+        let error = Profile::read(&minimal()).unwrap().kernel("riscv64").unwrap_err();
+        assert!(error.report().contains("only for arm64"), "{}", error.report());
+    }
+
+    #[test]
+    fn faults_have_a_line_and_a_field() {
+        let text = fs::read_to_string(minimal().join("profile.toml")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("minimal");
+        fs::create_dir(&folder).unwrap();
+        for (from, to, expected) in [
+            ("to = \"bin/busybox\"", "to = \"../../etc/passwd\"", "in `ramdisk.package.0.files.0.to`"),
+            ("overlay = \"overlay\"", "overlay = \"/etc\"", "in `ramdisk.overlay`"),
+            ("mode = 0o755", "mode = 0o77777", "in `ramdisk.package.0.files.0.mode`"),
+            ("suite = \"trixie\"", "suite = \"tri xie\"", "in `suite`"),
+            ("name = \"busybox-static\"", "name = \"-o\"", "in `ramdisk.package.0.name`"),
+            ("id = \"minimal\"", "id = \"maximal\"", "in `id`"),
+            ("suite =", "siute =", "unknown key `siute`"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            fs::write(folder.join("profile.toml"), text.replacen(from, to, 1)).unwrap();
+            let error = Profile::read(&folder).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

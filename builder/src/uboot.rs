@@ -1,0 +1,205 @@
+//! What U-Boot reads: boot scripts in its legacy image format, and `extlinux.conf`.
+//!
+//! The header follows U-Boot's include/image.h (all fields big endian), the menu file its doc/README.pxe.
+
+use std::fmt::Write as _;
+
+use crate::error::{Error, Result};
+
+const MAGIC: u32 = 0x2705_1956;
+const OS_LINUX: u8 = 5;
+const ARCH_ARM64: u8 = 22;
+const TYPE_SCRIPT: u8 = 6;
+const NAME: &[u8] = b"vambrace";
+/// Longest command line that U-Boot's shell takes, with room for the command itself (CONFIG_SYS_CBSIZE is 512 or more).
+const MAX_LINE: usize = 2048;
+
+/// Wraps the commands of `text` into a script image (`boot.scr`); `epoch` is its time in seconds since 1970.
+///
+/// # Errors
+/// When the text is empty, has characters that U-Boot's shell does not take or a line that it would cut, or when the time
+/// is past 2106.
+pub fn boot_script(text: &str, epoch: u64) -> Result<Vec<u8>> {
+    if text.trim().is_empty() {
+        return Err(Error::new("the boot script is empty"));
+    }
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(bad) = line.chars().find(|&c| !(c == '\t' || c == ' ' || c.is_ascii_graphic())) {
+            return Err(Error::new(format!("line {number} of the boot script has the character {bad:?}")));
+        }
+        if line.len() > MAX_LINE {
+            return Err(Error::new(format!("line {number} of the boot script is over {MAX_LINE} characters")));
+        }
+    }
+    let length = u32::try_from(text.len()).map_err(|_| Error::new("the boot script is too long"))?;
+    let time = u32::try_from(epoch).map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for U-Boot")))?;
+    // A script is a multi-part image of one part: a list of sizes that ends with zero, then the text.
+    let mut data = Vec::with_capacity(text.len() + 8);
+    data.extend_from_slice(&length.to_be_bytes());
+    data.extend_from_slice(&0_u32.to_be_bytes());
+    data.extend_from_slice(text.as_bytes());
+    let header = |header_crc: u32| {
+        let size = length + 8;
+        let mut header = Vec::with_capacity(64);
+        for word in [MAGIC, header_crc, time, size, 0, 0, crc32(&data)] {
+            header.extend_from_slice(&word.to_be_bytes());
+        }
+        header.extend_from_slice(&[OS_LINUX, ARCH_ARM64, TYPE_SCRIPT, 0]);
+        header.extend_from_slice(NAME);
+        header.resize(64, 0);
+        header
+    };
+    // The header's sum is taken with its own field at zero.
+    let mut image = header(crc32(&header(0)));
+    image.extend_from_slice(&data);
+    Ok(image)
+}
+
+/// Quotes `text` as one word of U-Boot's shell, in which nothing is expanded.
+///
+/// # Errors
+/// When it holds what that shell cannot quote: a single quote, a backslash, a line end or another control character, or
+/// anything beyond ASCII.
+pub fn quote(text: &str) -> Result<String> {
+    match text.chars().find(|&c| matches!(c, '\'' | '\\') || !(c == ' ' || c.is_ascii_graphic())) {
+        Some(bad) => Err(Error::new(format!("`{}` cannot be passed through U-Boot's shell: it has {bad:?}", text.escape_default()))),
+        None => Ok(format!("'{text}'")),
+    }
+}
+
+/// One choice of an `extlinux.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtlinuxEntry {
+    /// Short name, one word.
+    pub label: String,
+    /// What the menu shows.
+    pub menu_label: String,
+    /// Path of the kernel on the same partition, with a leading slash.
+    pub kernel: String,
+    /// Path of the initial RAM disk.
+    pub initrd: Option<String>,
+    /// Path of the device tree; without it U-Boot's own is passed on.
+    pub fdt: Option<String>,
+    /// The kernel's command line.
+    pub append: String,
+}
+
+/// Writes an `extlinux.conf` whose first entry is the default; `timeout` is in tenths of a second, 0 boots at once.
+///
+/// # Errors
+/// When there is no entry, a label is repeated, or a field holds what would break out of its line.
+pub fn extlinux(entries: &[ExtlinuxEntry], timeout: u32) -> Result<String> {
+    let first = entries.first().ok_or_else(|| Error::new("extlinux.conf needs an entry"))?;
+    let mut text = format!("default {}\ntimeout {timeout}\nprompt 0\n", first.label);
+    for (index, entry) in entries.iter().enumerate() {
+        if entry.label.is_empty() || entry.label.contains(char::is_whitespace) {
+            return Err(Error::new(format!("`{}` is not a label for extlinux.conf: it must be one word", entry.label.escape_default())));
+        }
+        if entries.iter().take(index).any(|other| other.label == entry.label) {
+            return Err(Error::new(format!("extlinux.conf would have the label `{}` twice", entry.label)));
+        }
+        let mut line = |key: &str, value: &str, path: bool| {
+            let control = value.contains(|c: char| c.is_control());
+            if value.is_empty() || control || (path && (!value.starts_with('/') || value.contains(char::is_whitespace))) {
+                return Err(Error::new(format!("extlinux.conf cannot have {key} `{}`", value.escape_default())));
+            }
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{}{key} {value}", if key == "label" { "\n" } else { "  " });
+            Ok(())
+        };
+        line("label", &entry.label, false)?;
+        if !entry.menu_label.is_empty() {
+            line("menu label", &entry.menu_label, false)?;
+        }
+        line("kernel", &entry.kernel, true)?;
+        if let Some(initrd) = &entry.initrd {
+            line("initrd", initrd, true)?;
+        }
+        if let Some(fdt) = &entry.fdt {
+            line("fdt", fdt, true)?;
+        }
+        if !entry.append.is_empty() {
+            line("append", &entry.append, false)?;
+        }
+    }
+    Ok(text)
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(data);
+    crc.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn mkimage_gives_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, theirs) = (dir.path().join("boot.cmd"), dir.path().join("boot.scr"));
+        let text = "echo hello\nsetenv bootargs 'console=hvc0 a=$b'\n";
+        std::fs::write(&source, text).unwrap();
+        let made = Command::new("mkimage")
+            .env("SOURCE_DATE_EPOCH", "1700000000")
+            .args(["-A", "arm64", "-O", "linux", "-T", "script", "-C", "none", "-n", "vambrace", "-d"])
+            .args([&source, &theirs])
+            .output();
+        // Where U-Boot's tools are missing, the known header below stands.
+        let Ok(made) = made else { return };
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert_eq!(boot_script(text, 1_700_000_000).unwrap(), std::fs::read(theirs).unwrap());
+    }
+
+    #[test]
+    fn the_header_has_its_fields_in_place() {
+        let image = boot_script("echo hi\n", 0x1234_5678).unwrap();
+        assert_eq!(image.len(), 64 + 8 + 8);
+        assert_eq!(&image[..4], [0x27, 0x05, 0x19, 0x56]);
+        assert_eq!(&image[8..16], [0x12, 0x34, 0x56, 0x78, 0, 0, 0, 16]);
+        assert_eq!(&image[28..41], b"\x05\x16\x06\x00vambrace\0");
+        assert_eq!(&image[64..72], [0, 0, 0, 8, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn scripts_that_u_boot_would_garble_are_refused() {
+        for text in ["", " \n", "echo \u{fc}", "echo \x1b", "a\rb\n"] {
+            assert!(boot_script(text, 0).is_err(), "{text:?}");
+        }
+        assert!(boot_script(&"x".repeat(3000), 0).is_err());
+        assert!(boot_script("x", 1 << 32).is_err());
+        assert_eq!(quote("a $b \"c\" ; d").unwrap(), "'a $b \"c\" ; d'");
+        for bad in ["it's", "a\nb", "a\\b", "\u{e9}"] {
+            assert!(quote(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn extlinux_lines() {
+        let entry = ExtlinuxEntry {
+            label: "xen".into(),
+            menu_label: "Vambrace".into(),
+            kernel: "/vambrace".into(),
+            initrd: Some("/initrd".into()),
+            fdt: Some("/board.dtb".into()),
+            append: "console=hvc0".into(),
+        };
+        assert_eq!(
+            extlinux(std::slice::from_ref(&entry), 10).unwrap(),
+            "default xen\ntimeout 10\nprompt 0\n\nlabel xen\n  menu label Vambrace\n  kernel /vambrace\n  initrd /initrd\n  fdt /board.dtb\n  append console=hvc0\n"
+        );
+        let with = |change: fn(&mut ExtlinuxEntry)| {
+            let mut other = entry.clone();
+            change(&mut other);
+            extlinux(&[other], 0)
+        };
+        assert!(with(|e| e.append = "a\nkernel /evil".into()).is_err());
+        assert!(with(|e| e.kernel = "/a b".into()).is_err());
+        assert!(with(|e| e.kernel = "relative".into()).is_err());
+        assert!(with(|e| e.label = "two words".into()).is_err());
+        assert!(extlinux(&[], 0).is_err());
+        assert!(extlinux(&[entry.clone(), entry.clone()], 0).is_err());
+    }
+}

@@ -1,0 +1,330 @@
+//! The frame allocator: all RAM that is neither the hypervisor's own nor handed out.
+//!
+//! A binary buddy system over 4 KiB frames, up to 1 GiB a block. Its books lie in the hypervisor's heap, twelve bytes a
+//! frame, and never in the frames, so a guest that scribbles over memory it has given back damages nothing.
+//!
+//! ```text
+//!   bank 0 (RAM)            bank 1 (RAM)
+//!   +----+----+----+---     +----+----+
+//!   |info|info|info|...     |info|info|...   one `Info` a frame; index = bank offset + frame - first
+//!   +----+----+----+---     +----+----+
+//!      ^ next/prev link the first frames of free blocks, one list an order
+//! ```
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{PAGE_SIZE, Pa, PaRange};
+
+/// Largest block: 2^18 frames, 1 GiB, the largest stage-2 mapping with 4 KiB pages.
+pub const MAX_ORDER: u8 = 18;
+
+const NONE: u32 = u32::MAX;
+
+/// What the allocator knows of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    /// Not the allocator's to give: reserved, the hypervisor's, or dom0's from the start.
+    #[default]
+    Outside,
+    /// First frame of a free block.
+    FreeHead,
+    /// Inside of a free block.
+    FreeBody,
+    /// First frame of an allocated block.
+    Allocated,
+    /// Inside of an allocated block.
+    AllocatedBody,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Info {
+    next: u32,
+    prev: u32,
+    state: State,
+    order: u8,
+}
+
+struct Bank {
+    first: u64,
+    offset: u32,
+    infos: Vec<Info>,
+}
+
+/// A frame or block was given back that is not handed out: a defect of the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAllocated(pub Pa);
+
+impl fmt::Display for NotAllocated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "physical address {} is not the start of an allocated block", self.0)
+    }
+}
+
+/// A range cannot become free memory: it is not within one bank of RAM, or became free memory before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotReleasable(pub PaRange);
+
+impl fmt::Display for NotReleasable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{} is not RAM of one bank, or was free memory before", self.0.start, self.0.end)
+    }
+}
+
+/// Free physical memory.
+pub struct Frames {
+    banks: Vec<Bank>,
+    free_lists: [u32; MAX_ORDER as usize + 1],
+    released: Vec<PaRange>,
+    free: u64,
+    total: u64,
+}
+
+impl Frames {
+    /// Books for the given banks of RAM, nothing free yet; see [`Frames::release`].
+    pub fn new(ram: &[PaRange]) -> Self {
+        let mut banks = Vec::with_capacity(ram.len());
+        let mut offset = 0u32;
+        for range in ram {
+            let first = range.start.0.div_ceil(PAGE_SIZE);
+            let count = (range.end.frame().saturating_sub(first)).min(u64::from(NONE - 1 - offset));
+            let mut infos = Vec::new();
+            infos.resize(count as usize, Info::default());
+            banks.push(Bank { first, offset, infos });
+            offset += count as u32;
+        }
+        Self { banks, free_lists: [NONE; MAX_ORDER as usize + 1], released: Vec::new(), free: 0, total: u64::from(offset) }
+    }
+
+    /// Frames free now.
+    pub fn free_frames(&self) -> u64 {
+        self.free
+    }
+
+    /// Frames of RAM in all, free or not.
+    pub fn total_frames(&self) -> u64 {
+        self.total
+    }
+
+    /// Adds the whole pages of `range` to the free memory, each page once ever.
+    pub fn release(&mut self, range: PaRange) -> Result<(), NotReleasable> {
+        let range = PaRange { start: Pa(range.start.0.div_ceil(PAGE_SIZE) * PAGE_SIZE), end: range.end.page() };
+        if range.is_empty() {
+            return Ok(());
+        }
+        let bank = self.bank(range.start.frame());
+        if bank.is_none()
+            || bank != self.bank(range.end.frame() - 1)
+            || self.released.iter().any(|r| r.overlaps(range))
+        {
+            return Err(NotReleasable(range));
+        }
+        self.released.push(range);
+        let (mut frame, end) = (range.start.frame(), range.end.frame());
+        while frame < end {
+            let fits = (end - frame).ilog2() as u8;
+            let order = MAX_ORDER.min(frame.trailing_zeros() as u8).min(fits);
+            self.free_block(frame, order);
+            frame += 1 << order;
+        }
+        Ok(())
+    }
+
+    /// Takes a block of 2^`order` frames, aligned to its size. Its contents are whatever was there.
+    pub fn allocate(&mut self, order: u8) -> Option<Pa> {
+        let mut have = (order..=MAX_ORDER).find(|&o| self.free_lists[usize::from(o)] != NONE)?;
+        let frame = self.frame_of(self.free_lists[usize::from(have)])?;
+        self.unlink(frame, have);
+        while have > order {
+            have -= 1;
+            self.link(frame + (1 << have), have);
+        }
+        self.mark(frame, order, State::Allocated, State::AllocatedBody);
+        self.free -= 1 << order;
+        Some(Pa::from_frame(frame))
+    }
+
+    /// Gives a block back that [`Frames::allocate`] returned.
+    pub fn deallocate(&mut self, pa: Pa) -> Result<(), NotAllocated> {
+        let order = match self.info(pa.frame()) {
+            Some(info) if info.state == State::Allocated && pa.page_offset() == 0 => info.order,
+            _ => return Err(NotAllocated(pa)),
+        };
+        self.free_block(pa.frame(), order);
+        Ok(())
+    }
+
+    fn free_block(&mut self, mut frame: u64, mut order: u8) {
+        self.free += 1 << order;
+        while order < MAX_ORDER {
+            let buddy = frame ^ (1 << order);
+            let same_bank = self.bank(frame).zip(self.bank(buddy)).is_some_and(|(a, b)| a == b);
+            let mergeable =
+                same_bank && self.info(buddy).is_some_and(|i| i.state == State::FreeHead && i.order == order);
+            if !mergeable {
+                break;
+            }
+            self.unlink(buddy, order);
+            self.set(buddy.max(frame), |i| i.state = State::FreeBody);
+            frame = frame.min(buddy);
+            order += 1;
+        }
+        self.link(frame, order);
+    }
+
+    /// Only the head of a block is looked at, so only the head is marked, whatever the block's size; `body` is for
+    /// the second frame, so that a wrong address is told apart from memory that was never the allocator's.
+    fn mark(&mut self, frame: u64, order: u8, head: State, body: State) {
+        self.set(frame, |i| {
+            i.state = head;
+            i.order = order;
+        });
+        if order > 0 {
+            self.set(frame + 1, |i| i.state = body);
+        }
+    }
+
+    fn link(&mut self, frame: u64, order: u8) {
+        let Some(index) = self.index(frame) else { return };
+        let head = self.free_lists[usize::from(order)];
+        self.set(frame, |i| *i = Info { next: head, prev: NONE, state: State::FreeHead, order });
+        if order > 0 {
+            self.set(frame + 1, |i| i.state = State::FreeBody);
+        }
+        if let Some(next) = self.frame_of(head) {
+            self.set(next, |i| i.prev = index);
+        }
+        self.free_lists[usize::from(order)] = index;
+    }
+
+    fn unlink(&mut self, frame: u64, order: u8) {
+        let Some(info) = self.info(frame) else { return };
+        match self.frame_of(info.prev) {
+            Some(prev) => self.set(prev, |i| i.next = info.next),
+            None => self.free_lists[usize::from(order)] = info.next,
+        }
+        if let Some(next) = self.frame_of(info.next) {
+            self.set(next, |i| i.prev = info.prev);
+        }
+    }
+
+    fn bank(&self, frame: u64) -> Option<usize> {
+        self.banks.iter().position(|b| frame >= b.first && frame - b.first < b.infos.len() as u64)
+    }
+
+    fn info(&self, frame: u64) -> Option<Info> {
+        let bank = &self.banks[self.bank(frame)?];
+        bank.infos.get((frame - bank.first) as usize).copied()
+    }
+
+    fn set(&mut self, frame: u64, change: impl FnOnce(&mut Info)) {
+        if let Some(bank) = self.bank(frame) {
+            let bank = &mut self.banks[bank];
+            if let Some(info) = bank.infos.get_mut((frame - bank.first) as usize) {
+                change(info);
+            }
+        }
+    }
+
+    fn index(&self, frame: u64) -> Option<u32> {
+        let bank = &self.banks[self.bank(frame)?];
+        Some(bank.offset + (frame - bank.first) as u32)
+    }
+
+    fn frame_of(&self, index: u32) -> Option<u64> {
+        let bank = self.banks.iter().rfind(|b| b.offset <= index)?;
+        let within = index - bank.offset;
+        (u64::from(within) < bank.infos.len() as u64).then_some(bank.first + u64::from(within))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn range(start: u64, size: u64) -> PaRange {
+        PaRange::new(Pa(start), size).unwrap()
+    }
+
+    #[test]
+    fn whole_memory_comes_back_as_one_block() {
+        let ram = range(0x4000_0000, 64 << 20);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(ram).unwrap();
+        assert_eq!(frames.free_frames(), 16384);
+        let mut taken = vec![];
+        while let Some(pa) = frames.allocate(0) {
+            taken.push(pa);
+        }
+        assert_eq!(taken.len(), 16384);
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), 16384);
+        for pa in taken {
+            frames.deallocate(pa).unwrap();
+        }
+        assert_eq!(frames.free_frames(), 16384);
+        assert_eq!(frames.allocate(14), Some(Pa(0x4000_0000)));
+    }
+
+    #[test]
+    fn wrong_frees_are_refused() {
+        let ram = range(0x1000, 0x10000);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(ram).unwrap();
+        let pa = frames.allocate(1).unwrap();
+        assert!(frames.deallocate(pa.offset(PAGE_SIZE)).is_err());
+        assert!(frames.deallocate(pa.offset(1)).is_err());
+        frames.deallocate(pa).unwrap();
+        assert_eq!(frames.deallocate(pa), Err(NotAllocated(pa)));
+        assert!(frames.deallocate(Pa(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn reserved_holes_are_never_handed_out_and_banks_never_merge() {
+        let (low, high) = (range(0, 0x8000), range(0x8000, 0x8000));
+        let mut frames = Frames::new(&[low, high]);
+        frames.release(range(0, 0x3000)).unwrap();
+        frames.release(range(0x5000, 0x3000)).unwrap();
+        frames.release(high).unwrap();
+        assert!(frames.release(range(0x2000, 0x2000)).is_err(), "twice");
+        assert!(frames.release(range(0x3000, 0x6000)).is_err(), "across banks");
+        assert!(frames.release(range(0x10_0000, 0x1000)).is_err(), "not RAM");
+        assert_eq!(frames.free_frames(), 14);
+        assert_eq!(frames.allocate(4), None);
+        assert_eq!(frames.allocate(3), Some(Pa(0x8000)));
+        assert_eq!(frames.allocate(3), None);
+        while let Some(pa) = frames.allocate(0) {
+            assert!(pa != Pa(0x3000) && pa != Pa(0x4000));
+        }
+    }
+
+    #[test]
+    fn random_use_never_overlaps() {
+        let ram = range(0x8000_0000, 4 << 20);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(ram).unwrap();
+        let mut seed = 1u64;
+        let mut held: Vec<(Pa, u8)> = vec![];
+        for _ in 0..3000 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            if seed >> 63 == 0 && !held.is_empty() {
+                let (pa, _) = held.swap_remove((seed >> 33) as usize % held.len());
+                frames.deallocate(pa).unwrap();
+            } else if let Some(pa) = frames.allocate((seed >> 40) as u8 % 6) {
+                let order = (seed >> 40) as u8 % 6;
+                assert!(pa.is_aligned(PAGE_SIZE << order));
+                let new = range(pa.0, PAGE_SIZE << order);
+                assert!(ram.contains_range(new));
+                assert!(held.iter().all(|&(p, o)| !range(p.0, PAGE_SIZE << o).overlaps(new)));
+                held.push((pa, order));
+            }
+        }
+        for (pa, _) in held {
+            frames.deallocate(pa).unwrap();
+        }
+        assert_eq!(frames.free_frames(), 1024);
+        assert!(frames.allocate(10).is_some());
+    }
+}

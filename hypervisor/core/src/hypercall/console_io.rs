@@ -1,0 +1,43 @@
+//! `console_io`: dom0's console on the hypervisor's UART (`xen.h`).
+
+use vambrace_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
+use vambrace_abi::errno::{Errno, HypercallResult};
+
+use super::Caller;
+use crate::machine::Machine;
+
+/// Bytes copied at a time.
+const CHUNK: usize = 256;
+
+pub(super) fn op<M: Machine>(
+    caller: &Caller<'_, M>,
+    command: u64,
+    count: u64,
+    buffer: u64,
+) -> HypercallResult {
+    match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        CONSOLEIO_WRITE => {
+            let mut chunk = [0; CHUNK];
+            let mut done = 0;
+            while done < count {
+                let length = (count - done).min(CHUNK as u64);
+                let part = chunk.get_mut(..length as usize).ok_or(Errno::EINVAL)?;
+                let at = buffer.checked_add(done).ok_or(Errno::EFAULT)?;
+                caller.memory().read_bytes(at, part)?;
+                caller.hv.console.guest_output(&caller.hv.machine, caller.domain().id, part);
+                done += length;
+            }
+            Ok(0)
+        }
+        CONSOLEIO_READ => {
+            caller.privileged()?;
+            let mut chunk = [0; CHUNK];
+            let limit = (count.min(CHUNK as u64)) as usize;
+            let room = chunk.get_mut(..limit).ok_or(Errno::EINVAL)?;
+            let length = caller.hv.console.take_input(room);
+            caller.memory().write_bytes(buffer, chunk.get(..length).ok_or(Errno::EINVAL)?)?;
+            Ok(length as u64)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}

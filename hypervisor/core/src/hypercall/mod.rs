@@ -1,0 +1,140 @@
+//! Hypercalls: one file for each number, one function for each operation.
+//!
+//! A call arrives with its number in x16 and its arguments in x0 to x4 (`arch-arm.h`). Arguments are allegations of the
+//! guest's; what they point to is copied in once, checked, and acted on. The answer goes to x0.
+
+mod console_io;
+mod event_channel;
+mod grant_table;
+mod hvm;
+mod memory;
+mod other;
+mod sched;
+mod vcpu;
+mod version;
+
+use vambrace_abi::domid::DOMID_SELF;
+use vambrace_abi::errno::{Errno, HypercallResult, to_register};
+use vambrace_abi::handle::XenHandle;
+use vambrace_abi::hypercall as number;
+use vambrace_abi::multicall::MulticallEntry;
+
+use crate::domain::{Domain, Seat, VcpuRun};
+use crate::hypervisor::Hypervisor;
+use crate::machine::{CpuId, Machine};
+use crate::run::Next;
+use crate::umem::GuestMemory;
+
+/// Who calls, and where.
+pub(crate) struct Caller<'a, M: Machine> {
+    pub(crate) hv: &'a Hypervisor<M>,
+    pub(crate) cpu: CpuId,
+    pub(crate) seat: &'a Seat<M>,
+}
+
+impl<'a, M: Machine> Caller<'a, M> {
+    pub(crate) fn memory(&self) -> GuestMemory<'a, M> {
+        GuestMemory(&self.hv.machine)
+    }
+
+    pub(crate) fn domain(&self) -> &'a Domain<M> {
+        &self.seat.domain
+    }
+
+    pub(crate) fn vcpu_index(&self) -> u32 {
+        u32::from(self.seat.vcpu.key.vcpu)
+    }
+
+    /// Whether `domid` names the caller's own domain.
+    pub(crate) fn is_self(&self, domid: u16) -> bool {
+        domid == DOMID_SELF || domid == self.domain().id
+    }
+
+    /// Refuses all but the hardware domain.
+    pub(crate) fn privileged(&self) -> Result<(), Errno> {
+        if self.domain().is_hardware { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// How a call ended.
+pub(crate) enum Outcome {
+    /// With a number or an error for x0.
+    Done(HypercallResult),
+    /// With an answer, and something to do with the vCPU before it goes on.
+    Then(HypercallResult, Next),
+}
+
+impl From<HypercallResult> for Outcome {
+    fn from(result: HypercallResult) -> Self {
+        Self::Done(result)
+    }
+}
+
+/// Carries out the hypercall that the vCPU just made.
+#[inline]
+pub(crate) fn dispatch<M: Machine>(
+    hv: &Hypervisor<M>,
+    cpu: CpuId,
+    seat: &Seat<M>,
+    run: &mut VcpuRun<M>,
+) -> Next {
+    let caller = Caller { hv, cpu, seat };
+    let x = &run.regs.x;
+    // An AArch32 guest calls with r12 and 32-bit arguments, which the register file holds zero-extended.
+    let (op, args) = if run.regs.is_aarch32() {
+        (x[12] & 0xffff_ffff, [x[0], x[1], x[2], x[3], x[4]].map(|a| a & 0xffff_ffff))
+    } else {
+        (x[16], [x[0], x[1], x[2], x[3], x[4]])
+    };
+    let (result, next) = match perform(&caller, op, args) {
+        Outcome::Done(result) => (result, Next::Resume),
+        Outcome::Then(result, next) => (result, next),
+    };
+    run.regs.x[0] = to_register(result);
+    next
+}
+
+#[inline]
+fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outcome {
+    match u32::try_from(op).unwrap_or(u32::MAX) {
+        number::HYPERVISOR_XEN_VERSION => version::op(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_EVENT_CHANNEL_OP => event_channel::op(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_SCHED_OP => sched::op(caller, args[0], args[1]),
+        number::HYPERVISOR_CONSOLE_IO => console_io::op(caller, args[0], args[1], args[2]).into(),
+        number::HYPERVISOR_MEMORY_OP => memory::op(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_GRANT_TABLE_OP => grant_table::op(caller, args[0], args[1], args[2]).into(),
+        number::HYPERVISOR_VCPU_OP => vcpu::op(caller, args[0], args[1], args[2]).into(),
+        number::HYPERVISOR_HVM_OP => hvm::op(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_MULTICALL => multicall(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_PHYSDEV_OP => other::physdev(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_PLATFORM_OP => other::platform(caller, args[0]).into(),
+        number::HYPERVISOR_VM_ASSIST => other::vm_assist(caller, args[0], args[1]).into(),
+        _ => Outcome::Done(Err(Errno::ENOSYS)),
+    }
+}
+
+/// Most entries of one multicall that are carried out before other work gets its turn; the guest's libraries send one.
+const MULTICALL_LIMIT: u64 = 1024;
+
+/// `multicall`: calls from an array, each with its result written back (`xen.h`).
+fn multicall<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> HypercallResult {
+    if count > MULTICALL_LIMIT {
+        return Err(Errno::E2BIG);
+    }
+    let list = XenHandle::<MulticallEntry>::new(list);
+    for index in 0..count {
+        let handle = list.element(index).ok_or(Errno::EFAULT)?;
+        let mut entry = caller.memory().read(handle)?;
+        let [a, b, c, d, e, _] = entry.args;
+        let outcome = match u32::try_from(entry.op) {
+            // A list in a list could nest without bound.
+            Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::ENOSYS)),
+            _ => perform(caller, entry.op, [a, b, c, d, e]),
+        };
+        entry.result = match outcome {
+            Outcome::Done(result) | Outcome::Then(result, _) => to_register(result),
+        };
+        caller.memory().write(handle, &entry)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,117 @@
+//! `sched_op`: what a vCPU wants of the scheduler (`sched.h`).
+
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use vambrace_abi::errno::Errno;
+use vambrace_abi::handle::XenHandle;
+use vambrace_abi::sched::*;
+
+use super::{Caller, Outcome};
+use crate::machine::{CpuId, Machine};
+use crate::run::Next;
+
+/// Most ports of one poll (`sched.h`).
+const POLL_LIMIT: u32 = 128;
+
+pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> Outcome {
+    match u32::try_from(command) {
+        Ok(SCHEDOP_YIELD) => Outcome::Then(Ok(0), Next::Yield),
+        Ok(SCHEDOP_BLOCK) => Outcome::Then(Ok(0), Next::Block),
+        Ok(SCHEDOP_SHUTDOWN) => match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
+            Ok(shutdown) => {
+                caller.hv.shut_down(caller.domain(), shutdown.reason);
+                Outcome::Then(Ok(0), Next::Offline)
+            }
+            Err(errno) => Outcome::Done(Err(errno)),
+        },
+        Ok(SCHEDOP_SHUTDOWN_CODE) => {
+            match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
+                Ok(shutdown) => {
+                    caller.domain().shutdown.call_once(|| shutdown.reason);
+                    Outcome::Done(Ok(0))
+                }
+                Err(errno) => Outcome::Done(Err(errno)),
+            }
+        }
+        Ok(SCHEDOP_POLL) => poll(caller, argument),
+        Ok(SCHEDOP_WATCHDOG) => Outcome::Done(watchdog(caller, argument)),
+        Ok(SCHEDOP_REMOTE_SHUTDOWN) => Outcome::Done(remote_shutdown(caller, argument)),
+        _ => Outcome::Done(Err(Errno::ENOSYS)),
+    }
+}
+
+/// Waits until one of some ports is pending, or a time has come.
+fn poll<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Outcome {
+    let ready = || -> Result<bool, Errno> {
+        let poll = caller.memory().read(XenHandle::<SchedPoll>::new(argument))?;
+        if poll.nr_ports > POLL_LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        let mut ports = Vec::with_capacity(poll.nr_ports as usize);
+        for index in 0..u64::from(poll.nr_ports) {
+            ports.push(caller.memory().read(poll.ports.element(index).ok_or(Errno::EFAULT)?)?);
+        }
+        let events = caller.domain().events.lock();
+        for port in ports {
+            if events.is_pending(&caller.hv.machine, port)? {
+                return Ok(true);
+            }
+        }
+        Ok(poll.timeout != 0 && caller.hv.system_time() >= poll.timeout)
+    };
+    match ready() {
+        Ok(true) => Outcome::Done(Ok(0)),
+        // The guest looks again itself: poll may return early (`sched.h`), and it calls in a loop.
+        Ok(false) => Outcome::Then(Ok(0), Next::Yield),
+        Err(errno) => Outcome::Done(Err(errno)),
+    }
+}
+
+fn watchdog<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<u64, Errno> {
+    let watchdog = caller.memory().read(XenHandle::<SchedWatchdog>::new(argument))?;
+    let slots = &caller.domain().watchdogs;
+    let ticks = u64::from(watchdog.timeout).saturating_mul(caller.hv.machine.frequency());
+    // 0 means off, so a deadline is never 0.
+    let deadline = caller.hv.machine.now().saturating_add(ticks).max(1);
+    if watchdog.id == 0 {
+        if watchdog.timeout == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let free = slots
+            .iter()
+            .position(|s| s.compare_exchange(0, deadline, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+            .ok_or(Errno::ENOSPC)?;
+        arm(caller.hv, caller.cpu, caller, deadline);
+        return Ok(free as u64 + 1);
+    }
+    let slot = slots.get(watchdog.id as usize - 1).ok_or(Errno::EINVAL)?;
+    if slot.load(Ordering::Acquire) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if watchdog.timeout == 0 {
+        slot.store(0, Ordering::Release);
+    } else {
+        slot.store(deadline, Ordering::Release);
+        arm(caller.hv, caller.cpu, caller, deadline);
+    }
+    Ok(0)
+}
+
+fn arm<M: Machine>(hv: &crate::hypervisor::Hypervisor<M>, cpu: CpuId, caller: &Caller<'_, M>, deadline: u64) {
+    if let Some(timers) = hv.timers(cpu) {
+        timers.lock().arm(deadline, caller.seat.vcpu.key, crate::timers::Due::Watchdog);
+        hv.arm_alarm(cpu);
+    }
+}
+
+fn remote_shutdown<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<u64, Errno> {
+    let request = caller.memory().read(XenHandle::<SchedRemoteShutdown>::new(argument))?;
+    caller.privileged()?;
+    let domain = caller.hv.domain(request.domain_id).ok_or(Errno::ESRCH)?;
+    if domain.id == caller.domain().id {
+        return Err(Errno::EINVAL);
+    }
+    caller.hv.shut_down(&domain, request.reason);
+    Ok(0)
+}

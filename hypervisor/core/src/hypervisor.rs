@@ -1,0 +1,262 @@
+//! The whole: the machine, its memory, its CPUs, its domains.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use spin::{Mutex, RwLock};
+use vambrace_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
+use vambrace_abi::shared_info;
+
+use crate::addr::Pa;
+use crate::console::Console;
+use crate::domain::{Domain, NOWHERE, Seat, Vcpu};
+use crate::frames::Frames;
+use crate::idregs::IdRegisters;
+use crate::machine::{CpuId, Intid, Machine};
+use crate::p2m::Shape;
+use crate::sched::{CpuMask, Leave, Scheduler, VcpuKey};
+use crate::timers::Timers;
+
+/// The host's interrupts that the hypervisor itself takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostInterrupts {
+    /// The hypervisor's timer (CNTHP).
+    pub hypervisor_timer: Intid,
+    /// The virtual timer (CNTV), which is the guests'.
+    pub virtual_timer: Intid,
+    /// Maintenance of the virtual CPU interface.
+    pub maintenance: Intid,
+    /// The console UART, if it has an interrupt.
+    pub uart: Option<Intid>,
+}
+
+/// What is fixed at boot and belongs to no other part.
+pub struct Settings {
+    /// Interrupt numbers.
+    pub interrupts: HostInterrupts,
+    /// Shape of stage-2 tables.
+    pub shape: Shape,
+    /// The command line, for XENVER_commandline.
+    pub command_line: String,
+    /// Stop instead of a reset when dom0 ends badly or asks for one (`noreboot`).
+    pub no_reboot: bool,
+    /// End of the highest bank of RAM.
+    pub ram_end: Pa,
+    /// The physical counter when the hypervisor started: system time 0.
+    pub boot_time: u64,
+}
+
+/// The hypervisor. One exists; every CPU runs [`Hypervisor::run_cpu`] on it.
+pub struct Hypervisor<M: Machine> {
+    /// The machine below.
+    pub machine: M,
+    /// Which vCPU runs where.
+    pub scheduler: Scheduler<Seat<M>>,
+    /// Free memory.
+    pub frames: Mutex<Frames>,
+    /// Domains by identifier.
+    pub domains: RwLock<BTreeMap<u16, Arc<Domain<M>>>>,
+    /// The console, the log and the keys.
+    pub console: Console,
+    /// What guests read in ID registers.
+    pub id_registers: IdRegisters,
+    /// Fixed at boot.
+    pub settings: Settings,
+    timers: Vec<Mutex<Timers>>,
+    /// For each physical SPI (from INTID 32) the domain that has it, or [`NO_OWNER`].
+    spi_owners: Vec<AtomicU16>,
+}
+
+const NO_OWNER: u16 = u16::MAX;
+const FIRST_SPI: Intid = 32;
+
+impl<M: Machine> Hypervisor<M> {
+    /// A hypervisor for `cpus` CPUs, with no domain yet.
+    pub fn new(
+        machine: M,
+        cpus: usize,
+        frames: Frames,
+        console: Console,
+        id_registers: IdRegisters,
+        settings: Settings,
+    ) -> Self {
+        let frequency = machine.frequency();
+        let spis = machine.intid_limit().saturating_sub(FIRST_SPI);
+        Self {
+            scheduler: Scheduler::new(cpus, frequency),
+            frames: Mutex::new(frames),
+            domains: RwLock::new(BTreeMap::new()),
+            console,
+            id_registers,
+            settings,
+            timers: (0..cpus).map(|_| Mutex::new(Timers::new())).collect(),
+            spi_owners: (0..spis).map(|_| AtomicU16::new(NO_OWNER)).collect(),
+            machine,
+        }
+    }
+
+    /// Writes a line of the hypervisor's own to console and log.
+    pub fn log(&self, line: fmt::Arguments<'_>) {
+        self.console.log(&self.machine, line);
+    }
+
+    /// Makes a domain known and its first vCPU ready to be brought online.
+    pub fn add_domain(&self, domain: Arc<Domain<M>>, affinity: CpuMask, weight: u32) {
+        for vcpu in &domain.vcpus {
+            let seat = Seat { vcpu: vcpu.clone(), domain: domain.clone() };
+            self.scheduler.add(vcpu.key, Arc::new(seat), affinity, weight);
+        }
+        self.domains.write().insert(domain.id, domain);
+    }
+
+    /// The domain with the identifier.
+    pub fn domain(&self, id: u16) -> Option<Arc<Domain<M>>> {
+        self.domains.read().get(&id).cloned()
+    }
+
+    /// The vCPU with the name, and its domain.
+    pub fn seat(&self, key: VcpuKey) -> Option<Seat<M>> {
+        let domain = self.domain(key.domain)?;
+        let vcpu = domain.vcpus.get(usize::from(key.vcpu))?.clone();
+        Some(Seat { vcpu, domain })
+    }
+
+    /// Gives a physical SPI to a domain, where it has the same number.
+    pub fn assign_spi(&self, spi: Intid, domain: u16) {
+        if let Some(owner) = self.spi_slot(spi) {
+            owner.store(domain, Ordering::Release);
+        }
+    }
+
+    /// The domain that has the physical SPI.
+    pub fn spi_owner(&self, spi: Intid) -> Option<Arc<Domain<M>>> {
+        match self.spi_slot(spi)?.load(Ordering::Acquire) {
+            NO_OWNER => None,
+            id => self.domain(id),
+        }
+    }
+
+    fn spi_slot(&self, spi: Intid) -> Option<&AtomicU16> {
+        self.spi_owners.get(spi.checked_sub(FIRST_SPI)? as usize)
+    }
+
+    /// The deadlines of `cpu`.
+    pub fn timers(&self, cpu: CpuId) -> Option<&Mutex<Timers>> {
+        self.timers.get(cpu)
+    }
+
+    /// Has the vCPU look at its virtual interrupt controller: it leaves its guest, or wakes, if it has to.
+    ///
+    /// The caller has made visible there, or in the domain's event channels, what the vCPU is to find.
+    pub fn notify(&self, vcpu: &Vcpu<M>) {
+        vcpu.attention.store(true, Ordering::SeqCst);
+        match vcpu.running_on.load(Ordering::SeqCst) {
+            NOWHERE => {
+                if let Some(cpu) = self.scheduler.wake(vcpu.key, self.machine.now()) {
+                    self.kick(cpu);
+                }
+            }
+            cpu => self.kick(cpu),
+        }
+    }
+
+    /// Has `cpu` leave its guest or its sleep, unless it is this one, which is in neither.
+    pub fn kick(&self, cpu: CpuId) {
+        if cpu != self.machine.this_cpu() {
+            self.machine.kick(cpu);
+        }
+    }
+
+    /// Switches a vCPU on that is set up.
+    pub fn bring_online(&self, vcpu: &Vcpu<M>) {
+        vcpu.online.store(true, Ordering::Release);
+        if let Some(cpu) = self.scheduler.bring_online(vcpu.key, self.machine.now()) {
+            self.kick(cpu);
+        }
+    }
+
+    /// Raises the event-channel interrupt of a vCPU, whose event is pending in guest memory already.
+    pub fn raise_event(&self, domain: &Domain<M>, vcpu: usize) {
+        if let Some(target) = domain.vcpus.get(vcpu) {
+            domain.vgic.lock().raise(vcpu, domain.interrupts.event);
+            self.notify(target);
+        }
+    }
+
+    /// Sends a domain the virtual interrupt request `virq` on its vCPU 0, if it has bound it.
+    pub fn send_virq(&self, domain: &Domain<M>, virq: u32) {
+        self.send_vcpu_virq(domain, 0, virq);
+    }
+
+    /// Sends a vCPU the virtual interrupt request `virq`, if it has bound it.
+    pub fn send_vcpu_virq(&self, domain: &Domain<M>, vcpu: usize, virq: u32) {
+        let notify = domain.events.lock().send_virq(&self.machine, vcpu as u32, virq);
+        if let Some(vcpu) = notify {
+            self.raise_event(domain, vcpu as usize);
+        }
+    }
+
+    /// Shuts a domain down for a SHUTDOWN_* reason. With the hardware domain the machine goes.
+    pub fn shut_down(&self, domain: &Domain<M>, reason: u32) {
+        domain.shutdown.call_once(|| reason);
+        for vcpu in &domain.vcpus {
+            vcpu.online.store(false, Ordering::Release);
+            self.notify(vcpu);
+        }
+        if domain.is_hardware {
+            self.end(reason);
+        }
+    }
+
+    /// Ends the machine as the hardware domain's shutdown asks; returns if it cannot, or must not.
+    fn end(&self, reason: u32) {
+        match reason {
+            SHUTDOWN_REBOOT | SHUTDOWN_WATCHDOG if !self.settings.no_reboot => {
+                self.log(format_args!("Dom0 reboots: resetting the machine"));
+                self.machine.reset();
+                self.log(format_args!("The machine has no way to be reset; it stays halted"));
+            }
+            SHUTDOWN_POWEROFF => {
+                self.log(format_args!("Dom0 is off: powering the machine off"));
+                self.machine.power_off();
+                self.log(format_args!("The machine has no way to be turned off; it stays halted"));
+            }
+            _ => self.log(format_args!("Dom0 ended (reason {reason}); the machine stays halted")),
+        }
+    }
+
+    /// System time: nanoseconds since the hypervisor started.
+    pub fn system_time(&self) -> u64 {
+        let ticks = self.machine.now().saturating_sub(self.settings.boot_time);
+        (u128::from(ticks) * 1_000_000_000 / u128::from(self.machine.frequency().max(1))) as u64
+    }
+
+    /// Shows dom0's wall clock in a domain's shared_info: `seconds` and `nanoseconds` since 1970 at `system_time`.
+    pub fn set_wall_clock(&self, domain: &Domain<M>, seconds: u64, nanoseconds: u32, system_time: u64) {
+        let at_boot = (u128::from(seconds) * 1_000_000_000 + u128::from(nanoseconds))
+            .saturating_sub(u128::from(system_time));
+        let (seconds, nanoseconds) = ((at_boot / 1_000_000_000) as u64, (at_boot % 1_000_000_000) as u32);
+        // A version that is odd while the rest changes (`xen.h`, wc_version).
+        let at = |offset: usize| domain.shared_info.offset(offset as u64);
+        let bump = || self.machine.update_u32(at(shared_info::SHARED_INFO_WC_VERSION), |v| Some(v.wrapping_add(1)));
+        let put = |offset: usize, word: u32| self.machine.update_u32(at(offset), |_| Some(word));
+        let wrote = bump()
+            .and_then(|_| put(shared_info::SHARED_INFO_WC_SEC, seconds as u32))
+            .and_then(|_| put(shared_info::SHARED_INFO_WC_SEC_HI, (seconds >> 32) as u32))
+            .and_then(|_| put(shared_info::SHARED_INFO_WC_NSEC, nanoseconds))
+            .and_then(|_| bump());
+        if let Err(bad) = wrote {
+            self.log(format_args!("d{}: shared_info at {} cannot be written", domain.id, bad.0));
+        }
+    }
+
+    /// Takes the vCPU off this CPU's books after it left the guest for good or for now.
+    pub(crate) fn leave(&self, cpu: CpuId, vcpu: &Vcpu<M>, how: Leave) {
+        self.scheduler.leave(cpu, how, self.machine.now());
+        vcpu.running_on.store(NOWHERE, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,327 @@
+//! A domain's physical-to-machine map: its stage-2 translation tables.
+//!
+//! The VMSAv8-64 long-descriptor format with 4 KiB granules (Arm ARM D8.3), which the ARMv7 virtualization extensions
+//! share (ARMv7 ARM B3.6), so this one file serves both widths. Memory is mapped by the largest blocks that alignment
+//! allows. Every change of a live entry is break-before-make (Arm ARM D8.16.1).
+//!
+//! ```text
+//!   40-bit IPA: two concatenated level-1 tables (1 GiB an entry) -> level 2 (2 MiB) -> level 3 (4 KiB)
+//!   44 and more: one level-0 table (512 GiB an entry) before them
+//! ```
+
+use crate::addr::{Ipa, PAGE_SHIFT, PAGE_SIZE, Pa};
+use crate::frames::Frames;
+use crate::machine::{BadAddress, Memory, Processor, Stage2};
+
+const ENTRIES: u64 = 512;
+const VALID: u64 = 1;
+/// At levels 0 to 2: a table rather than a block. At level 3: a page, the only valid kind.
+const TABLE_OR_PAGE: u64 = 1 << 1;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+const ACCESSED: u64 = 1 << 10;
+const INNER_SHAREABLE: u64 = 0b11 << 8;
+const OUTER_SHAREABLE: u64 = 0b10 << 8;
+const READ: u64 = 1 << 6;
+const WRITE: u64 = 1 << 7;
+const NORMAL_WRITE_BACK: u64 = 0b1111 << 2;
+const DEVICE_NGNRE: u64 = 0b0001 << 2;
+const EXECUTE_NEVER: u64 = 1 << 54;
+
+/// What a mapping is for: its memory type and permissions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// RAM: normal write-back, read, write, execute.
+    Ram,
+    /// RAM the guest may only read: a grant mapped read-only, for one.
+    ReadOnly,
+    /// RAM the guest reads and writes but never runs: shared pages, grants.
+    Data,
+    /// A device's registers.
+    Device,
+}
+
+impl Kind {
+    const fn bits(self) -> u64 {
+        ACCESSED
+            | match self {
+                Self::Ram => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE,
+                Self::ReadOnly => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | EXECUTE_NEVER,
+                Self::Data => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE | EXECUTE_NEVER,
+                Self::Device => DEVICE_NGNRE | OUTER_SHAREABLE | READ | WRITE | EXECUTE_NEVER,
+            }
+    }
+}
+
+/// The shape of stage-2 tables, the same for all domains on a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Bits of intermediate physical address.
+    pub ipa_bits: u8,
+    /// Level of the first table: 0 or 1.
+    pub start_level: u8,
+    /// log2 of the number of concatenated first-level tables.
+    pub root_order: u8,
+}
+
+impl Shape {
+    /// The shape that covers the whole physical address space of a CPU with `pa_bits` bits (Arm ARM D8.2.2).
+    pub fn for_physical(pa_bits: u8) -> Self {
+        let ipa_bits = pa_bits.clamp(32, 48);
+        if ipa_bits > 43 {
+            Self { ipa_bits, start_level: 0, root_order: 0 }
+        } else {
+            Self { ipa_bits, start_level: 1, root_order: ipa_bits.saturating_sub(39) }
+        }
+    }
+}
+
+/// Why a mapping could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum P2mError {
+    /// No frame was left for a table.
+    OutOfMemory,
+    /// The intermediate physical address lies beyond [`Shape::ipa_bits`], or the range wraps.
+    OutOfRange,
+    /// A table frame could not be reached: a defect of the hypervisor.
+    Unreachable(BadAddress),
+}
+
+impl From<BadAddress> for P2mError {
+    fn from(e: BadAddress) -> Self {
+        Self::Unreachable(e)
+    }
+}
+
+/// Where an intermediate physical address leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The physical address of the same byte.
+    pub pa: Pa,
+    /// Guest may write.
+    pub writable: bool,
+    /// It is a device, not RAM.
+    pub device: bool,
+}
+
+/// A domain's stage-2 tables. The owner holds it in a lock; the CPU's table walks need none.
+pub struct P2m {
+    stage2: Stage2,
+    shape: Shape,
+    tables: u64,
+}
+
+impl P2m {
+    /// Empty tables for the domain that the VMID tags.
+    pub fn new<M: Memory>(m: &M, frames: &mut Frames, shape: Shape, vmid: u16) -> Result<Self, P2mError> {
+        let root = frames.allocate(shape.root_order).ok_or(P2mError::OutOfMemory)?;
+        m.zero(root, PAGE_SIZE << shape.root_order)?;
+        Ok(Self { stage2: Stage2 { root, vmid }, shape, tables: 1 << shape.root_order })
+    }
+
+    /// What the CPU needs to use the tables.
+    pub fn stage2(&self) -> Stage2 {
+        self.stage2
+    }
+
+    /// Frames that the tables take.
+    pub fn table_frames(&self) -> u64 {
+        self.tables
+    }
+
+    /// Maps `size` bytes at `ipa` to `pa`, replacing what was mapped there. All three are multiples of 4 KiB.
+    pub fn map<M: Memory + Processor>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        ipa: Ipa,
+        pa: Pa,
+        size: u64,
+        kind: Kind,
+    ) -> Result<(), P2mError> {
+        self.check(ipa, size)?;
+        let mut done = 0;
+        while done < size {
+            let (at, to) = (ipa.offset(done), pa.offset(done));
+            let level = (1..=3)
+                .find(|&l| {
+                    let block = level_size(l);
+                    (at.0 | to.0) & (block - 1) == 0 && size - done >= block
+                })
+                .unwrap_or(3);
+            let leaf = VALID | if level == 3 { TABLE_OR_PAGE } else { 0 };
+            let slot = self.slot(m, frames, at, level)?;
+            self.replace(m, frames, slot, at, level, to.0 | kind.bits() | leaf)?;
+            done += level_size(level);
+        }
+        Ok(())
+    }
+
+    /// Removes the mapping of `size` bytes at `ipa`. Where a large block is cut, its rest stays mapped.
+    pub fn unmap<M: Memory + Processor>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        ipa: Ipa,
+        size: u64,
+    ) -> Result<(), P2mError> {
+        self.check(ipa, size)?;
+        let mut done = 0;
+        while done < size {
+            let at = ipa.offset(done);
+            let (level, _, descriptor) = self.walk(m, at)?;
+            let span = level_size(level);
+            let rest = span - (at.0 & (span - 1));
+            if descriptor & VALID == 0 {
+                done += rest;
+                continue;
+            }
+            let whole = at.0 & (span - 1) == 0 && size - done >= span;
+            let level = if whole { level } else { 3 };
+            let slot = self.slot(m, frames, at, level)?;
+            self.replace(m, frames, slot, at, level, 0)?;
+            done += level_size(level);
+        }
+        Ok(())
+    }
+
+    /// Where `ipa` leads, or `None` where nothing is mapped.
+    pub fn lookup<M: Memory>(&self, m: &M, ipa: Ipa) -> Option<Mapping> {
+        self.check(ipa.page(), PAGE_SIZE).ok()?;
+        let (level, _, descriptor) = self.walk(m, ipa).ok()?;
+        if descriptor & VALID == 0 {
+            return None;
+        }
+        let offset = ipa.0 & (level_size(level) - 1);
+        Some(Mapping {
+            pa: Pa((descriptor & ADDRESS & !(level_size(level) - 1)) | offset),
+            writable: descriptor & WRITE != 0,
+            device: descriptor & NORMAL_WRITE_BACK != NORMAL_WRITE_BACK,
+        })
+    }
+
+    fn check(&self, ipa: Ipa, size: u64) -> Result<(), P2mError> {
+        let end = ipa.0.checked_add(size).ok_or(P2mError::OutOfRange)?;
+        if end > 1 << self.shape.ipa_bits || !ipa.is_aligned(PAGE_SIZE) || size & (PAGE_SIZE - 1) != 0 {
+            return Err(P2mError::OutOfRange);
+        }
+        Ok(())
+    }
+
+    fn root_slot(&self, ipa: Ipa) -> Pa {
+        // Concatenated tables are adjacent, so the index simply runs on past 511.
+        self.stage2.root.offset((ipa.0 >> level_shift(self.shape.start_level)) * 8)
+    }
+
+    /// The entry that decides about `ipa`: its level, place and contents.
+    fn walk<M: Memory>(&self, m: &M, ipa: Ipa) -> Result<(u8, Pa, u64), P2mError> {
+        let mut level = self.shape.start_level;
+        let mut slot = self.root_slot(ipa);
+        loop {
+            let descriptor = m.read_u64(slot)?;
+            if level == 3 || descriptor & (VALID | TABLE_OR_PAGE) != VALID | TABLE_OR_PAGE {
+                return Ok((level, slot, descriptor));
+            }
+            level += 1;
+            slot = entry(Pa(descriptor & ADDRESS), ipa, level);
+        }
+    }
+
+    /// The place of the entry for `ipa` at `level`, with tables made, and blocks split, on the way there.
+    fn slot<M: Memory + Processor>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        ipa: Ipa,
+        level: u8,
+    ) -> Result<Pa, P2mError> {
+        let mut at = self.shape.start_level;
+        let mut slot = self.root_slot(ipa);
+        while at < level {
+            let descriptor = m.read_u64(slot)?;
+            let table = if descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
+                Pa(descriptor & ADDRESS)
+            } else {
+                let table = frames.allocate(0).ok_or(P2mError::OutOfMemory)?;
+                self.tables += 1;
+                if descriptor & VALID == 0 {
+                    m.zero(table, PAGE_SIZE)?;
+                    m.write_u64(slot, table.0 | VALID | TABLE_OR_PAGE)?;
+                } else {
+                    let (step, leaf) =
+                        (level_size(at + 1), if at + 1 == 3 { TABLE_OR_PAGE } else { 0 } | VALID);
+                    let base = descriptor & ADDRESS & !(level_size(at) - 1);
+                    let attributes = descriptor & !ADDRESS & !(VALID | TABLE_OR_PAGE);
+                    for i in 0..ENTRIES {
+                        m.write_u64(table.offset(i * 8), (base + i * step) | attributes | leaf)?;
+                    }
+                    m.write_u64(slot, 0)?;
+                    m.flush_tlb_page(self.stage2, ipa);
+                    m.write_u64(slot, table.0 | VALID | TABLE_OR_PAGE)?;
+                }
+                table
+            };
+            at += 1;
+            slot = entry(table, ipa, at);
+        }
+        Ok(slot)
+    }
+
+    /// Writes a leaf. Tables below the old entry go back to the allocator once no CPU can walk them any more.
+    fn replace<M: Memory + Processor>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        slot: Pa,
+        ipa: Ipa,
+        level: u8,
+        descriptor: u64,
+    ) -> Result<(), P2mError> {
+        let old = m.read_u64(slot)?;
+        if old & VALID != 0 && old != descriptor {
+            m.write_u64(slot, 0)?;
+            if level < 3 && old & TABLE_OR_PAGE != 0 {
+                m.flush_tlb(self.stage2);
+                self.free_table(m, frames, Pa(old & ADDRESS), level + 1)?;
+            } else {
+                m.flush_tlb_page(self.stage2, ipa);
+            }
+        }
+        if descriptor != 0 {
+            m.write_u64(slot, descriptor)?;
+        }
+        Ok(())
+    }
+
+    fn free_table<M: Memory>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        table: Pa,
+        level: u8,
+    ) -> Result<(), P2mError> {
+        if level < 3 {
+            for i in 0..ENTRIES {
+                let descriptor = m.read_u64(table.offset(i * 8))?;
+                if descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
+                    self.free_table(m, frames, Pa(descriptor & ADDRESS), level + 1)?;
+                }
+            }
+        }
+        if frames.deallocate(table).is_ok() {
+            self.tables -= 1;
+        }
+        Ok(())
+    }
+}
+
+const fn level_shift(level: u8) -> u32 {
+    PAGE_SHIFT + 9 * (3 - level as u32)
+}
+
+const fn level_size(level: u8) -> u64 {
+    1 << level_shift(level)
+}
+
+fn entry(table: Pa, ipa: Ipa, level: u8) -> Pa {
+    table.offset((ipa.0 >> level_shift(level) & (ENTRIES - 1)) * 8)
+}

@@ -1,0 +1,271 @@
+//! What a CPU does for ever: pick a vCPU, run it until it traps, handle the trap, see whether to go on.
+//!
+//! ```text
+//!   run_cpu: pick --none--> arm timer, idle, take interrupts --+
+//!              |                                               |
+//!              v                                               |
+//!            load -> [ flush list registers -> guest -> sync ] |
+//!                        ^                         |           |
+//!                        +--- Resume --- handle <--+           |
+//!                                          |                   |
+//!            save <- Yield / Block / Off <-+                   |
+//!              +-----------------------------------------------+
+//! ```
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use vambrace_abi::sched::SHUTDOWN_WATCHDOG;
+
+use crate::domain::{NOWHERE, PhysicalTimer, Seat, VcpuRun};
+use crate::hypervisor::Hypervisor;
+use crate::hypercall;
+use crate::machine::{CpuId, Machine};
+use crate::sched::Leave;
+use crate::timers::Due;
+use crate::trap::Trap;
+use crate::{emulate, vpsci};
+
+/// What to do with a vCPU after a trap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Back into the guest.
+    Resume,
+    /// Let others run, if any wait.
+    Yield,
+    /// Wait for an interrupt or event.
+    Block,
+    /// It is switched off.
+    Offline,
+}
+
+/// Control bits of a timer (Arm ARM, CNTV_CTL_EL0).
+const TIMER_ENABLE: u64 = 1;
+const TIMER_MASKED: u64 = 2;
+
+/// Immediate of Xen's hypercall instruction.
+const XEN_HVC: u16 = vambrace_abi::arch_arm::XEN_HYPERCALL_TAG;
+
+impl<M: Machine> Hypervisor<M> {
+    /// Runs vCPUs on `cpu` for ever.
+    pub fn run_cpu(&self, cpu: CpuId) -> ! {
+        self.scheduler.cpu_online(cpu);
+        loop {
+            self.round(cpu);
+        }
+    }
+
+    /// One turn: a vCPU from load to save, or one sleep.
+    pub fn round(&self, cpu: CpuId) {
+        match self.scheduler.pick(cpu, self.machine.now()) {
+            Some((_, seat)) => self.run_seat(cpu, &seat),
+            None => {
+                self.arm_alarm(cpu);
+                self.machine.idle();
+                self.take_interrupts(cpu, None);
+            }
+        }
+    }
+
+    fn run_seat(&self, cpu: CpuId, seat: &Seat<M>) {
+        let vcpu = &seat.vcpu;
+        let index = usize::from(vcpu.key.vcpu);
+        let mut guard = vcpu.run.lock();
+        let run = &mut *guard;
+        if let Some((on, deadline)) = run.wake_armed.take()
+            && let Some(timers) = self.timers(on)
+        {
+            timers.lock().cancel(deadline, vcpu.key, Due::Wake);
+        }
+        self.machine.load(&mut run.context, seat.domain.stage2);
+        if run.timer_in_flight {
+            self.machine.set_active(self.settings.interrupts.virtual_timer, true);
+        }
+        vcpu.running_on.store(cpu, Ordering::SeqCst);
+        vcpu.attention.store(true, Ordering::SeqCst);
+        self.arm_alarm(cpu);
+        let mut in_list_registers = false;
+        let how = loop {
+            if self.scheduler.should_leave(cpu) {
+                break Leave::Preempted;
+            }
+            if in_list_registers || vcpu.attention.load(Ordering::SeqCst) {
+                if !vcpu.is_online() {
+                    break Leave::Offline;
+                }
+                vcpu.attention.store(false, Ordering::SeqCst);
+                in_list_registers = seat.domain.vgic.lock().flush(index, &self.machine);
+            }
+            let trap = self.machine.run(&mut run.regs, &mut run.context);
+            if in_list_registers {
+                seat.domain.vgic.lock().sync(index, &self.machine);
+            }
+            match self.handle(cpu, seat, run, trap) {
+                Next::Resume => {}
+                Next::Yield if !self.scheduler.anyone_waiting() => {}
+                Next::Yield => break Leave::Preempted,
+                Next::Block if seat.domain.vgic.lock().deliverable(index) => {}
+                Next::Block => break Leave::Blocked,
+                Next::Offline => break Leave::Offline,
+            }
+        };
+        self.put(cpu, seat, run, how);
+        drop(guard);
+        if how == Leave::Blocked && seat.domain.vgic.lock().deliverable(index) {
+            // Raised between the last look and the block: see `sched`'s "no wake-up is lost".
+            if let Some(other) = self.scheduler.wake(vcpu.key, self.machine.now()) {
+                self.kick(other);
+            }
+        }
+    }
+
+    /// Saves a vCPU and gives its CPU up.
+    fn put(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>, how: Leave) {
+        let vcpu = &seat.vcpu;
+        let index = usize::from(vcpu.key.vcpu);
+        self.machine.save(&mut run.context);
+        run.timer_in_flight =
+            seat.domain.vgic.lock().hardware_active(index, seat.domain.interrupts.virtual_timer);
+        if run.timer_in_flight {
+            self.machine.set_active(self.settings.interrupts.virtual_timer, false);
+        }
+        if how == Leave::Blocked && !run.timer_in_flight {
+            let timer = self.machine.virtual_timer(&run.context, false);
+            if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE {
+                let deadline = timer.compare.wrapping_add(seat.domain.counter_offset);
+                if let Some(timers) = self.timers(cpu) {
+                    timers.lock().arm(deadline, vcpu.key, Due::Wake);
+                    run.wake_armed = Some((cpu, deadline));
+                }
+            }
+        }
+        self.leave(cpu, vcpu, how);
+    }
+
+    #[inline]
+    fn handle(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>, trap: Trap) -> Next {
+        match trap {
+            Trap::Hypercall { immediate: XEN_HVC } => hypercall::dispatch(self, cpu, seat, run),
+            Trap::Hypercall { immediate: 0 } => vpsci::call(self, seat, run),
+            Trap::Hypercall { .. } => {
+                // Not ours: the architecture has no answer, so the guest finds it undefined at the `hvc` itself.
+                run.regs.pc = run.regs.pc.wrapping_sub(4);
+                self.machine.inject_undefined(&mut run.regs, &mut run.context);
+                Next::Resume
+            }
+            Trap::SecureCall { immediate: 0 } => {
+                run.regs.pc = run.regs.pc.wrapping_add(4);
+                vpsci::call(self, seat, run)
+            }
+            Trap::SystemRegister { register, write, reg } => {
+                emulate::system_register(self, cpu, seat, run, register, write, reg)
+            }
+            Trap::Mmio(access) => emulate::mmio(self, seat, run, access),
+            Trap::Interrupt => {
+                self.take_interrupts(cpu, Some(seat));
+                self.arm_alarm(cpu);
+                Next::Resume
+            }
+            Trap::Wait { event } => {
+                run.regs.pc = run.regs.pc.wrapping_add(4);
+                if event { Next::Yield } else { Next::Block }
+            }
+            Trap::DataAbort { va, ipa, write, .. } => {
+                let what = if write { "write to" } else { "read of" };
+                self.guest_warning(seat, format_args!("{what} {ipa}, where nothing is (pc {:#x})", run.regs.pc));
+                self.machine.inject_abort(&mut run.regs, &mut run.context, va, false);
+                Next::Resume
+            }
+            Trap::InstructionAbort { va, ipa } => {
+                self.guest_warning(seat, format_args!("instruction fetch from {ipa}, where nothing is"));
+                self.machine.inject_abort(&mut run.regs, &mut run.context, va, true);
+                Next::Resume
+            }
+            Trap::Coprocessor { .. } | Trap::SecureCall { .. } | Trap::Disabled => {
+                self.machine.inject_undefined(&mut run.regs, &mut run.context);
+                Next::Resume
+            }
+            Trap::SystemError { syndrome } => {
+                // The error cannot be laid to an access of the hypervisor's, so it is this guest's.
+                self.guest_warning(seat, format_args!("SError, syndrome {syndrome:#x}"));
+                self.machine.inject_abort(&mut run.regs, &mut run.context, crate::addr::GuestVa(0), false);
+                Next::Resume
+            }
+            Trap::Unknown { syndrome } => {
+                self.guest_warning(seat, format_args!("unexpected trap, syndrome {syndrome:#x}"));
+                self.machine.inject_undefined(&mut run.regs, &mut run.context);
+                Next::Resume
+            }
+        }
+    }
+
+    /// Logs what a guest did wrong, at a bounded rate.
+    pub(crate) fn guest_warning(&self, seat: &Seat<M>, what: core::fmt::Arguments<'_>) {
+        let key = seat.vcpu.key;
+        self.console.warn(&self.machine, format_args!("d{}v{}: {what}", key.domain, key.vcpu));
+    }
+
+    /// Arms this CPU's timer for the next thing that is due.
+    pub(crate) fn arm_alarm(&self, cpu: CpuId) {
+        let timer = self.timers(cpu).and_then(|t| t.lock().next());
+        let next = match (timer, self.scheduler.slice_end(cpu)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.machine.set_alarm(next);
+    }
+
+    /// Carries out what is due on this CPU.
+    pub(crate) fn run_due(&self, cpu: CpuId) {
+        let Some(timers) = self.timers(cpu) else { return };
+        self.scheduler.slice_over(cpu);
+        loop {
+            let due = timers.lock().pop_due(self.machine.now());
+            let Some((key, due)) = due else { return };
+            let Some(seat) = self.seat(key) else { continue };
+            match due {
+                Due::Wake => {
+                    if seat.vcpu.running_on.load(Ordering::SeqCst) == NOWHERE
+                        && let Some(other) = self.scheduler.wake(key, self.machine.now())
+                    {
+                        self.kick(other);
+                    }
+                }
+                Due::PhysicalTimer => {
+                    let intid = seat.domain.interrupts.physical_timer;
+                    seat.domain.vgic.lock().set_line(usize::from(key.vcpu), intid, true);
+                    self.notify(&seat.vcpu);
+                }
+                Due::Watchdog => {
+                    let now = self.machine.now();
+                    let bites = |w: &AtomicU64| (1..=now).contains(&w.load(Ordering::Acquire));
+                    if seat.domain.watchdogs.iter().any(bites) {
+                        self.log(format_args!("d{}: watchdog", seat.domain.id));
+                        self.shut_down(&seat.domain, SHUTDOWN_WATCHDOG);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows a guest's change of its physical timer: the line, and the deadline.
+    pub(crate) fn update_physical_timer(&self, cpu: CpuId, seat: &Seat<M>, timer: &mut PhysicalTimer) {
+        let key = seat.vcpu.key;
+        if let Some((on, deadline)) = timer.armed.take()
+            && let Some(timers) = self.timers(on)
+        {
+            timers.lock().cancel(deadline, key, Due::PhysicalTimer);
+        }
+        let live = timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE;
+        let due = self.machine.now() >= timer.compare;
+        let intid = seat.domain.interrupts.physical_timer;
+        seat.domain.vgic.lock().set_line(usize::from(key.vcpu), intid, live && due);
+        seat.vcpu.attention.store(true, Ordering::SeqCst);
+        if live && !due
+            && let Some(timers) = self.timers(cpu)
+        {
+            timers.lock().arm(timer.compare, key, Due::PhysicalTimer);
+            timer.armed = Some((cpu, timer.compare));
+            self.arm_alarm(cpu);
+        }
+    }
+}
