@@ -129,7 +129,9 @@ impl Node {
                 }
                 (0o777, (0, 0))
             }
-            Self::CharDevice { mode, major, minor } | Self::BlockDevice { mode, major, minor } => (*mode, (*major, *minor)),
+            Self::CharDevice { mode, major, minor } | Self::BlockDevice { mode, major, minor } => {
+                (*mode, (*major, *minor))
+            }
         };
         if mode > 0o7777 {
             return Err(format!("has mode {mode:o}; permission bits end at 7777"));
@@ -157,14 +159,17 @@ impl Node {
 /// # Errors
 /// When `epoch` is past 2106, where the format's 32 bits end.
 pub fn write_cpio(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
-    let mtime = u32::try_from(epoch).map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for a cpio archive")))?;
+    let mtime = u32::try_from(epoch)
+        .map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for a cpio archive")))?;
     let mut out = Vec::new();
     for (inode, (path, node)) in (1_u32..).zip(tree.iter()) {
         let (mode, data, device): (u32, &[u8], (u32, u32)) = match node {
             Node::Dir { mode } => (*mode, &[], (0, 0)),
             Node::File { mode, data } => (*mode, data, (0, 0)),
             Node::Symlink { target } => (0o777, target.as_bytes(), (0, 0)),
-            Node::CharDevice { mode, major, minor } | Node::BlockDevice { mode, major, minor } => (*mode, &[], (*major, *minor)),
+            Node::CharDevice { mode, major, minor } | Node::BlockDevice { mode, major, minor } => {
+                (*mode, &[], (*major, *minor))
+            }
         };
         let links = if matches!(node, Node::Dir { .. }) { 2 } else { 1 };
         entry(&mut out, path, data, &Fields { inode, mode: node.type_bits() | mode, links, mtime, device });
@@ -181,8 +186,10 @@ pub fn write_cpio(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
 /// As [`write_cpio`].
 pub fn write_initramfs(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
     let archive = write_cpio(tree, epoch)?;
-    let mut encoder =
-        GzBuilder::new().mtime(0).operating_system(255).write(Vec::with_capacity(archive.len() / 2), Compression::new(9));
+    let mut encoder = GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(Vec::with_capacity(archive.len() / 2), Compression::new(9));
     encoder.write_all(&archive).context(|| "cannot compress the initramfs")?;
     encoder.finish().context(|| "cannot compress the initramfs")
 }
@@ -235,7 +242,8 @@ mod tests {
 
     fn sample() -> Tree {
         let mut tree = Tree::new();
-        tree.insert("usr/bin/hello", Node::File { mode: 0o755, data: b"#!/bin/sh\necho hello\n".to_vec() }).unwrap();
+        tree.insert("usr/bin/hello", Node::File { mode: 0o755, data: b"#!/bin/sh\necho hello\n".to_vec() })
+            .unwrap();
         tree.insert("bin", Node::Symlink { target: "usr/bin".into() }).unwrap();
         tree.insert("dev/console", Node::CharDevice { mode: 0o600, major: 5, minor: 1 }).unwrap();
         tree.insert("dev/vda", Node::BlockDevice { mode: 0o660, major: 254, minor: 0 }).unwrap();
@@ -247,8 +255,14 @@ mod tests {
     /// GNU cpio is not on every machine; bsdtar and python are no better. Where it is missing, the test below that
     /// reads the archive by its own hand still stands.
     fn cpio_lists(archive: &[u8]) -> Option<String> {
-        let mut child = Command::new("cpio").args(["-itv", "--quiet", "--numeric-uid-gid"]).env("TZ", "UTC").env("LC_ALL", "C")
-            .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        let mut child = Command::new("cpio")
+            .args(["-itv", "--quiet", "--numeric-uid-gid"])
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
         child.stdin.take()?.write_all(archive).ok()?;
         Some(String::from_utf8(child.wait_with_output().ok()?.stdout).unwrap())
     }
@@ -258,7 +272,10 @@ mod tests {
         let Some(list) = cpio_lists(&write_cpio(&sample(), 86_400).unwrap()) else { return };
         let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 9, "{list}");
-        assert!(list.contains("crw-------   1 0        0          5,   1 Jan  2  1970 dev/console"), "{list}");
+        assert!(
+            list.contains("crw-------   1 0        0          5,   1 Jan  2  1970 dev/console"),
+            "{list}"
+        );
         assert!(list.contains("bin -> usr/bin") && list.contains("drwxrwxrwt"), "{list}");
     }
 
@@ -287,7 +304,10 @@ mod tests {
             names.push(name);
             at = (data + size).next_multiple_of(4);
         }
-        assert_eq!(names, ["bin", "dev", "dev/console", "dev/vda", "empty", "tmp", "usr", "usr/bin", "usr/bin/hello"]);
+        assert_eq!(
+            names,
+            ["bin", "dev", "dev/console", "dev/vda", "empty", "tmp", "usr", "usr/bin", "usr/bin/hello"]
+        );
         assert_eq!(archive.len() % 512, 0);
     }
 
@@ -301,18 +321,27 @@ mod tests {
         }
         let (a, b) = (write_initramfs(&sample(), 1).unwrap(), write_initramfs(&other, 1).unwrap());
         assert_eq!(a, b);
-        assert_eq!(&a[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255], "gzip's header holds no time and no host");
+        assert_eq!(
+            &a[..10],
+            [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255],
+            "gzip's header holds no time and no host"
+        );
     }
 
     #[test]
     fn hostile_paths_and_nodes_are_refused() {
         let file = || Node::File { mode: 0o644, data: Vec::new() };
-        for path in ["", "/bin/sh", "bin//sh", "bin/", "../x", "a/./b", "a\0b", "TRAILER!!!", &"x".repeat(5000)] {
+        for path in
+            ["", "/bin/sh", "bin//sh", "bin/", "../x", "a/./b", "a\0b", "TRAILER!!!", &"x".repeat(5000)]
+        {
             assert!(Tree::new().insert(path, file()).is_err(), "{path:?}");
         }
         let mut tree = sample();
         assert!(tree.insert("empty/below", file()).is_err());
-        assert!(tree.insert("bin/below", file()).is_err(), "a link to a directory is not a directory of this tree");
+        assert!(
+            tree.insert("bin/below", file()).is_err(),
+            "a link to a directory is not a directory of this tree"
+        );
         assert!(tree.insert("empty", file()).is_err());
         assert!(tree.insert("usr", file()).is_err());
         assert!(tree.insert("usr", Node::Dir { mode: 0o700 }).is_ok());

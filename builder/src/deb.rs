@@ -71,9 +71,14 @@ impl Deb {
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).context_at(path, || "cannot open the package")?;
         let length = file.metadata().context_at(path, || "cannot read the package's size")?.len();
-        find_data(&mut file, length).map_err(|error| error.at(path)).map(|(data_offset, data_size, packing)| {
-            Self { path: path.to_owned(), data_offset, data_size, packing }
-        })
+        find_data(&mut file, length).map_err(|error| error.at(path)).map(
+            |(data_offset, data_size, packing)| Self {
+                path: path.to_owned(),
+                data_offset,
+                data_size,
+                packing,
+            },
+        )
     }
 
     /// Lists every entry, in the package's order.
@@ -127,7 +132,8 @@ impl Deb {
                         .link_name_bytes()
                         .ok_or_else(|| Error::new(format!("{path} is a link without a target")))?;
                     let target = String::from_utf8_lossy(&target).into_owned();
-                    let target = if kind.is_hard_link() { normalise(&target) } else { resolve(path, &target) };
+                    let target =
+                        if kind.is_hard_link() { normalise(&target) } else { resolve(path, &target) };
                     for name in wanted.iter_mut().filter(|name| *name == path) {
                         name.clone_from(&target);
                     }
@@ -158,7 +164,8 @@ impl Deb {
 
     fn missing(&self, asked: &str, wanted: &str) -> Error {
         let base = |path: &str| path.rsplit('/').next().unwrap_or("").to_owned();
-        let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+        let folder =
+            |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
         let mut near: Vec<String> = self
             .list()
             .unwrap_or_default()
@@ -264,7 +271,9 @@ fn find_data(file: &mut File, length: u64) -> Result<(u64, u64, Packing)> {
                 ".xz" => Packing::Xz,
                 ".zst" => Packing::Zstd,
                 other => {
-                    return Err(Error::new(format!("the package's files are packed as {other}, which is not known")));
+                    return Err(Error::new(format!(
+                        "the package's files are packed as {other}, which is not known"
+                    )));
                 }
             };
             if !version_seen {
@@ -280,7 +289,9 @@ fn find_data(file: &mut File, length: u64) -> Result<(u64, u64, Packing)> {
 fn read_bounded(entry: &mut tar::Entry<'_, Unpacked>, path: &str) -> Result<Vec<u8>> {
     let size = entry.size();
     if size > MAX_FILE {
-        return Err(Error::new(format!("{path} in the package is {size} bytes, over the limit of {MAX_FILE}")));
+        return Err(Error::new(format!(
+            "{path} in the package is {size} bytes, over the limit of {MAX_FILE}"
+        )));
     }
     // The size is an allegation of the archive: memory grows with what is really there.
     let mut data = Vec::with_capacity(usize::try_from(size.min(1 << 26)).unwrap_or(0));
@@ -321,7 +332,8 @@ mod tests {
     use std::io::Write;
 
     fn member(name: &str, data: &[u8]) -> Vec<u8> {
-        let mut bytes = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, data.len()).into_bytes();
+        let mut bytes =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, data.len()).into_bytes();
         bytes.extend_from_slice(data);
         if data.len() % 2 == 1 {
             bytes.push(b'\n');

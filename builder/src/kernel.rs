@@ -118,10 +118,9 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
 
 fn bounded(reader: impl Read, packing: &str) -> Result<Vec<u8>> {
     let mut unpacked = Vec::new();
-    reader
-        .take(MAX_UNPACKED + 1)
-        .read_to_end(&mut unpacked)
-        .map_err(|error| Error::new(format!("the kernel's {packing} stream is damaged or truncated")).because(error))?;
+    reader.take(MAX_UNPACKED + 1).read_to_end(&mut unpacked).map_err(|error| {
+        Error::new(format!("the kernel's {packing} stream is damaged or truncated")).because(error)
+    })?;
     if unpacked.len() as u64 > MAX_UNPACKED {
         return Err(Error::new(format!("the kernel unpacks to more than {} MiB", MAX_UNPACKED >> 20)));
     }
@@ -135,7 +134,9 @@ fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
     let field = |offset| u64_at(bytes, offset).ok_or_else(|| Error::new("the kernel image is truncated"));
     let (text_offset, image_size, flags) = (field(8)?, field(16)?, field(24)?);
     if flags & 1 != 0 {
-        return Err(Error::new("the kernel is a big-endian arm64 image; only little-endian ones can be started"));
+        return Err(Error::new(
+            "the kernel is a big-endian arm64 image; only little-endian ones can be started",
+        ));
     }
     if image_size == 0 {
         return Err(Error::new("the kernel's header gives no image size: it is older than Linux 3.17"));
@@ -171,7 +172,9 @@ fn check_pe(bytes: &[u8]) -> Result<()> {
     }
     let machine = u16_at(bytes, pe + 4).ok_or_else(damaged)?;
     if machine != PE_AARCH64 {
-        return Err(Error::new(format!("the kernel's PE/COFF header is for machine {machine:#x}, not AArch64")));
+        return Err(Error::new(format!(
+            "the kernel's PE/COFF header is for machine {machine:#x}, not AArch64"
+        )));
     }
     let sections = u16_at(bytes, pe + 6).ok_or_else(damaged)?;
     let optional = usize::from(u16_at(bytes, pe + 20).ok_or_else(damaged)?);
@@ -194,7 +197,10 @@ fn check_pe(bytes: &[u8]) -> Result<()> {
 fn foreign(bytes: &[u8]) -> Error {
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..offset + magic.len()) == Some(magic);
     let what = if bytes.len() < HEADER {
-        return Error::new(format!("the kernel image is truncated: it has {} bytes, its header alone has {HEADER}", bytes.len()));
+        return Error::new(format!(
+            "the kernel image is truncated: it has {} bytes, its header alone has {HEADER}",
+            bytes.len()
+        ));
     } else if at(0x24, &[0x18, 0x28, 0x6f, 0x01]) {
         "a zImage for 32-bit ARM"
     } else if at(0x202, b"HdrS") {
@@ -216,7 +222,8 @@ fn foreign(bytes: &[u8]) -> Error {
     } else {
         "of an unknown kind"
     };
-    Error::new(format!("the kernel is {what}, not an arm64 Image")).help("take the kernel of an arm64 system, such as Debian's linux-image-arm64")
+    Error::new(format!("the kernel is {what}, not an arm64 Image"))
+        .help("take the kernel of an arm64 system, such as Debian's linux-image-arm64")
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {

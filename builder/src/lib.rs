@@ -3,3 +3,12 @@
 pub mod error;
 pub mod deb;
 pub mod progress;
+pub mod apt;
+pub mod cpio;
+pub mod disk;
+pub mod kernel;
+pub mod qemu;
+pub mod uboot;
+pub mod verify;
+pub mod toolchain;
+pub mod compile;

@@ -1,3 +1,5 @@
-//! vambrace.
+//! The command `vambrace`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    vambrace::cli::main()
+}

@@ -28,11 +28,14 @@ pub fn boot_script(text: &str, epoch: u64) -> Result<Vec<u8>> {
             return Err(Error::new(format!("line {number} of the boot script has the character {bad:?}")));
         }
         if line.len() > MAX_LINE {
-            return Err(Error::new(format!("line {number} of the boot script is over {MAX_LINE} characters")));
+            return Err(Error::new(format!(
+                "line {number} of the boot script is over {MAX_LINE} characters"
+            )));
         }
     }
     let length = u32::try_from(text.len()).map_err(|_| Error::new("the boot script is too long"))?;
-    let time = u32::try_from(epoch).map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for U-Boot")))?;
+    let time = u32::try_from(epoch)
+        .map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for U-Boot")))?;
     // A script is a multi-part image of one part: a list of sizes that ends with zero, then the text.
     let mut data = Vec::with_capacity(text.len() + 8);
     data.extend_from_slice(&length.to_be_bytes());
@@ -62,7 +65,10 @@ pub fn boot_script(text: &str, epoch: u64) -> Result<Vec<u8>> {
 /// anything beyond ASCII.
 pub fn quote(text: &str) -> Result<String> {
     match text.chars().find(|&c| matches!(c, '\'' | '\\') || !(c == ' ' || c.is_ascii_graphic())) {
-        Some(bad) => Err(Error::new(format!("`{}` cannot be passed through U-Boot's shell: it has {bad:?}", text.escape_default()))),
+        Some(bad) => Err(Error::new(format!(
+            "`{}` cannot be passed through U-Boot's shell: it has {bad:?}",
+            text.escape_default()
+        ))),
         None => Ok(format!("'{text}'")),
     }
 }
@@ -93,15 +99,24 @@ pub fn extlinux(entries: &[ExtlinuxEntry], timeout: u32) -> Result<String> {
     let mut text = format!("default {}\ntimeout {timeout}\nprompt 0\n", first.label);
     for (index, entry) in entries.iter().enumerate() {
         if entry.label.is_empty() || entry.label.contains(char::is_whitespace) {
-            return Err(Error::new(format!("`{}` is not a label for extlinux.conf: it must be one word", entry.label.escape_default())));
+            return Err(Error::new(format!(
+                "`{}` is not a label for extlinux.conf: it must be one word",
+                entry.label.escape_default()
+            )));
         }
         if entries.iter().take(index).any(|other| other.label == entry.label) {
             return Err(Error::new(format!("extlinux.conf would have the label `{}` twice", entry.label)));
         }
         let mut line = |key: &str, value: &str, path: bool| {
             let control = value.contains(|c: char| c.is_control());
-            if value.is_empty() || control || (path && (!value.starts_with('/') || value.contains(char::is_whitespace))) {
-                return Err(Error::new(format!("extlinux.conf cannot have {key} `{}`", value.escape_default())));
+            if value.is_empty()
+                || control
+                || (path && (!value.starts_with('/') || value.contains(char::is_whitespace)))
+            {
+                return Err(Error::new(format!(
+                    "extlinux.conf cannot have {key} `{}`",
+                    value.escape_default()
+                )));
             }
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}{key} {value}", if key == "label" { "\n" } else { "  " });

@@ -103,6 +103,7 @@ impl Workspace {
 }
 
 /// A fault in a description, as an error of the builder.
+#[expect(clippy::boxed_local, reason = "descriptions' errors come boxed, straight into `map_err`")]
 pub(crate) fn described(fault: Box<vambrace_bsp::Error>) -> Error {
     let mut error = Error::new(fault.fault());
     if let Some(place) = fault.place() {

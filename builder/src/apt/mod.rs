@@ -22,8 +22,15 @@ pub const MIRROR_VARIABLE: &str = "VAMBRACE_DEBIAN_MIRROR";
 
 /// Host settings that say how to reach the network; nothing that loosens the signature check is among them.
 const KEPT_SETTINGS: &[&str] = &[
-    "Acquire::http::", "Acquire::https::", "Acquire::socks", "Acquire::Retries", "Acquire::ForceIPv", "Acquire::Check-Valid-Until",
-    "Acquire::Check-Date", "Acquire::Max-FutureTime", "Acquire::Proxy-Auto-Detect",
+    "Acquire::http::",
+    "Acquire::https::",
+    "Acquire::socks",
+    "Acquire::Retries",
+    "Acquire::ForceIPv",
+    "Acquire::Check-Valid-Until",
+    "Acquire::Check-Date",
+    "Acquire::Max-FutureTime",
+    "Acquire::Proxy-Auto-Detect",
 ];
 
 /// Which archive to take packages from.
@@ -82,7 +89,10 @@ impl Apt {
     /// `dir` cannot be made.
     pub fn open(dir: &Path, options: &AptOptions) -> Result<Self> {
         let host = sources::host_mirror(Path::new("/etc/apt"));
-        let named = options.mirror.clone().or_else(|| std::env::var(MIRROR_VARIABLE).ok().filter(|uri| !uri.is_empty()));
+        let named = options
+            .mirror
+            .clone()
+            .or_else(|| std::env::var(MIRROR_VARIABLE).ok().filter(|uri| !uri.is_empty()));
         let mirror = named.or_else(|| host.as_ref().map(|host| host.uri.clone())).ok_or_else(|| {
             Error::new("no Debian mirror: the apt sources of this machine (/etc/apt) name none")
                 .help(format!("set {MIRROR_VARIABLE} to the address of a Debian mirror"))
@@ -99,10 +109,13 @@ impl Apt {
         }
         fs::create_dir_all(dir.join("debs")).context_at(dir, || "cannot make the folder for packages")?;
         let dir = fs::canonicalize(dir).context_at(dir, || "cannot find the folder for packages")?;
-        let awkward = |path: &Path| path.to_string_lossy().chars().any(|c| c.is_control() || "\"\\;{}".contains(c));
+        let awkward =
+            |path: &Path| path.to_string_lossy().chars().any(|c| c.is_control() || "\"\\;{}".contains(c));
         for path in [&dir, &keyring] {
             if awkward(path) || path.to_str().is_none() {
-                return Err(Error::new("apt cannot use a path with quotes, backslashes or braces in it").at(path));
+                return Err(
+                    Error::new("apt cannot use a path with quotes, backslashes or braces in it").at(path)
+                );
             }
         }
         let (suite, components) = (options.suite.clone(), options.components.clone());
@@ -127,10 +140,13 @@ impl Apt {
     fn update_locked(&self, arch: &str, progress: &Progress) -> Result<()> {
         let config = self.configure(arch)?;
         let step = progress.step(format!("updating the package lists of {} {arch}", self.suite));
-        let output = run(self.apt("apt-get", &config).args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]))?;
+        let output =
+            run(self.apt("apt-get", &config).args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]))?;
         let text = messages(&output);
         if !output.status.success() || !self.has_lists(arch) {
-            return Err(self.explain(format!("cannot update the package lists of {} {arch}", self.suite), &text));
+            return Err(
+                self.explain(format!("cannot update the package lists of {} {arch}", self.suite), &text)
+            );
         }
         step.finish();
         Ok(())
@@ -169,7 +185,10 @@ impl Apt {
             versions.retain(|package| package.version == version);
             if versions.is_empty() && !known.is_empty() {
                 return Err(Error::new(format!("{name} {version} ({arch}) is not in Debian {}", self.suite))
-                    .help(format!("it has {}; change the pinned version, or update the package lists", known.join(", "))));
+                    .help(format!(
+                        "it has {}; change the pinned version, or update the package lists",
+                        known.join(", ")
+                    )));
             }
         }
         // apt lists the newest first.
@@ -205,7 +224,10 @@ impl Apt {
     /// When it cannot be downloaded, is no longer on the mirror, or is not what the signed index says.
     pub fn fetch(&self, package: &Package, progress: &Progress) -> Result<PathBuf> {
         if !package_name(&package.name) || !word(&package.version) || !word(&package.arch) {
-            return Err(Error::new(format!("`{} {}` is not a Debian package", package.name, package.version)));
+            return Err(Error::new(format!(
+                "`{} {}` is not a Debian package",
+                package.name, package.version
+            )));
         }
         let path = self.path(package);
         if path.exists() && sha256_file(&path)? == package.sha256 {
@@ -218,7 +240,12 @@ impl Apt {
         }
         let arch = if package.arch == "all" { self.any_arch()? } else { package.arch.clone() };
         let config = self.configure(&arch)?;
-        let step = progress.step(format!("downloading {} {} ({})", package.name, package.version, size(package.size)));
+        let step = progress.step(format!(
+            "downloading {} {} ({})",
+            package.name,
+            package.version,
+            size(package.size)
+        ));
         let folder = tempfile::Builder::new()
             .prefix("partial-")
             .tempdir_in(self.dir.join("debs"))
@@ -283,8 +310,9 @@ impl Apt {
     }
 
     fn has_lists(&self, arch: &str) -> bool {
-        fs::read_dir(self.state(arch).join("lists"))
-            .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
+        fs::read_dir(self.state(arch).join("lists")).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+        })
     }
 
     /// An architecture whose lists are there: where to find a package of architecture `all`.
@@ -362,14 +390,45 @@ impl Apt {
     /// Turns what apt printed into what the user can do about it.
     fn explain(&self, what: String, text: &str) -> Error {
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        let told: Vec<&str> = text.lines().filter(|line| line.starts_with("E:") || line.starts_with("W:") || line.starts_with("Err:")).collect();
-        let error = Error::new(what).because(Error::new(if told.is_empty() { text.trim().to_owned() } else { told.join("\n") }));
-        if has(&["NO_PUBKEY", "is not signed", "couldn't be verified", "BADSIG", "EXPKEYSIG", "Sub-process gpgv", "keyring"]) {
+        let told: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("E:") || line.starts_with("W:") || line.starts_with("Err:"))
+            .collect();
+        let error = Error::new(what).because(Error::new(if told.is_empty() {
+            text.trim().to_owned()
+        } else {
+            told.join("\n")
+        }));
+        if has(&[
+            "NO_PUBKEY",
+            "is not signed",
+            "couldn't be verified",
+            "BADSIG",
+            "EXPKEYSIG",
+            "Sub-process gpgv",
+            "keyring",
+        ]) {
             error.help("the archive's signature could not be checked: install a newer debian-archive-keyring")
         } else if has(&["404", "does not have a Release file"]) {
-            error.help(format!("{} does not have it (any more): update the package lists, or check the suite `{}`", self.mirror, self.suite))
-        } else if has(&["Could not resolve", "Temporary failure resolving", "Could not connect", "Connection failed", "timed out", "Connection refused", "Unable to connect", "Network is unreachable", "No route to host"]) {
-            error.help(format!("no way to {}: check the network and the proxy, or name another mirror in {MIRROR_VARIABLE}", self.mirror))
+            error.help(format!(
+                "{} does not have it (any more): update the package lists, or check the suite `{}`",
+                self.mirror, self.suite
+            ))
+        } else if has(&[
+            "Could not resolve",
+            "Temporary failure resolving",
+            "Could not connect",
+            "Connection failed",
+            "timed out",
+            "Connection refused",
+            "Unable to connect",
+            "Network is unreachable",
+            "No route to host",
+        ]) {
+            error.help(format!(
+                "no way to {}: check the network and the proxy, or name another mirror in {MIRROR_VARIABLE}",
+                self.mirror
+            ))
         } else if has(&["No space left"]) {
             error.help("the disk is full")
         } else {
@@ -380,7 +439,11 @@ impl Apt {
 
 fn find_keyring(named: Option<PathBuf>, of_source: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(named) = named {
-        return if named.is_file() { Ok(named) } else { Err(Error::new("there is no such keyring").at(named)) };
+        return if named.is_file() {
+            Ok(named)
+        } else {
+            Err(Error::new("there is no such keyring").at(named))
+        };
     }
     // The whole keyring first: a host's source may name one that holds its own release's key only.
     ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"]
@@ -410,7 +473,11 @@ fn run(command: &mut Command) -> Result<Output> {
     command.stdin(std::process::Stdio::null()).output().map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let failed = Error::new(format!("cannot run {program}")).because(error);
-        if missing { failed.help("packages come through apt: on a system without it, build in a Debian container") } else { failed }
+        if missing {
+            failed.help("packages come through apt: on a system without it, build in a Debian container")
+        } else {
+            failed
+        }
     })
 }
 
@@ -428,7 +495,10 @@ fn write_if_new(path: &Path, text: &str) -> Result<()> {
 
 fn parse_stanza(stanza: &str) -> Option<Package> {
     let field = |name: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+        stanza
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.trim().to_owned())
     };
     let depends = [field("Pre-Depends"), field("Depends")]
         .into_iter()
@@ -464,7 +534,9 @@ fn package_name(name: &str) -> bool {
 
 /// What a version, a suite or an architecture is made of.
 fn word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.~:_/".contains(&b)) && !text.contains("..")
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.~:_/".contains(&b))
+        && !text.contains("..")
 }
 
 /// The SHA-256 of a file in hexadecimal.
@@ -543,7 +615,12 @@ mod tests {
         assert!(apt.configure("arm64\";").is_err());
         let config = apt.configure("arm64").unwrap();
         let source = fs::read_to_string(config.with_file_name("etc").join("debian.sources")).unwrap();
-        assert!(source.contains("URIs: http://m.example/debian\nSuites: trixie\nComponents: main\nArchitectures: arm64\n"), "{source}");
+        assert!(
+            source.contains(
+                "URIs: http://m.example/debian\nSuites: trixie\nComponents: main\nArchitectures: arm64\n"
+            ),
+            "{source}"
+        );
     }
 
     #[test]
@@ -551,7 +628,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keyring = dir.path().join("key.gpg");
         fs::write(&keyring, b"x").unwrap();
-        let options = AptOptions { mirror: Some("file:/nonexistent/debian".into()), keyring: Some(keyring), ..AptOptions::default() };
+        let options = AptOptions {
+            mirror: Some("file:/nonexistent/debian".into()),
+            keyring: Some(keyring),
+            ..AptOptions::default()
+        };
         let apt = Apt::open(&dir.path().join("apt"), &options).unwrap();
         let report = apt.resolve("busybox-static", "arm64").unwrap_err().report();
         assert!(report.contains("cannot update the package lists of trixie arm64"), "{report}");

@@ -15,8 +15,19 @@ pub(super) struct Mirror {
 
 /// Suites of Debian's main archive that a host's own sources may name.
 const SUITES: &[&str] = &[
-    "oldoldstable", "oldstable", "stable", "testing", "unstable", "sid", "experimental", "buster", "bullseye",
-    "bookworm", "trixie", "forky", "duke",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "experimental",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
 ];
 /// Suites beside a release that live in the same archive. Not `-security`: that one is served elsewhere.
 const BESIDE: &[&str] = &["", "-updates", "-proposed-updates", "-backports", "-backports-sloppy"];
@@ -107,8 +118,12 @@ fn deb822(text: &str) -> Option<Mirror> {
         }
     }
     stanzas.iter().find_map(|stanza| {
-        let words = |name: &str| stanza.get(name).map_or("", String::as_str).split_whitespace().collect::<Vec<_>>();
-        let off = matches!(stanza.get("enabled").map(|on| on.to_ascii_lowercase()).as_deref(), Some("no" | "false" | "0"));
+        let words =
+            |name: &str| stanza.get(name).map_or("", String::as_str).split_whitespace().collect::<Vec<_>>();
+        let off = matches!(
+            stanza.get("enabled").map(|on| on.to_ascii_lowercase()).as_deref(),
+            Some("no" | "false" | "0")
+        );
         if off || !words("types").contains(&"deb") {
             return None;
         }
@@ -163,7 +178,8 @@ mod tests {
     fn a_host_s_files_are_read_in_order() {
         let etc = tempfile::tempdir().unwrap();
         fs::create_dir(etc.path().join("sources.list.d")).unwrap();
-        let write = |name: &str, text: &str| fs::write(etc.path().join("sources.list.d").join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| fs::write(etc.path().join("sources.list.d").join(name), text).unwrap();
         write("b.list", "deb http://b.example/debian trixie main\n");
         write("a.list.disabled", "deb http://a.example/debian trixie main\n");
         write("z.sources", "Types: deb\nURIs: http://z.example/debian\nSuites: trixie\nComponents: main\n");

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider, format_volume};
+use fatfs::{
+    Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider, format_volume,
+};
 
+use super::mend::mend;
 use super::sparse::Pages;
 use super::{BLOCK, Fat32, FileSpec};
 use crate::error::{Error, Result, ResultExt};
@@ -14,6 +17,8 @@ const MIB: u64 = 1 << 20;
 const MIN_CLUSTERS: u64 = 65_525;
 /// FAT32 holds files of up to this many bytes.
 const MAX_FILE: u64 = u32::MAX as u64;
+/// A file system ends where its 32-bit count of sectors does.
+const MAX_SIZE: u64 = 1 << 41;
 /// Largest cluster that every driver takes.
 const MAX_CLUSTER: u64 = 32 << 10;
 /// Sectors before the first FAT, as the crate lays them out.
@@ -78,31 +83,49 @@ pub(super) fn build(spec: &Fat32, size: u64, epoch: u64) -> Result<Pages> {
             handle.flush().context(|| format!("cannot write the file {path}"))?;
         }
         drop(root);
+        // Counts the free clusters, so that the information sector can say how many there are.
+        volume.stats().context(failed)?;
         volume.unmount().context(failed)?;
     }
     check_unmounted(&mut pages)?;
+    mend(&mut pages)?;
     Ok(pages)
 }
 
 /// The crate marks a file system as in use while it is open; one that stayed so would be repaired at each boot.
 fn check_unmounted(pages: &mut Pages) -> Result<()> {
     let mut boot = [0; 512];
-    pages.seek(SeekFrom::Start(0)).and_then(|_| pages.read_exact(&mut boot)).context(|| "cannot read the boot sector")?;
-    if boot[65] & 1 != 0 { Err(Error::new("the FAT32 file system was left marked as in use")) } else { Ok(()) }
+    pages
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| pages.read_exact(&mut boot))
+        .context(|| "cannot read the boot sector")?;
+    if boot[65] & 1 != 0 {
+        Err(Error::new("the FAT32 file system was left marked as in use"))
+    } else {
+        Ok(())
+    }
 }
 
-/// The smallest FAT32 file system, in bytes and in whole MiB, that holds files of these paths and lengths.
-pub fn fat32_size<'a>(files: impl Iterator<Item = (&'a str, u64)> + Clone) -> u64 {
+/// The smallest FAT32 file system, in bytes and in whole MiB, that holds files of these paths and lengths and has
+/// `slack` bytes left.
+///
+/// # Errors
+/// When that is more than the 2 TiB that FAT32 can have.
+pub fn fat32_size<'a>(files: impl Iterator<Item = (&'a str, u64)> + Clone, slack: u64) -> Result<u64> {
     let mut size = minimum();
-    // Each round is at least as large as the last and a file set is finite, so this ends.
-    while let Some(cluster) = cluster_size(size) {
-        let (needed, available) = (clusters(files.clone(), cluster), available(size, cluster));
+    // Each round is larger than the last, so this ends.
+    while size <= MAX_SIZE {
+        // From the smallest size up there is always a cluster that fits.
+        let cluster = cluster_size(size).unwrap_or(BLOCK);
+        let needed = clusters(files.clone(), cluster).saturating_add(slack.div_ceil(cluster));
+        let available = available(size, cluster);
         if needed <= available {
-            break;
+            return Ok(size);
         }
-        size += ((needed - available) * cluster).div_ceil(MIB).max(1) * MIB;
+        let more = (needed - available).saturating_mul(cluster).div_ceil(MIB).max(1);
+        size = size.saturating_add(more.saturating_mul(MIB));
     }
-    size
+    Err(Error::new(format!("the files need more than the {} TiB that FAT32 can have", MAX_SIZE >> 40)))
 }
 
 /// The smallest FAT32 at all, in whole MiB.
@@ -168,7 +191,9 @@ fn sorted(files: &[FileSpec]) -> Result<BTreeMap<String, &FileSpec>> {
             // FAT does not tell `Boot` from `boot`.
             match spelled.insert(part.to_ascii_lowercase(), (part, folder)) {
                 Some((other, was_folder)) if !(folder && was_folder && other == part) => {
-                    return Err(Error::new(format!("`{other}` and `{part}` would be the same name on FAT32")));
+                    return Err(Error::new(format!(
+                        "`{other}` and `{part}` would be the same name on FAT32"
+                    )));
                 }
                 _ => {}
             }
@@ -184,7 +209,8 @@ fn sorted(files: &[FileSpec]) -> Result<BTreeMap<String, &FileSpec>> {
 /// # Errors
 /// Names the path and what is wrong with it.
 pub fn fat_name(path: &str) -> Result<()> {
-    let bad = |why: &str| Err(Error::new(format!("`{}` cannot be a file on FAT32: {why}", path.escape_default())));
+    let bad =
+        |why: &str| Err(Error::new(format!("`{}` cannot be a file on FAT32: {why}", path.escape_default())));
     if path.len() > 1024 {
         return bad("it is too long");
     }
@@ -195,7 +221,9 @@ pub fn fat_name(path: &str) -> Result<()> {
         if part.len() > 255 {
             return bad("a name has at most 255 characters");
         }
-        if let Some(c) = part.chars().find(|&c| !(c == ' ' || c.is_ascii_graphic()) || "\"*:<>?\\|".contains(c)) {
+        if let Some(c) =
+            part.chars().find(|&c| !(c == ' ' || c.is_ascii_graphic()) || "\"*:<>?\\|".contains(c))
+        {
             return bad(&format!("it has {c:?}"));
         }
         if part.ends_with(['.', ' ']) || part.starts_with(' ') {
@@ -276,17 +304,23 @@ mod tests {
     #[test]
     fn a_size_asked_for_is_a_size_that_fits() {
         for lengths in [vec![], vec![1], vec![200 * MIB], vec![40 * MIB + 1, 3, 0], vec![1; 5000]] {
-            let names: Vec<String> = (0..lengths.len()).map(|n| format!("a/some long name {n}/file")).collect();
+            let names: Vec<String> =
+                (0..lengths.len()).map(|n| format!("a/some long name {n}/file")).collect();
             let files = names.iter().map(String::as_str).zip(lengths.iter().copied());
-            let size = fat32_size(files.clone());
+            let size = fat32_size(files.clone(), 0).unwrap();
             let cluster = cluster_size(size).unwrap();
             assert!(clusters(files.clone(), cluster) <= available(size, cluster));
             assert_eq!(size % MIB, 0);
             if size > minimum() {
                 let smaller = size - 8 * MIB;
                 let cluster = cluster_size(smaller).unwrap_or(512);
-                assert!(clusters(files, cluster) > available(smaller, cluster), "not far from the smallest");
+                assert!(
+                    clusters(files.clone(), cluster) > available(smaller, cluster),
+                    "not far from the smallest"
+                );
             }
+            assert!(fat32_size(files.clone(), 50 * MIB).unwrap() >= 50 * MIB);
+            assert!(fat32_size(files, u64::MAX).is_err());
         }
     }
 

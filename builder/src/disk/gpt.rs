@@ -20,7 +20,9 @@ pub(super) fn write(file: &File, spec: &DiskSpec) -> Result<()> {
     let blocks = spec.size / BLOCK;
     // The crate takes what reads, writes and seeks by value; a second handle shares the position, which nobody else uses.
     let mut device = file.try_clone().context(failed)?;
-    ProtectiveMBR::with_lb_size(u32::try_from(blocks - 1).unwrap_or(u32::MAX)).overwrite_lba0(&mut device).context(failed)?;
+    ProtectiveMBR::with_lb_size(u32::try_from(blocks - 1).unwrap_or(u32::MAX))
+        .overwrite_lba0(&mut device)
+        .context(failed)?;
     let mut disk = gpt::GptConfig::new()
         .writable(true)
         .logical_block_size(LogicalBlockSize::Lb512)

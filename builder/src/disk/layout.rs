@@ -16,25 +16,37 @@ struct Extent {
 
 pub(super) fn check(spec: &DiskSpec) -> Result<()> {
     if spec.size % BLOCK != 0 {
-        return Err(Error::new(format!("the image's size, {} bytes, is not a multiple of {BLOCK}", spec.size)));
+        return Err(Error::new(format!(
+            "the image's size, {} bytes, is not a multiple of {BLOCK}",
+            spec.size
+        )));
     }
     let table = (2 + ENTRY_BLOCKS) * BLOCK;
     if spec.size < 2 * table + BLOCK {
         return Err(Error::new(format!("an image of {} bytes has no room for a partition table", spec.size)));
     }
     if spec.partitions.len() > MAX_PARTITIONS {
-        return Err(Error::new(format!("the image has {} partitions; the table holds {MAX_PARTITIONS}", spec.partitions.len())));
+        return Err(Error::new(format!(
+            "the image has {} partitions; the table holds {MAX_PARTITIONS}",
+            spec.partitions.len()
+        )));
     }
     let mut extents = match spec.table {
         Table::Gpt => vec![
             Extent { what: "the partition table".into(), start: 0, end: table },
-            Extent { what: "the backup partition table".into(), start: spec.size - table + BLOCK, end: spec.size },
+            Extent {
+                what: "the backup partition table".into(),
+                start: spec.size - table + BLOCK,
+                end: spec.size,
+            },
         ],
     };
     for partition in &spec.partitions {
         let what = format!("partition `{}`", partition.name);
         if partition.name.encode_utf16().count() > 36 || partition.name.contains(|c: char| c.is_control()) {
-            return Err(Error::new(format!("{what}: a partition's name has at most 36 printable characters")));
+            return Err(Error::new(format!(
+                "{what}: a partition's name has at most 36 printable characters"
+            )));
         }
         guid(&partition.type_guid).map_err(|error| error.context(format!("the type of {what}")))?;
         if partition.guid == [0; 16] {
@@ -43,16 +55,26 @@ pub(super) fn check(spec: &DiskSpec) -> Result<()> {
         if let Content::Raw(data) = &partition.content
             && data.len() as u64 > partition.size
         {
-            return Err(Error::new(format!("{what} has {} bytes, its contents {}", partition.size, data.len())));
+            return Err(Error::new(format!(
+                "{what} has {} bytes, its contents {}",
+                partition.size,
+                data.len()
+            )));
         }
         if partition.size % BLOCK != 0 {
-            return Err(Error::new(format!("the size of {what}, {} bytes, is not a multiple of {BLOCK}", partition.size)));
+            return Err(Error::new(format!(
+                "the size of {what}, {} bytes, is not a multiple of {BLOCK}",
+                partition.size
+            )));
         }
         extents.push(extent(what, partition.start, partition.size, spec.size)?);
     }
     for (index, partition) in spec.partitions.iter().enumerate() {
         if spec.partitions.iter().take(index).any(|other| other.guid == partition.guid) {
-            return Err(Error::new(format!("partition `{}` has the GUID of another partition", partition.name)));
+            return Err(Error::new(format!(
+                "partition `{}` has the GUID of another partition",
+                partition.name
+            )));
         }
     }
     for blob in &spec.raw {
@@ -82,10 +104,14 @@ fn extent(what: String, start: u64, size: u64, disk: u64) -> Result<Extent> {
         return Err(Error::new(format!("{what} is empty")));
     }
     if start % BLOCK != 0 {
-        return Err(Error::new(format!("{what} begins at byte {start:#x}, which is not a multiple of {BLOCK}")));
+        return Err(Error::new(format!(
+            "{what} begins at byte {start:#x}, which is not a multiple of {BLOCK}"
+        )));
     }
     match start.checked_add(size) {
         Some(end) if end <= disk => Ok(Extent { what, start, end }),
-        _ => Err(Error::new(format!("{what} ({size} bytes at byte {start:#x}) reaches past the end of the image ({disk} bytes)"))),
+        _ => Err(Error::new(format!(
+            "{what} ({size} bytes at byte {start:#x}) reaches past the end of the image ({disk} bytes)"
+        ))),
     }
 }

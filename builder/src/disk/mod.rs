@@ -6,6 +6,7 @@
 mod fat;
 mod gpt;
 mod layout;
+mod mend;
 mod partial;
 mod sparse;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
-pub use fat::{fat32_size, fat_name};
+pub use fat::{fat_name, fat32_size};
 use sparse::Writer;
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
@@ -150,7 +151,8 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
             Content::Empty => {}
             Content::Raw(data) => writer.write(partition.start, data).context(failed)?,
             Content::Fat32(fat) => {
-                let pages = fat::build(fat, partition.size, spec.epoch).map_err(|error| error.context(failed()))?;
+                let pages =
+                    fat::build(fat, partition.size, spec.epoch).map_err(|error| error.context(failed()))?;
                 pages.write_to(&mut writer, partition.start).context(failed)?;
             }
         }
@@ -167,5 +169,6 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
 }
 
 fn guid(text: &str) -> Result<uuid::Uuid> {
-    uuid::Uuid::try_parse(text).map_err(|error| Error::new(format!("`{}` is not a GUID", text.escape_default())).because(error))
+    uuid::Uuid::try_parse(text)
+        .map_err(|error| Error::new(format!("`{}` is not a GUID", text.escape_default())).because(error))
 }

@@ -45,15 +45,20 @@ impl Partial {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Error::new("another build is writing this image").at(path).help("wait for it to end"));
+                    return Err(Error::new("another build is writing this image")
+                        .at(path)
+                        .help("wait for it to end"));
                 }
-                Err(TryLockError::Error(error)) => return Err(error).context_at(&temporary, || "cannot lock the image"),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context_at(&temporary, || "cannot lock the image");
+                }
             }
             // Between opening and locking, a build that ended may have given this very file its final name.
             let ours = file.metadata().context_at(&temporary, || "cannot make the image")?;
             match fs::metadata(&temporary) {
                 Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    file.set_len(0).context_at(&temporary, || "cannot empty the image of a build that was killed")?;
+                    file.set_len(0)
+                        .context_at(&temporary, || "cannot empty the image of a build that was killed")?;
                     return Ok(Self { file, temporary, path: path.to_owned(), kept: false });
                 }
                 _ => {}
@@ -68,7 +73,8 @@ impl Partial {
 
     /// Gives the file its name in place of what had it before, and brings that onto the disk.
     pub(super) fn keep(mut self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path).context_at(&self.path, || "cannot put the new image in place")?;
+        fs::rename(&self.temporary, &self.path)
+            .context_at(&self.path, || "cannot put the new image in place")?;
         self.kept = true;
         // Without this a power cut may bring the old image back; that is no fault of the new one, so it is not an error.
         if let Some(Ok(folder)) = self.temporary.parent().map(File::open) {

@@ -33,7 +33,9 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
             let first = rest.get(..to_boundary.min(rest.len())).unwrap_or(rest);
             let mut run = first.len();
             let hole = zero(first);
-            while let Some(block) = rest.get(run..(run + HOLE).min(rest.len())).filter(|block| !block.is_empty()) {
+            while let Some(block) =
+                rest.get(run..(run + HOLE).min(rest.len())).filter(|block| !block.is_empty())
+            {
                 if zero(block) != hole || run >= 1 << 20 {
                     break;
                 }
@@ -91,7 +93,8 @@ impl Read for Pages {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (index, offset, count) = self.place(buffer.len());
         let Some(into) = buffer.get_mut(..count) else { return Ok(0) };
-        match self.pages.get(index).and_then(Option::as_ref).and_then(|page| page.get(offset..offset + count)) {
+        match self.pages.get(index).and_then(Option::as_ref).and_then(|page| page.get(offset..offset + count))
+        {
             Some(from) => into.copy_from_slice(from),
             None => into.fill(0),
         }
@@ -148,7 +151,11 @@ mod tests {
         let mut back = vec![0; data.len()];
         file.read_exact_at(&mut back, 512).unwrap();
         assert!(back == data);
-        assert!(file.metadata().unwrap().blocks() * 512 <= 4 * HOLE as u64, "{}", file.metadata().unwrap().blocks());
+        assert!(
+            file.metadata().unwrap().blocks() * 512 <= 4 * HOLE as u64,
+            "{}",
+            file.metadata().unwrap().blocks()
+        );
     }
 
     #[test]

@@ -139,7 +139,9 @@ impl fmt::Display for MapError {
             Self::TooLarge { asked, most } => {
                 write!(f, "dom0_mem is {} KiB, but dom0 can have at most {} KiB", asked >> 10, most >> 10)
             }
-            Self::NoRoom(what, size) => write!(f, "no contiguous memory of {} KiB for {what}", size.div_ceil(1024)),
+            Self::NoRoom(what, size) => {
+                write!(f, "no contiguous memory of {} KiB for {what}", size.div_ceil(1024))
+            }
         }
     }
 }
@@ -170,7 +172,14 @@ fn whole_pages(ranges: &[PaRange]) -> Vec<PaRange> {
 
 /// The lowest place in `bank`, from `from` on, for `size` bytes at a multiple of `align` plus `offset` that meets no
 /// range of `avoid`.
-fn lowest_fit(bank: PaRange, from: u64, size: u64, align: u64, offset: u64, avoid: &[PaRange]) -> Option<PaRange> {
+fn lowest_fit(
+    bank: PaRange,
+    from: u64,
+    size: u64,
+    align: u64,
+    offset: u64,
+    avoid: &[PaRange],
+) -> Option<PaRange> {
     let mut at = from.max(bank.start.0);
     loop {
         let base = align_up(at.saturating_sub(offset), align)?;
@@ -247,7 +256,8 @@ fn check(request: &Request<'_>, ram: &[PaRange]) -> Result<Vec<PaRange>, MapErro
         if !ram.iter().any(|bank| bank.contains_range(range)) {
             return Err(MapError::OutsideRam(what, range));
         }
-        if let Some(&(other, there)) = placed.iter().skip(index + 1).find(|(_, there)| there.overlaps(range)) {
+        if let Some(&(other, there)) = placed.iter().skip(index + 1).find(|(_, there)| there.overlaps(range))
+        {
             return Err(MapError::Overlap(what, range, other, there));
         }
     }
@@ -269,7 +279,8 @@ fn kernel_in_place(request: &Request<'_>) -> Option<PaRange> {
     let fits = !kernel.packed && start.0.checked_sub(kernel.text_offset)?.is_multiple_of(BLOCK);
     let room = PaRange::new(start, kernel.memory_size)?;
     // What the kernel clears after its file must not be something that is still to be read.
-    let clear = ![Some(request.host_tree), request.ramdisk].iter().flatten().any(|range| range.overlaps(room));
+    let clear =
+        ![Some(request.host_tree), request.ramdisk].iter().flatten().any(|range| range.overlaps(room));
     (fits && clear).then(|| range(start.0.saturating_sub(kernel.text_offset), room.end.0))
 }
 
@@ -295,7 +306,8 @@ fn choose_banks(
     for chunk in pool.iter().filter(|chunk| is_low(chunk)) {
         let size = asked.min(chunk.size());
         let last = chunk.end.0 - size;
-        let mut starts = Vec::from([Some(chunk.start.0), align_up(chunk.start.0, BLOCK), Some(last & !(BLOCK - 1))]);
+        let mut starts =
+            Vec::from([Some(chunk.start.0), align_up(chunk.start.0, BLOCK), Some(last & !(BLOCK - 1))]);
         starts.push(align_up(chunk.start.0, GIANT));
         // A bank that starts with the kernel, or ends behind it, lets it stay.
         starts.extend(stay.map(|stay| Some(stay.start.0.min(last & !(BLOCK - 1)))));
@@ -316,7 +328,8 @@ fn choose_banks(
             }
         }
     }
-    let first = best.ok_or(MapError::NoRoom("dom0's kernel, RAM disk and device tree", needed(request)))?.bank;
+    let first =
+        best.ok_or(MapError::NoRoom("dom0's kernel, RAM disk and device tree", needed(request)))?.bank;
     let mut banks = Vec::from([first]);
     let mut missing = asked - first.size();
     let mut rest = subtract(pool, &banks);
@@ -327,7 +340,8 @@ fn choose_banks(
             break;
         }
         let size = missing.min(chunk.size());
-        let aligned = align_up(chunk.start.0, BLOCK).filter(|&start| start.saturating_add(size) <= chunk.end.0);
+        let aligned =
+            align_up(chunk.start.0, BLOCK).filter(|&start| start.saturating_add(size) <= chunk.end.0);
         let start = aligned.unwrap_or(chunk.start.0);
         banks.push(range(start, start + size));
         missing -= size;
@@ -379,7 +393,8 @@ fn place(
         }
     };
     // A multiple of its own size, rounded up to a power of two, crosses no larger boundary.
-    let align = request.tree_size.max(PAGE_SIZE).checked_next_power_of_two().filter(|&align| align <= MAX_TREE);
+    let align =
+        request.tree_size.max(PAGE_SIZE).checked_next_power_of_two().filter(|&align| align <= MAX_TREE);
     let tree = align
         .and_then(|align| fit(request.tree_size, align, &avoid))
         .ok_or(MapError::NoRoom("dom0's device tree", request.tree_size))?;

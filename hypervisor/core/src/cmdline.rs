@@ -168,7 +168,9 @@ impl Options {
                 set(&mut self.dtuart, path, "a device-tree path or alias")
             }
             "noreboot" => assign(&mut self.noreboot, switch(value)),
-            "loglvl" => set(&mut self.loglvl, value.and_then(level), "none, error, warning, info, debug or all"),
+            "loglvl" => {
+                set(&mut self.loglvl, value.and_then(level), "none, error, warning, info, debug or all")
+            }
             "guest_loglvl" => {
                 set(&mut self.guest_loglvl, value.and_then(level), "none, error, warning, info, debug or all")
             }
@@ -177,11 +179,15 @@ impl Options {
                 _ => set(&mut self.bootscrub, switch(value), "yes, no or idle"),
             },
             "sync_console" => assign(&mut self.sync_console, switch(value)),
-            "sched" => {
-                set(&mut self.sched, value.filter(|name| !name.is_empty()).map(str::to_owned), "a scheduler's name")
-            }
+            "sched" => set(
+                &mut self.sched,
+                value.filter(|name| !name.is_empty()).map(str::to_owned),
+                "a scheduler's name",
+            ),
             "conswitch" => match value.map(str::as_bytes) {
-                Some(&[letter, ref rest @ ..]) if letter.is_ascii_alphabetic() && matches!(rest, [] | [b'x']) => {
+                Some(&[letter, ref rest @ ..])
+                    if letter.is_ascii_alphabetic() && matches!(rest, [] | [b'x']) =>
+                {
                     self.console_starts_in_hypervisor = !rest.is_empty();
                     set(&mut self.console_switch, Some(letter.to_ascii_lowercase()), "")
                 }
@@ -366,7 +372,8 @@ mod tests {
 
     #[test]
     fn quotes_negations_and_repetition() {
-        let options = Options::parse("dtuart=\"/a b\" no-sync_console dom0_mem=1G dom0_mem=max:3G no-bootscrub");
+        let options =
+            Options::parse("dtuart=\"/a b\" no-sync_console dom0_mem=1G dom0_mem=max:3G no-bootscrub");
         assert_eq!(options.dtuart.as_deref(), Some("/a b"));
         assert!(!options.sync_console);
         assert_eq!(options.dom0_mem, Some(3 << 30));

@@ -19,7 +19,7 @@ use vambrace_abi::hvm::HVM_NR_PARAMS;
 use vambrace_abi::vm_assist::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 use crate::addr::{Ipa, Pa, PaRange};
-use crate::event::EventChannels;
+use crate::event::{EventChannels, pair};
 use crate::grant::GrantTable;
 use crate::machine::{CpuId, Intid, Machine, Stage2};
 use crate::p2m::P2m;
@@ -63,8 +63,6 @@ pub struct VcpuRun<M: Machine> {
     pub wake_armed: Option<(CpuId, u64)>,
     /// The physical virtual-timer interrupt is active on behalf of this vCPU.
     pub timer_in_flight: bool,
-    /// The vCPU's MPIDR, as PSCI names it.
-    pub mpidr: u64,
 }
 
 /// The EL1 physical timer as the guest programmed it (Arm ARM, CNTP_CTL_EL0, CNTP_CVAL_EL0).
@@ -187,6 +185,15 @@ impl<M: Machine> Domain<M> {
             .iter()
             .find(|r| ipa.0.wrapping_sub(r.base.0) < r.size)
             .map(|r| (r.device, ipa.0.wrapping_sub(r.base.0)))
+    }
+}
+
+impl<M: Machine> pair::Owner for Domain<M> {
+    fn id(&self) -> u16 {
+        self.id
+    }
+    fn events(&self) -> &Mutex<EventChannels> {
+        &self.events
     }
 }
 

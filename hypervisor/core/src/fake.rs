@@ -445,13 +445,7 @@ impl Processor for FakeMachine {
     fn inject_undefined(&self, _regs: &mut GuestRegs, context: &mut FakeContext) {
         context.injected.push(Injected::Undefined);
     }
-    fn inject_abort(
-        &self,
-        _regs: &mut GuestRegs,
-        context: &mut FakeContext,
-        va: GuestVa,
-        instruction: bool,
-    ) {
+    fn inject_abort(&self, _regs: &mut GuestRegs, context: &mut FakeContext, va: GuestVa, instruction: bool) {
         context.injected.push(Injected::Abort { va, instruction });
     }
     fn virtual_timer(&self, context: &FakeContext, _loaded: bool) -> TimerState {

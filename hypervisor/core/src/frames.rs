@@ -96,6 +96,11 @@ impl Frames {
         Self { banks, free_lists: [NONE; MAX_ORDER as usize + 1], released: Vec::new(), free: 0, total: u64::from(offset) }
     }
 
+    /// Bytes of heap that the books for these banks take.
+    pub fn book_bytes(ram: &[PaRange]) -> u64 {
+        ram.iter().map(|bank| bank.size() / PAGE_SIZE * size_of::<Info>() as u64).sum()
+    }
+
     /// Frames free now.
     pub fn free_frames(&self) -> u64 {
         self.free

@@ -181,9 +181,28 @@ impl<M: Machine> Hypervisor<M> {
 
     /// Raises the event-channel interrupt of a vCPU, whose event is pending in guest memory already.
     pub fn raise_event(&self, domain: &Domain<M>, vcpu: usize) {
-        if let Some(target) = domain.vcpus.get(vcpu) {
-            domain.vgic.lock().raise(vcpu, domain.interrupts.event);
-            self.notify(target);
+        let told = domain.vgic.lock().raise(vcpu, domain.interrupts.event);
+        self.tell(domain, told);
+    }
+
+    /// Sets the level of an emulated interrupt of a vCPU.
+    pub fn set_line(&self, domain: &Domain<M>, vcpu: usize, intid: Intid, high: bool) {
+        let told = domain.vgic.lock().set_line(vcpu, intid, high);
+        self.tell(domain, told);
+    }
+
+    /// Notifies the vCPU that a virtual GIC named, if it named one.
+    pub fn tell(&self, domain: &Domain<M>, vcpu: Option<usize>) {
+        if let Some(vcpu) = vcpu.and_then(|v| domain.vcpus.get(v)) {
+            self.notify(vcpu);
+        }
+    }
+
+    /// Has the virtual UART's interrupt follow its state.
+    pub fn update_uart_line(&self, domain: &Domain<M>) {
+        if let (Some(uart), Some(intid)) = (&domain.uart, domain.interrupts.uart) {
+            let line = uart.lock().line();
+            self.set_line(domain, 0, intid, line);
         }
     }
 

@@ -55,7 +55,9 @@ impl fmt::Display for ImageError {
             Self::BigEndian => write!(f, "the kernel is big-endian"),
             Self::Damaged => write!(f, "the compressed kernel is damaged"),
             Self::TooLarge(room) => write!(f, "the kernel does not fit into {room:#x} bytes"),
-            Self::Unwritable(offset) => write!(f, "the kernel's memory cannot be written at offset {offset:#x}"),
+            Self::Unwritable(offset) => {
+                write!(f, "the kernel's memory cannot be written at offset {offset:#x}")
+            }
         }
     }
 }
@@ -174,7 +176,9 @@ impl KernelImage {
         mut read: impl FnMut(u64, &mut [u8]) -> bool,
         mut write: impl FnMut(u64, &[u8]) -> bool,
     ) -> Result<u64, ImageError> {
-        let Packing::Gzip { offset, size } = self.packing else { return Err(ImageError::Wrong("not compressed")) };
+        let Packing::Gzip { offset, size } = self.packing else {
+            return Err(ImageError::Wrong("not compressed"));
+        };
         let mut written: u64 = 0;
         let table = crc_table();
         let mut crc = u32::MAX;
@@ -459,12 +463,14 @@ mod tests {
 
     #[test]
     fn damage_is_noticed() {
-        let packed = gzip(&kernel(100_000));
-        // Whatever single byte is wrong, the kernel is not accepted as it was packed.
+        let plain = kernel(3_000);
+        let packed = gzip(&plain);
+        // Whatever single byte is wrong, nothing else than what was packed comes out. (The last bits before the CRC mean
+        // nothing.)
         for position in 16..packed.len() {
             let mut bad = packed.clone();
             bad[position] ^= 0x10;
-            assert!(unpack(&bad, 1 << 20).is_err(), "byte {position}");
+            assert!(unpack(&bad, 1 << 20).map_or(true, |out| out == plain), "byte {position}");
         }
         for length in 0..packed.len() {
             assert!(unpack(&packed[..length], 1 << 20).is_err(), "length {length}");
@@ -478,7 +484,10 @@ mod tests {
             bytes[offset..offset + magic.len()].copy_from_slice(magic);
             inspect(&bytes)
         };
-        assert_eq!(named(&0x016f_2818_u32.to_le_bytes(), 0x24), Err(ImageError::Wrong("a 32-bit ARM zImage")));
+        assert_eq!(
+            named(&0x016f_2818_u32.to_le_bytes(), 0x24),
+            Err(ImageError::Wrong("a 32-bit ARM zImage"))
+        );
         assert_eq!(named(b"HdrS", 0x202), Err(ImageError::Wrong("an x86 bzImage")));
         assert_eq!(named(b"\x7fELF", 0), Err(ImageError::Wrong("an ELF file")));
         assert_eq!(inspect(&[0; 4096]), Err(ImageError::Unknown));

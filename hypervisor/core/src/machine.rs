@@ -40,7 +40,7 @@ pub type Intid = u32;
 /// A physical CPU by its index in the hypervisor's own numbering, 0 for the boot CPU.
 pub type CpuId = usize;
 
-/// State of a list register (IHI 0048B GICH_LRn.State, IHI 0069 ICH_LR<n>_EL2.State).
+/// State of a list register (IHI 0048B GICH_LRn.State, IHI 0069 ICH_LRn_EL2.State).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LrState {
     /// Free.

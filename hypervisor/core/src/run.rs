@@ -12,9 +12,11 @@
 //!              +-----------------------------------------------+
 //! ```
 
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use vambrace_abi::sched::SHUTDOWN_WATCHDOG;
+use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
 
 use crate::domain::{NOWHERE, PhysicalTimer, Seat, VcpuRun};
 use crate::hypervisor::Hypervisor;
@@ -23,6 +25,7 @@ use crate::machine::{CpuId, Machine};
 use crate::sched::Leave;
 use crate::timers::Due;
 use crate::trap::Trap;
+use crate::virtual_gic::Effects;
 use crate::{emulate, vpsci};
 
 /// What to do with a vCPU after a trap.
@@ -41,6 +44,9 @@ pub enum Next {
 /// Control bits of a timer (Arm ARM, CNTV_CTL_EL0).
 const TIMER_ENABLE: u64 = 1;
 const TIMER_MASKED: u64 = 2;
+
+/// No priority mask: the guest's own is in its CPU interface, which a WFI does not look at either.
+const ANY_PRIORITY: u8 = 0xff;
 
 /// Immediate of Xen's hypercall instruction.
 const XEN_HVC: u16 = vambrace_abi::arch_arm::XEN_HYPERCALL_TAG;
@@ -71,46 +77,39 @@ impl<M: Machine> Hypervisor<M> {
         let index = usize::from(vcpu.key.vcpu);
         let mut guard = vcpu.run.lock();
         let run = &mut *guard;
-        if let Some((on, deadline)) = run.wake_armed.take()
-            && let Some(timers) = self.timers(on)
-        {
-            timers.lock().cancel(deadline, vcpu.key, Due::Wake);
-        }
-        self.machine.load(&mut run.context, seat.domain.stage2);
-        if run.timer_in_flight {
-            self.machine.set_active(self.settings.interrupts.virtual_timer, true);
-        }
-        vcpu.running_on.store(cpu, Ordering::SeqCst);
-        vcpu.attention.store(true, Ordering::SeqCst);
-        self.arm_alarm(cpu);
-        let mut in_list_registers = false;
+        self.take(cpu, seat, run);
         let how = loop {
             if self.scheduler.should_leave(cpu) {
                 break Leave::Preempted;
             }
-            if in_list_registers || vcpu.attention.load(Ordering::SeqCst) {
+            if vcpu.attention.load(Ordering::SeqCst) {
                 if !vcpu.is_online() {
                     break Leave::Offline;
                 }
                 vcpu.attention.store(false, Ordering::SeqCst);
-                in_list_registers = seat.domain.vgic.lock().flush(index, &self.machine);
+                let mut effects = Effects::new(self, &seat.domain, Some(index));
+                let may_enter = seat.domain.vgic.lock().flush(index, &self.machine, &mut effects);
+                effects.tell();
+                if !may_enter {
+                    // Another vCPU is looking at this one's interrupts.
+                    vcpu.attention.store(true, Ordering::SeqCst);
+                    spin_loop();
+                    continue;
+                }
             }
             let trap = self.machine.run(&mut run.regs, &mut run.context);
-            if in_list_registers {
-                seat.domain.vgic.lock().sync(index, &self.machine);
-            }
             match self.handle(cpu, seat, run, trap) {
                 Next::Resume => {}
                 Next::Yield if !self.scheduler.anyone_waiting() => {}
                 Next::Yield => break Leave::Preempted,
-                Next::Block if seat.domain.vgic.lock().deliverable(index) => {}
+                Next::Block if self.has_interrupt(seat, index) => {}
                 Next::Block => break Leave::Blocked,
                 Next::Offline => break Leave::Offline,
             }
         };
         self.put(cpu, seat, run, how);
         drop(guard);
-        if how == Leave::Blocked && seat.domain.vgic.lock().deliverable(index) {
+        if how == Leave::Blocked && seat.domain.vgic.lock().deliverable(index, ANY_PRIORITY) {
             // Raised between the last look and the block: see `sched`'s "no wake-up is lost".
             if let Some(other) = self.scheduler.wake(vcpu.key, self.machine.now()) {
                 self.kick(other);
@@ -118,27 +117,81 @@ impl<M: Machine> Hypervisor<M> {
         }
     }
 
+    /// Whether the vCPU, which is loaded here, has an interrupt to take.
+    fn has_interrupt(&self, seat: &Seat<M>, index: usize) -> bool {
+        let mut effects = Effects::new(self, &seat.domain, Some(index));
+        let mut vgic = seat.domain.vgic.lock();
+        vgic.sync(index, &self.machine, &mut effects);
+        seat.vcpu.attention.store(true, Ordering::SeqCst);
+        let has = vgic.deliverable(index, ANY_PRIORITY);
+        drop(vgic);
+        effects.tell();
+        has
+    }
+
+    /// Loads a vCPU that was picked for this CPU.
+    fn take(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>) {
+        let vcpu = &seat.vcpu;
+        if let Some((on, deadline)) = run.wake_armed.take()
+            && let Some(timers) = self.timers(on)
+        {
+            timers.lock().cancel(deadline, vcpu.key, Due::Wake);
+        }
+        self.enter_runstate(seat, RUNSTATE_RUNNING);
+        self.machine.load(&mut run.context, seat.domain.stage2);
+        if run.timer_in_flight {
+            self.machine.set_active(self.settings.interrupts.virtual_timer, true);
+        }
+        vcpu.running_on.store(cpu, Ordering::SeqCst);
+        vcpu.attention.store(true, Ordering::SeqCst);
+        self.arm_alarm(cpu);
+    }
+
     /// Saves a vCPU and gives its CPU up.
     fn put(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>, how: Leave) {
         let vcpu = &seat.vcpu;
         let index = usize::from(vcpu.key.vcpu);
+        let host_timer = self.settings.interrupts.virtual_timer;
+        let mut effects = Effects::new(self, &seat.domain, Some(index));
+        {
+            let mut vgic = seat.domain.vgic.lock();
+            vgic.unload(index, &self.machine, &mut effects);
+            run.timer_in_flight = vgic.hardware_active(index) & 1u32.checked_shl(host_timer).unwrap_or(0) != 0;
+        }
+        effects.tell();
         self.machine.save(&mut run.context);
-        run.timer_in_flight =
-            seat.domain.vgic.lock().hardware_active(index, seat.domain.interrupts.virtual_timer);
         if run.timer_in_flight {
-            self.machine.set_active(self.settings.interrupts.virtual_timer, false);
+            self.machine.set_active(host_timer, false);
         }
         if how == Leave::Blocked && !run.timer_in_flight {
             let timer = self.machine.virtual_timer(&run.context, false);
-            if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE {
+            if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE
+                && let Some(timers) = self.timers(cpu)
+            {
                 let deadline = timer.compare.wrapping_add(seat.domain.counter_offset);
-                if let Some(timers) = self.timers(cpu) {
-                    timers.lock().arm(deadline, vcpu.key, Due::Wake);
-                    run.wake_armed = Some((cpu, deadline));
-                }
+                timers.lock().arm(deadline, vcpu.key, Due::Wake);
+                run.wake_armed = Some((cpu, deadline));
             }
         }
+        if how == Leave::Offline {
+            run.physical_timer.control = 0;
+            self.update_physical_timer(cpu, seat, &mut run.physical_timer);
+        }
+        self.enter_runstate(
+            seat,
+            match how {
+                Leave::Preempted => RUNSTATE_RUNNABLE,
+                Leave::Blocked => RUNSTATE_BLOCKED,
+                Leave::Offline => RUNSTATE_OFFLINE,
+            },
+        );
         self.leave(cpu, vcpu, how);
+    }
+
+    fn enter_runstate(&self, seat: &Seat<M>, state: u32) {
+        let mut runstate = seat.vcpu.runstate.lock();
+        runstate.enter(state, self.system_time());
+        runstate.publish(&self.machine, seat.domain.runstate_update_flag());
     }
 
     #[inline]
@@ -232,8 +285,7 @@ impl<M: Machine> Hypervisor<M> {
                 }
                 Due::PhysicalTimer => {
                     let intid = seat.domain.interrupts.physical_timer;
-                    seat.domain.vgic.lock().set_line(usize::from(key.vcpu), intid, true);
-                    self.notify(&seat.vcpu);
+                    self.set_line(&seat.domain, usize::from(key.vcpu), intid, true);
                 }
                 Due::Watchdog => {
                     let now = self.machine.now();
@@ -258,8 +310,7 @@ impl<M: Machine> Hypervisor<M> {
         let live = timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE;
         let due = self.machine.now() >= timer.compare;
         let intid = seat.domain.interrupts.physical_timer;
-        seat.domain.vgic.lock().set_line(usize::from(key.vcpu), intid, live && due);
-        seat.vcpu.attention.store(true, Ordering::SeqCst);
+        self.set_line(&seat.domain, usize::from(key.vcpu), intid, live && due);
         if live && !due
             && let Some(timers) = self.timers(cpu)
         {

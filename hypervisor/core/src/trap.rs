@@ -56,6 +56,8 @@ impl SysReg {
 pub struct MmioAccess {
     /// Where, in the guest's physical space.
     pub ipa: Ipa,
+    /// The same place in the guest's virtual space.
+    pub va: GuestVa,
     /// Bytes: 1, 2, 4 or 8.
     pub size: u8,
     /// Store (true) or load.

@@ -6,7 +6,7 @@
 
 use vambrace_abi::errno::Errno;
 use vambrace_abi::handle::XenHandle;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::addr::{GuestVa, PAGE_SIZE};
 use crate::machine::{Access, Memory, Processor};

@@ -122,6 +122,14 @@ impl Vpl011 {
         }
     }
 
+    /// As [`Vpl011::receive`], if a driver has let the receive interrupt through; one that only writes never empties
+    /// the buffer.
+    pub fn receive_if_wanted(&mut self, byte: u8) {
+        if self.mask & (INT_RX | INT_RX_TIMEOUT) != 0 {
+            self.receive(byte);
+        }
+    }
+
     /// Whether the interrupt line is up.
     pub fn line(&self) -> bool {
         self.raw & self.mask != 0

@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use vambrace_core::addr::{PAGE_SIZE, Pa, PaRange};
+use vambrace_core::addr::{Pa, PaRange};
 
 use crate::mmio::Mmio;
 
@@ -49,10 +49,9 @@ pub const EARLY_UART: Option<EarlyUart> = match option_env!("VAMBRACE_EARLY_UART
 const PATIENCE: u32 = 1 << 20;
 
 impl EarlyUart {
-    /// The page of registers that [`EarlyUart::put`] touches (physical).
+    /// The registers that [`EarlyUart::put`] touches (physical).
     pub const fn registers(&self) -> PaRange {
-        let page = self.base.page();
-        PaRange { start: page, end: page.offset(PAGE_SIZE) }
+        PaRange { start: self.base, end: self.base.offset(0x40) }
     }
 
     /// Writes bytes, waiting while the UART is busy; `\n` goes out as `\r\n`.
@@ -60,23 +59,22 @@ impl EarlyUart {
     /// # Safety
     /// [`EarlyUart::registers`] is mapped as device memory (or translation is off).
     pub unsafe fn put(&self, bytes: &[u8]) {
-        // SAFETY: the caller promises the mapping; the page holds registers, no Rust object.
+        // SAFETY: the caller promises the mapping; the range holds registers, no Rust object. A transmitter starts no DMA.
         let registers = unsafe { Mmio::new(self.registers()) };
-        let base = self.base.page_offset() as usize;
         for &byte in bytes {
             if byte == b'\n' {
-                self.put_byte(&registers, base, b'\r');
+                self.put_byte(&registers, b'\r');
             }
-            self.put_byte(&registers, base, byte);
+            self.put_byte(&registers, byte);
         }
     }
 
-    fn put_byte(&self, registers: &Mmio, base: usize, byte: u8) {
+    fn put_byte(&self, registers: &Mmio, byte: u8) {
         for _ in 0..PATIENCE {
             let ready = match (self.kind, self.shift) {
-                (EarlyUartKind::Pl011, _) => registers.read32(base + 0x18) & 1 << 5 == 0,
-                (_, 2..) => registers.read32(base + (5 << self.shift)) & 1 << 5 != 0,
-                _ => registers.read8(base + (5 << self.shift)) & 1 << 5 != 0,
+                (EarlyUartKind::Pl011, _) => registers.read32(0x18) & 1 << 5 == 0,
+                (_, 2..) => registers.read32(5 << self.shift) & 1 << 5 != 0,
+                _ => registers.read8(5 << self.shift) & 1 << 5 != 0,
             };
             if ready {
                 break;
@@ -84,8 +82,8 @@ impl EarlyUart {
             core::hint::spin_loop();
         }
         match (self.kind, self.shift) {
-            (EarlyUartKind::Ns16550, 0..=1) => registers.write8(base, byte),
-            _ => registers.write32(base, byte.into()),
+            (EarlyUartKind::Ns16550, 0..=1) => registers.write8(0, byte),
+            _ => registers.write32(0, byte.into()),
         }
     }
 }
@@ -172,6 +170,7 @@ const fn named(kind: &[u8], base: u64, shift: u64) -> Option<EarlyUart> {
         b"" => return None,
         _ => panic!("the early UART's driver is neither pl011 nor ns16550"),
     };
+    assert!(base.is_multiple_of(4) && base < 1 << 48, "the early UART's base is no address of registers");
     Some(EarlyUart { kind, base: Pa(base), shift: shift as u8 })
 }
 

@@ -9,19 +9,22 @@ extern crate alloc;
 
 pub mod early_uart;
 pub mod efi;
+pub mod gic;
 pub mod mmio;
 pub mod private;
 pub mod stage1;
+pub mod timer;
+pub mod uart;
 
 #[cfg(target_arch = "aarch64")]
 pub mod aarch64;
 #[cfg(target_arch = "aarch64")]
-pub mod gic;
+pub mod devices;
 #[cfg(target_os = "none")]
 pub mod heap;
 #[cfg(target_arch = "aarch64")]
 pub mod machine;
 #[cfg(target_arch = "aarch64")]
-pub mod timer;
+mod memory;
 #[cfg(target_arch = "aarch64")]
-pub mod uart;
+pub mod panic;

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "aarch64")]
 use core::arch::asm;
 
+use vambrace_core::addr::PaRange;
+
 /// A region of device registers, mapped for as long as the hypervisor runs. Every access is checked against its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mmio {
@@ -66,15 +68,15 @@ macro_rules! accessors {
 }
 
 impl Mmio {
-    /// The `size` bytes of device registers from address `base` (virtual = physical).
+    /// The device registers at `range` (physical, and virtual: devices are mapped where they are).
     ///
     /// # Safety
     ///
     /// The region is mapped as device memory, readable and writable, from now on and for ever, and nothing in it is
     /// memory that Rust code uses. What the device does on a write must not break memory safety (no DMA is started
     /// through it).
-    pub const unsafe fn new(base: usize, size: usize) -> Self {
-        Self { base, size }
+    pub const unsafe fn new(range: PaRange) -> Self {
+        Self { base: range.start.0 as usize, size: range.end.0.saturating_sub(range.start.0) as usize }
     }
 
     /// Address of the first byte (virtual = physical).
@@ -104,11 +106,11 @@ impl Mmio {
         self.base + offset
     }
 
-    accessors!(read_u8, write_u8, u8, "ldrb {value:w}, [{address}]", "strb {value:w}, [{address}]", "8");
-    accessors!(read_u16, write_u16, u16, "ldrh {value:w}, [{address}]", "strh {value:w}, [{address}]", "16");
-    accessors!(read_u32, write_u32, u32, "ldr {value:w}, [{address}]", "str {value:w}, [{address}]", "32");
+    accessors!(read8, write8, u8, "ldrb {value:w}, [{address}]", "strb {value:w}, [{address}]", "8");
+    accessors!(read16, write16, u16, "ldrh {value:w}, [{address}]", "strh {value:w}, [{address}]", "16");
+    accessors!(read32, write32, u32, "ldr {value:w}, [{address}]", "str {value:w}, [{address}]", "32");
     #[cfg(target_pointer_width = "64")]
-    accessors!(read_u64, write_u64, u64, "ldr {value:x}, [{address}]", "str {value:x}, [{address}]", "64");
+    accessors!(read64, write64, u64, "ldr {value:x}, [{address}]", "str {value:x}, [{address}]", "64");
 }
 
 /// Waits until every earlier memory access is complete (DSB SY): before an interrupt that announces data, and between
@@ -124,9 +126,12 @@ pub fn barrier() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
-/// Reads `ready` until it holds, at most a million times. False means that the device never got there.
+/// How often a device is asked before it is given up.
+const PATIENCE: u32 = if cfg!(test) { 100 } else { 1_000_000 };
+
+/// Asks `ready` until it holds, at most a million times. False means that the device never got there.
 pub fn wait_for(mut ready: impl FnMut() -> bool) -> bool {
-    for _ in 0..1_000_000 {
+    for _ in 0..PATIENCE {
         if ready() {
             return true;
         }
@@ -136,13 +141,20 @@ pub fn wait_for(mut ready: impl FnMut() -> bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use vambrace_core::addr::Pa;
+
     use super::*;
+
+    /// A range of addresses for a test: of an array, or of nothing at all.
+    pub(crate) fn range(base: usize, size: usize) -> PaRange {
+        PaRange { start: Pa(base as u64), end: Pa((base + size) as u64) }
+    }
 
     #[test]
     fn parts_stay_inside() {
         // SAFETY: never accessed.
-        let region = unsafe { Mmio::new(0x1000, 0x100) };
+        let region = unsafe { Mmio::new(range(0x1000, 0x100)) };
         assert_eq!(region.part(0x80, 0x80).map(|part| (part.base(), part.size())), Some((0x1080, 0x80)));
         assert_eq!(region.part(0x80, 0x81), None);
         assert_eq!(region.part(usize::MAX, 2), None);
@@ -152,12 +164,12 @@ mod tests {
     fn widths_and_bounds() {
         let mut words = [0u64; 2];
         // SAFETY: the region is the array, which outlives it.
-        let region = unsafe { Mmio::new(words.as_mut_ptr() as usize, 16) };
-        region.write_u32(12, 0x0102_0304);
-        region.write_u8(0, 0xff);
-        assert_eq!(region.read_u16(14), 0x0102);
-        assert_eq!(region.read_u64(0), 0xff);
-        assert_eq!(region.read_u8(12), 4);
+        let region = unsafe { Mmio::new(range(words.as_mut_ptr() as usize, 16)) };
+        region.write32(12, 0x0102_0304);
+        region.write8(0, 0xff);
+        assert_eq!(region.read16(14), 0x0102);
+        assert_eq!(region.read64(0), 0xff);
+        assert_eq!(region.read8(12), 4);
     }
 
     #[test]
@@ -165,7 +177,7 @@ mod tests {
     fn access_past_the_end() {
         let word = 0u32;
         // SAFETY: the access is refused before it happens.
-        let region = unsafe { Mmio::new(&raw const word as usize, 4) };
-        region.read_u32(4);
+        let region = unsafe { Mmio::new(range(&raw const word as usize, 4)) };
+        region.read32(4);
     }
 }

@@ -92,7 +92,7 @@ fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u6
     let page = match space {
         XENMAPSPACE_SHARED_INFO if index == 0 => domain.shared_info,
         XENMAPSPACE_SHARED_INFO => return Err(Errno::EINVAL),
-        _ => domain.grants.lock().map_frame(&hv.machine, index, || allocate_zeroed(hv))?,
+        _ => domain.grants.lock().frame(index, || allocate_zeroed(hv))?,
     };
     let at = frame(gpfn)?;
     let mut p2m = domain.p2m.lock();

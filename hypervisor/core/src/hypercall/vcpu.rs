@@ -6,7 +6,7 @@ use vambrace_abi::vcpu::*;
 
 use super::Caller;
 use crate::addr::{GuestVa, Ipa};
-use crate::machine::{Access, Machine, Processor};
+use crate::machine::{Access, Machine};
 use crate::runstate::{Area, Runstate};
 
 pub(super) fn op<M: Machine>(

@@ -68,7 +68,10 @@ pub(crate) fn bus_registers(node: Node<'_, '_>) -> Result<Vec<[u128; 2]>, Platfo
 /// The entries of `reg` as physical ranges, in their order. An entry of size 0 stays, empty.
 pub(crate) fn registers(node: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformError> {
     let Some(bus) = node.parent() else { return Ok(Vec::new()) };
-    bus_registers(node)?.into_iter().map(|[address, size]| to_physical(node, "reg", bus, address, size)).collect()
+    bus_registers(node)?
+        .into_iter()
+        .map(|[address, size]| to_physical(node, "reg", bus, address, size))
+        .collect()
 }
 
 /// Whether addresses on this bus reach the CPU: the bus and all above it have `ranges`, or it is the root.

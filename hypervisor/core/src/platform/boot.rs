@@ -87,10 +87,10 @@ pub(crate) fn find(tree: &Tree<'_>, warnings: &mut Vec<String>) -> Result<Boot, 
         let path = chosen.path();
         modules.push(Module { kind: ModuleKind::Ramdisk, path, range, args: None });
     }
-    let kernel_args = modules.iter().find(|module| module.kind == ModuleKind::Kernel).and_then(|m| m.args.as_deref());
+    let mut boot = Boot { modules, ..Boot::default() };
     let (bootargs, ours, dom0) =
         (chosen.string("bootargs"), chosen.string("xen,xen-bootargs"), chosen.string("xen,dom0-bootargs"));
-    let dom0_args = kernel_args.or(dom0);
+    let dom0_args = boot.kernel().and_then(|kernel| kernel.args.as_deref()).or(dom0);
     // The plain `bootargs` belongs to whoever has no other: to the hypervisor once dom0's are found elsewhere, else
     // to dom0.
     let (hypervisor_args, dom0_args) = match (ours, dom0_args) {
@@ -98,11 +98,10 @@ pub(crate) fn find(tree: &Tree<'_>, warnings: &mut Vec<String>) -> Result<Boot, 
         (None, Some(dom0)) => (bootargs, Some(dom0)),
         (None, None) => (None, bootargs),
     };
-    Ok(Boot {
-        modules,
-        hypervisor_args: String::from(hypervisor_args.unwrap_or("")),
-        dom0_args: String::from(dom0_args.unwrap_or("")),
-    })
+    let dom0_args = String::from(dom0_args.unwrap_or(""));
+    boot.hypervisor_args = String::from(hypervisor_args.unwrap_or(""));
+    boot.dom0_args = dom0_args;
+    Ok(boot)
 }
 
 fn kind_of(node: Node<'_, '_>, before: &[Module]) -> Result<ModuleKind, PlatformError> {
@@ -112,7 +111,8 @@ fn kind_of(node: Node<'_, '_>, before: &[Module]) -> Result<ModuleKind, Platform
     } else if node.is_compatible_any(&["multiboot,ramdisk", "xen,linux-initrd"]) {
         ModuleKind::Ramdisk
     } else {
-        let other = node.strings("compatible").find(|name| !name.ends_with("-module") && *name != "multiboot,module");
+        let other =
+            node.strings("compatible").find(|name| !name.ends_with("-module") && *name != "multiboot,module");
         match other {
             Some(other) => return Ok(ModuleKind::Other(String::from(other))),
             // The protocol lets a loader leave the kinds out: the first is the kernel, the second its RAM disk.
@@ -157,7 +157,8 @@ fn module_range(chosen: Node<'_, '_>, node: Node<'_, '_>) -> Result<PaRange, Pla
 
 /// The RAM disk as loaders announce it to a bare Linux.
 fn linux_initrd(chosen: Node<'_, '_>) -> Result<Option<PaRange>, PlatformError> {
-    let (Some(start), Some(end)) = (chosen.number("linux,initrd-start")?, chosen.number("linux,initrd-end")?) else {
+    let (Some(start), Some(end)) = (chosen.number("linux,initrd-start")?, chosen.number("linux,initrd-end")?)
+    else {
         return Ok(None);
     };
     match end.checked_sub(start) {

@@ -33,14 +33,15 @@ pub struct Uart {
 }
 
 /// Finds the UART named by `requested` (the hypervisor's `dtuart=`), else by `/chosen/stdout-path`, else by the alias
-/// `serial0`. A console that is not found is a warning: a board can be run without one.
+/// `serial0`, else the first one in the tree. A console that is not found is a warning: a board can be run without one.
 pub(crate) fn find(
     resolver: Resolver<'_, '_>,
     requested: Option<&str>,
     warnings: &mut Vec<String>,
 ) -> Option<Uart> {
     let chosen = resolver.tree.by_path("/chosen");
-    let stdout = chosen.and_then(|chosen| chosen.string("stdout-path").or(chosen.string("linux,stdout-path")));
+    let stdout =
+        chosen.and_then(|chosen| chosen.string("stdout-path").or(chosen.string("linux,stdout-path")));
     for (source, value) in [("dtuart", requested), ("stdout-path", stdout), ("aliases", Some("serial0"))] {
         let Some(value) = value else { continue };
         let (path, options) = value.split_once(':').unwrap_or((value, ""));
@@ -53,7 +54,12 @@ pub(crate) fn find(
             None => warnings.push(format!("{source}: no node is called {path}")),
         }
     }
-    None
+    let is_uart = |node: &Node<'_, '_>| {
+        matches!(node.base_name(), "serial" | "uart" | "pl011") && node.is_available() && node.has("reg")
+    };
+    let node = resolver.tree.nodes().find(is_uart)?;
+    warnings.push(format!("no console is named: {} is taken, dtuart=PATH names another", node.path()));
+    describe(resolver, node, "", warnings)
 }
 
 fn describe<'t, 'a>(

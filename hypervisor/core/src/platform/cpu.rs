@@ -45,7 +45,8 @@ pub struct Cpu {
 /// Reads `/cpus`, in the order of the tree.
 pub(crate) fn find(tree: &Tree<'_>) -> Result<Vec<Cpu>, PlatformError> {
     let root = tree.root();
-    let missing = || PlatformError { path: String::from("/cpus"), property: String::new(), problem: Problem::Missing };
+    let missing =
+        || PlatformError { path: String::from("/cpus"), property: String::new(), problem: Problem::Missing };
     let cpus = root.child("cpus").ok_or_else(missing)?;
     let cells = address_cells(cpus)?;
     let has_psci = tree.nodes().any(super::psci::is_psci);
@@ -90,5 +91,9 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Vec<Cpu>, PlatformError> {
         let compatible = node.strings("compatible").map(String::from).collect();
         found.push(Cpu { node: node.id(), mpidr, compatible, enable });
     }
-    if found.is_empty() { Err(cpus.error("", Problem::Unsupported("no CPU is described"))) } else { Ok(found) }
+    if found.is_empty() {
+        Err(cpus.error("", Problem::Unsupported("no CPU is described")))
+    } else {
+        Ok(found)
+    }
 }

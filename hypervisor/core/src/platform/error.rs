@@ -81,7 +81,9 @@ impl fmt::Display for Problem {
         match self {
             Self::NotATree => write!(f, "this is no flattened device tree (wrong magic number)"),
             Self::Version(v) => write!(f, "format version {v} is not compatible with version 17"),
-            Self::Truncated { need, have } => write!(f, "truncated: {need} bytes are needed, {have} are there"),
+            Self::Truncated { need, have } => {
+                write!(f, "truncated: {need} bytes are needed, {have} are there")
+            }
             Self::TooLarge { what, limit } => write!(f, "too many {what}: the limit is {limit}"),
             Self::Structure { offset, what } => write!(f, "{what} at offset {offset:#x}"),
             Self::Missing => write!(f, "missing"),

@@ -121,9 +121,7 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Gic, PlatformError> {
         problem: Problem::Unsupported("no GICv2 or GICv3 is described"),
     };
     // A second GIC, where there is one, hangs off the first.
-    let is_root = |node: &Node<'_, '_>| {
-        !matches!(parent_of(*node), Ok(Some(parent)) if parent != *node && is_gic(parent))
-    };
+    let is_root = |node: &Node<'_, '_>| !matches!(parent_of(*node), Ok(Some(parent)) if parent != *node && is_gic(parent));
     let node = tree.nodes().filter(|node| is_gic(*node)).find(is_root).ok_or_else(missing)?;
     let frames = registers(node)?;
     let frame = |index: usize, what| {
@@ -132,7 +130,7 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Gic, PlatformError> {
     };
     let frames = if node.is_compatible_any(V3) {
         let regions = node.cell("#redistributor-regions")?.unwrap_or(1);
-        if regions == 0 || regions as usize > frames.len() {
+        if regions == 0 || regions as usize >= frames.len() {
             return Err(node.error("#redistributor-regions", Problem::Cells(regions)));
         }
         let count = regions as usize;
@@ -144,6 +142,12 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Gic, PlatformError> {
             gicd: frame(0, "the distributor is missing")?,
             redistributors: (1..=count)
                 .map(|index| frame(index, "a redistributor region is missing"))
+                .map(|region| match region {
+                    Ok(region) if region.size() < REDISTRIBUTOR_BYTES => {
+                        Err(node.error("reg", Problem::Unsupported("a redistributor region is too small")))
+                    }
+                    other => other,
+                })
                 .collect::<Result<_, _>>()?,
             stride: node.number("redistributor-stride")?.filter(|&stride| stride != 0),
             legacy,

@@ -51,14 +51,22 @@ pub(crate) struct Resolver<'t, 'a> {
 fn interrupt_cells(controller: Node<'_, '_>) -> Result<usize, PlatformError> {
     let name = "#interrupt-cells";
     let count = controller.cell(name)?.ok_or_else(|| controller.error(name, Problem::Missing))?;
-    if count > MAX_SPECIFIER { Err(controller.error(name, Problem::Cells(count))) } else { Ok(count as usize) }
+    if count > MAX_SPECIFIER {
+        Err(controller.error(name, Problem::Cells(count)))
+    } else {
+        Ok(count as usize)
+    }
 }
 
 /// Cells of a unit address on the interrupt tree: 0 where a controller says nothing, unlike on a bus.
 fn unit_cells(controller: Node<'_, '_>) -> Result<usize, PlatformError> {
     let name = "#address-cells";
     let count = controller.cell(name)?.unwrap_or(0);
-    if count > MAX_SPECIFIER { Err(controller.error(name, Problem::Cells(count))) } else { Ok(count as usize) }
+    if count > MAX_SPECIFIER {
+        Err(controller.error(name, Problem::Cells(count)))
+    } else {
+        Ok(count as usize)
+    }
 }
 
 /// The interrupt parent of a node: the nearest `interrupt-parent` upwards, or a node on the way that itself has
@@ -99,7 +107,12 @@ fn interrupt_map<'t, 'a>(nexus: Node<'t, 'a>) -> Result<Vec<MapEntry<'t, 'a>>, P
     let words = nexus.cells(name)?;
     let mut rest = words.as_slice();
     let mut entries = Vec::new();
-    let cut = || nexus.error(name, Problem::Truncated { need: words.len() as u64 * 4 + 4, have: words.len() as u64 * 4 });
+    let cut = || {
+        nexus.error(
+            name,
+            Problem::Truncated { need: words.len() as u64 * 4 + 4, have: words.len() as u64 * 4 },
+        )
+    };
     let mut next = |count: usize| -> Result<Vec<u32>, PlatformError> {
         let (head, tail) = rest.split_at_checked(count).ok_or_else(cut)?;
         rest = tail;
@@ -108,7 +121,9 @@ fn interrupt_map<'t, 'a>(nexus: Node<'t, 'a>) -> Result<Vec<MapEntry<'t, 'a>>, P
     let mut used = 0;
     while used < words.len() {
         if entries.len() >= MAX_INTERRUPTS {
-            return Err(nexus.error(name, Problem::TooLarge { what: "entries", limit: MAX_INTERRUPTS as u64 }));
+            return Err(
+                nexus.error(name, Problem::TooLarge { what: "entries", limit: MAX_INTERRUPTS as u64 })
+            );
         }
         let (unit, specifier) = (next(unit)?, next(specifier)?);
         let phandle = next(1)?.first().copied().unwrap_or(0);
@@ -142,12 +157,15 @@ impl<'t, 'a> Resolver<'t, 'a> {
                     rest = tail;
                     continue;
                 }
-                let controller =
-                    self.tree.by_phandle(phandle).ok_or_else(|| node.error(name, Problem::NoNode(phandle)))?;
-                let (specifier, tail) = tail.split_at_checked(interrupt_cells(controller)?).ok_or_else(|| {
-                    let have = words.len() as u64 * 4;
-                    node.error(name, Problem::Truncated { need: have + 4, have })
-                })?;
+                let controller = self
+                    .tree
+                    .by_phandle(phandle)
+                    .ok_or_else(|| node.error(name, Problem::NoNode(phandle)))?;
+                let (specifier, tail) =
+                    tail.split_at_checked(interrupt_cells(controller)?).ok_or_else(|| {
+                        let have = words.len() as u64 * 4;
+                        node.error(name, Problem::Truncated { need: have + 4, have })
+                    })?;
                 found.push(self.resolve(node, controller, specifier, &unit_of(node)?, 0)?);
                 rest = tail;
             }
@@ -220,11 +238,13 @@ impl<'t, 'a> Resolver<'t, 'a> {
         }
         // A controller between device and GIC that only wakes the board up uses the GIC's own specifiers and hands
         // them on. A GPIO block may have three cells too, with another meaning.
-        let hands_on =
-            controller.has("interrupt-controller") && specifier.len() == 3 && !controller.has("gpio-controller");
+        let hands_on = controller.has("interrupt-controller")
+            && specifier.len() == 3
+            && !controller.has("gpio-controller");
         match parent_of(controller)? {
             Some(next) if hands_on && next != controller && next.cell("#interrupt-cells")? == Some(3) => {
-                self.resolve(node, next, specifier, unit, step + 1)
+                // Numbers that the GIC cannot have mean that the controller counts in its own way after all.
+                Ok(self.resolve(node, next, specifier, unit, step + 1).unwrap_or(None))
             }
             _ => Ok(None),
         }
@@ -250,7 +270,11 @@ fn decode(node: Node<'_, '_>, specifier: &[u32]) -> Result<Interrupt, PlatformEr
     let intid = match kind {
         0 if number < 988 => number + 32,
         1 if number < 16 => number + 16,
-        _ => return Err(node.error("interrupts", Problem::Value("an SPI (0) below 988 or a PPI (1) below 16"))),
+        _ => {
+            return Err(
+                node.error("interrupts", Problem::Value("an SPI (0) below 988 or a PPI (1) below 16"))
+            );
+        }
     };
     let trigger = if flags & 3 != 0 { Trigger::Edge } else { Trigger::Level };
     Ok(Interrupt { intid, trigger })

@@ -8,6 +8,8 @@ mod boot;
 mod console;
 mod cpu;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod gic;
 mod interrupt;
 mod memory;
@@ -22,8 +24,8 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use self::address::{merge, subtract};
 pub(crate) use self::address::{address_cells, size_cells};
+pub use self::address::{merge, subtract};
 pub use self::boot::{Boot, Module, ModuleKind};
 pub use self::console::Uart;
 pub use self::cpu::{Cpu, EnableMethod, MPIDR_AFFINITY};
@@ -132,6 +134,17 @@ impl Platform {
         let mut kept = self.ram.clone();
         kept.extend(self.gic.all_frames());
         passthrough::mapped(&self.passthrough, &kept)
+    }
+
+    /// Page-rounded ranges of `/reserved-memory` that dom0's tree names too, so that its drivers find them mapped:
+    /// ordinary memory, 1:1, that no domain owns. Never the hypervisor's own range, given as `hypervisor`.
+    pub fn dom0_reserved(&self, hypervisor: PaRange) -> Vec<PaRange> {
+        let named = self.reserved.iter().filter(|reserved| reserved.node.is_some());
+        let ranges: Vec<PaRange> = named.map(|reserved| reserved.range.page_outer()).collect();
+        let mut kept = self.gic.all_frames();
+        kept.push(hypervisor);
+        let kept: Vec<PaRange> = kept.iter().map(|range| range.page_outer()).collect();
+        subtract(&ranges, &kept)
     }
 
     /// SPIs that dom0 handles itself: sorted by INTID, each once, without the console UART's.

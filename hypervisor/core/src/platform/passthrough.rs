@@ -5,7 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::address::{address_cells, bus_registers, entries, is_memory_mapped, merge, size_cells, subtract, to_physical};
+use super::address::{
+    address_cells, bus_registers, entries, is_memory_mapped, merge, size_cells, subtract, to_physical,
+};
 use super::error::PlatformError;
 use super::interrupt::{Interrupt, Resolver};
 use super::memory::is_memory;
@@ -49,7 +51,10 @@ fn is_cpu_pmu(node: Node<'_, '_>) -> bool {
 
 fn is_smmu(node: Node<'_, '_>) -> bool {
     node.strings("compatible").any(|name| {
-        matches!(name, "arm,smmu-v1" | "arm,smmu-v2" | "arm,smmu-v3" | "arm,mmu-400" | "arm,mmu-401" | "arm,mmu-500")
+        matches!(
+            name,
+            "arm,smmu-v1" | "arm,smmu-v2" | "arm,smmu-v3" | "arm,mmu-400" | "arm,mmu-401" | "arm,mmu-500"
+        )
     })
 }
 
@@ -60,7 +65,12 @@ pub(crate) fn hidden(tree: &Tree<'_>, own: &[NodeId]) -> BTreeSet<NodeId> {
         let hide = is_memory(node)
             || is_cpu_pmu(node)
             || is_smmu(node)
-            || node.is_compatible_any(&["arm,armv7-timer-mem", "arm,armv7-timer", "arm,armv8-timer", "arm,gic-v3-its"])
+            || node.is_compatible_any(&[
+                "arm,armv7-timer-mem",
+                "arm,armv7-timer",
+                "arm,armv8-timer",
+                "arm,gic-v3-its",
+            ])
             || node.is_compatible("xen,xen")
             || super::psci::is_psci(node)
             || node.has("xen,passthrough");

@@ -30,13 +30,14 @@ pub struct Timer {
 
 /// Finds the timer node.
 pub(crate) fn find(resolver: Resolver<'_, '_>) -> Result<Timer, PlatformError> {
-    let node = resolver.tree.nodes().find(|node| node.is_available() && node.is_compatible_any(NAMES)).ok_or_else(
-        || PlatformError {
-            path: String::from("/timer"),
-            property: String::new(),
-            problem: Problem::Unsupported("no generic timer is described"),
-        },
-    )?;
+    let node =
+        resolver.tree.nodes().find(|node| node.is_available() && node.is_compatible_any(NAMES)).ok_or_else(
+            || PlatformError {
+                path: String::from("/timer"),
+                property: String::new(),
+                problem: Problem::Unsupported("no generic timer is described"),
+            },
+        )?;
     let interrupts = resolver.of_node(node)?;
     // Without names the order is fixed: secure, physical, virtual, hypervisor.
     let at = |name: &str, position: usize| -> Option<Interrupt> {

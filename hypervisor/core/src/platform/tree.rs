@@ -142,7 +142,8 @@ impl<'a> Tree<'a> {
         let mut in_properties = false;
         loop {
             let token_at = offset;
-            let token = word(structure, offset).ok_or_else(|| bad(offset, "the structure block ends early"))?;
+            let token =
+                word(structure, offset).ok_or_else(|| bad(offset, "the structure block ends early"))?;
             offset += 4;
             match token {
                 NOP => {}
@@ -156,7 +157,10 @@ impl<'a> Tree<'a> {
                     }
                     if open.len() >= MAX_DEPTH {
                         let limit = MAX_DEPTH as u64;
-                        return Err(PlatformError::blob(Problem::TooLarge { what: "levels of nodes", limit }));
+                        return Err(PlatformError::blob(Problem::TooLarge {
+                            what: "levels of nodes",
+                            limit,
+                        }));
                     }
                     if self.nodes.len() >= MAX_NODES {
                         let limit = MAX_NODES as u64;
@@ -185,7 +189,8 @@ impl<'a> Tree<'a> {
                     if !in_properties {
                         return Err(bad(token_at, "a property outside of a node or after its children"));
                     }
-                    let length = word(structure, offset).ok_or_else(|| bad(offset, "a property is cut off"))?;
+                    let length =
+                        word(structure, offset).ok_or_else(|| bad(offset, "a property is cut off"))?;
                     let name = word(structure, offset + 4)
                         .and_then(|name| name_at(strings, name as usize))
                         .filter(|name| !name.is_empty())
@@ -274,10 +279,12 @@ impl<'a> Tree<'a> {
 fn reservations(blob: &[u8], mut offset: usize) -> Result<Vec<PaRange>, PlatformError> {
     let mut ranges = Vec::new();
     loop {
-        let cut = || PlatformError::blob(Problem::Structure {
-            offset: offset as u64,
-            what: "the memory reservation block is cut off",
-        });
+        let cut = || {
+            PlatformError::blob(Problem::Structure {
+                offset: offset as u64,
+                what: "the memory reservation block is cut off",
+            })
+        };
         let start = long(blob, offset).ok_or_else(cut)?;
         let size = long(blob, offset + 8).ok_or_else(cut)?;
         if (start, size) == (0, 0) {
@@ -287,8 +294,7 @@ fn reservations(blob: &[u8], mut offset: usize) -> Result<Vec<PaRange>, Platform
             let limit = MAX_RESERVATIONS as u64;
             return Err(PlatformError::blob(Problem::TooLarge { what: "memory reservations", limit }));
         }
-        let range =
-            PaRange::new(Pa(start), size).ok_or_else(|| PlatformError::blob(Problem::Overflow))?;
+        let range = PaRange::new(Pa(start), size).ok_or_else(|| PlatformError::blob(Problem::Overflow))?;
         if size > 0 {
             ranges.push(range);
         }
@@ -386,9 +392,10 @@ impl<'t, 'a> Node<'t, 'a> {
     pub fn properties(&self) -> &'t [Property<'a>] {
         let tree = self.tree;
         let start = tree.entry(self.id).properties as usize;
-        let end = tree.nodes.get(self.id.0 as usize + 1).map_or(tree.properties.len(), |next| {
-            next.properties as usize
-        });
+        let end = tree
+            .nodes
+            .get(self.id.0 as usize + 1)
+            .map_or(tree.properties.len(), |next| next.properties as usize);
         tree.properties.get(start..end).unwrap_or(&[])
     }
     /// The raw value of a property.
@@ -408,7 +415,10 @@ impl<'t, 'a> Node<'t, 'a> {
     /// The strings of a list property; what is no UTF-8 is left out.
     pub fn strings(&self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let value = self.property(name).unwrap_or(&[]);
-        value.split(|&b| b == 0).filter_map(|text| core::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
+        value
+            .split(|&b| b == 0)
+            .filter_map(|text| core::str::from_utf8(text).ok())
+            .filter(|text| !text.is_empty())
     }
     /// Whether `compatible` lists `name`.
     pub fn is_compatible(&self, name: &str) -> bool {

@@ -59,20 +59,25 @@ impl Cpu {
 
 impl Vgic {
     /// Folds the list registers of `vcpu` back, which must be the one loaded on this CPU: after this the registers of
-    /// the virtual GIC tell the truth about it. Reads only those in use; free when there are none, or when called
-    /// again before the next entry.
+    /// the virtual GIC tell the truth about it, and the maintenance interrupt is no longer raised. Reads only the list
+    /// registers in use; free when there are none, or when called again before the next entry.
+    #[inline]
     pub fn sync(&mut self, vcpu: usize, interface: &impl VirtualCpuInterface, host: &mut impl VgicHost) {
-        let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
-        if cpu.used == 0 || cpu.flags & SYNCED != 0 {
-            return;
+        if self.is_resident(vcpu) {
+            self.fold_all(vcpu, interface, host);
         }
+    }
+
+    #[inline(never)]
+    fn fold_all(&mut self, vcpu: usize, interface: &impl VirtualCpuInterface, host: &mut impl VgicHost) {
+        let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
         cpu.flags |= SYNCED;
         for slot in Bits(cpu.used) {
             let slot = slot as usize & (MAX - 1);
             let state = interface.lr_read(slot).state;
             // The hardware changes nothing else; and where it changed nothing, the banks are right as they are.
             if self.cpus.get(vcpu).is_some_and(|cpu| cpu.lists[slot].state != state) {
-                self.fold(vcpu, slot, state, host);
+                self.fold(vcpu, slot, state, interface, host);
             }
         }
     }
@@ -80,17 +85,24 @@ impl Vgic {
     /// Prepares the list registers for entry into `vcpu`, which must be the one loaded on this CPU. Folds them back
     /// first where that is needed. Returns whether the vCPU may be entered now: false while it is held.
     #[must_use = "a held vCPU must not be entered"]
+    #[inline]
     pub fn flush(
         &mut self,
         vcpu: usize,
         interface: &impl VirtualCpuInterface,
         host: &mut impl VgicHost,
     ) -> bool {
-        let Some(cpu) = self.cpus.get(vcpu) else { return true };
-        let flags = cpu.flags;
-        if flags == 0 {
-            return true;
-        }
+        !self.wants_flush(vcpu) || self.flush_changes(vcpu, interface, host)
+    }
+
+    #[inline(never)]
+    fn flush_changes(
+        &mut self,
+        vcpu: usize,
+        interface: &impl VirtualCpuInterface,
+        host: &mut impl VgicHost,
+    ) -> bool {
+        let flags = self.cpus.get(vcpu).map_or(0, |cpu| cpu.flags);
         if flags & (DIRTY | HELD) != 0 {
             self.sync(vcpu, interface, host);
             if flags & HELD != 0 {
@@ -108,15 +120,14 @@ impl Vgic {
     pub fn unload(&mut self, vcpu: usize, interface: &impl VirtualCpuInterface, host: &mut impl VgicHost) {
         self.sync(vcpu, interface, host);
         let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
-        let (used, stale) = (cpu.used, cpu.stale);
+        let used = cpu.used;
         if cpu.underflow {
             cpu.underflow = false;
             interface.set_underflow(false);
         }
-        for slot in Bits(used | stale) {
+        for slot in Bits(used) {
             interface.lr_write(slot as usize, ListRegister::default());
         }
-        cpu.stale = 0;
         cpu.flags &= !SYNCED;
         for slot in Bits(used) {
             self.free(vcpu, slot as usize & (MAX - 1), host);
@@ -124,7 +135,14 @@ impl Vgic {
     }
 
     /// Takes over what the guest did to the interrupt in a list register.
-    fn fold(&mut self, vcpu: usize, slot: usize, now: LrState, host: &mut impl VgicHost) {
+    fn fold(
+        &mut self,
+        vcpu: usize,
+        slot: usize,
+        now: LrState,
+        interface: &impl VirtualCpuInterface,
+        host: &mut impl VgicHost,
+    ) {
         let v2 = self.version == Version::V2;
         let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
         let lr = &mut cpu.lists[slot];
@@ -146,28 +164,19 @@ impl Vgic {
             state.latch &= !mask;
         }
         state.active = if now.is_active() { state.active | mask } else { state.active & !mask };
-        // Latched while active: a list register with the HW bit cannot show that, and it may not have been written.
-        let more = state.pending() & mask != 0 && !now.is_pending();
         let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
         if now == LrState::Invalid {
+            // What raises the maintenance interrupt goes at once, so that it can be deactivated after a sync.
             if eoi_maintenance {
-                // Until it is overwritten it holds the maintenance interrupt up.
-                cpu.stale |= 1 << slot;
-                cpu.flags |= DIRTY;
+                interface.lr_write(slot, ListRegister::default());
             }
             if cpu.underflow {
+                cpu.underflow = false;
+                interface.set_underflow(false);
                 cpu.flags |= DIRTY;
             }
             self.free(vcpu, slot, host);
-        } else if more && self.compose(vcpu, intid).is_some_and(|wanted| self.differs(vcpu, slot, wanted)) {
-            if let Some(cpu) = self.cpus.get_mut(vcpu) {
-                cpu.flags |= DIRTY;
-            }
         }
-    }
-
-    fn differs(&self, vcpu: usize, slot: usize, wanted: ListRegister) -> bool {
-        self.cpus.get(vcpu).is_some_and(|cpu| cpu.lists[slot] != wanted)
     }
 
     /// Forgets that a list register holds its interrupt, which goes where it belongs now.
@@ -204,14 +213,14 @@ impl Vgic {
     fn refill(&mut self, vcpu: usize, interface: &impl VirtualCpuInterface, host: &mut impl VgicHost) {
         let room = interface.lr_count().clamp(1, MAX);
         let Some(cpu) = self.cpus.get(vcpu) else { return };
+        // List registers whose interrupt left, which they still show.
+        let mut stale = 0_u32;
 
         // What no longer wants delivery, or not here, leaves first, so that the queue is right when it is looked at.
         for slot in Bits(cpu.used) {
             let slot = slot as usize & (MAX - 1);
             if !self.belongs(vcpu, slot) {
-                if let Some(cpu) = self.cpus.get_mut(vcpu) {
-                    cpu.stale |= 1 << slot;
-                }
+                stale |= 1 << slot;
                 self.free(vcpu, slot, host);
             }
         }
@@ -228,9 +237,7 @@ impl Vgic {
                 if !keep {
                     // It stays on this vCPU's queue.
                     self.unlist(vcpu, slot);
-                    if let Some(cpu) = self.cpus.get_mut(vcpu) {
-                        cpu.stale |= 1 << slot;
-                    }
+                    stale |= 1 << slot;
                 }
             }
         }
@@ -249,19 +256,18 @@ impl Vgic {
                 Some(slot) => slot,
                 None => {
                     // Those that must be overwritten anyway are the cheapest.
-                    let stale = cpu.stale & !cpu.used;
                     let free = if stale != 0 { stale } else { !cpu.used };
                     free.trailing_zeros() as usize & (MAX - 1)
                 }
             };
             cpu.lists[slot] = wanted;
             cpu.used |= 1 << slot;
-            cpu.stale &= !(1 << slot);
+            stale &= !(1 << slot);
             interface.lr_write(slot, wanted);
         }
 
         let Some(cpu) = self.cpus.get_mut(vcpu) else { return };
-        for slot in Bits(core::mem::take(&mut cpu.stale)) {
+        for slot in Bits(stale) {
             interface.lr_write(slot as usize, ListRegister::default());
         }
         if cpu.underflow != chosen.overflow {

@@ -67,6 +67,7 @@
 //! list registers (every known one has four or more).
 
 mod bank;
+mod hardware;
 mod lists;
 mod registers;
 mod v2;
@@ -196,8 +197,6 @@ struct Cpu {
     lists: [ListRegister; lists::MAX],
     /// Which of them hold an interrupt.
     used: u32,
-    /// Which of them hold something that must be overwritten.
-    stale: u32,
     /// [`DIRTY`], [`SYNCED`], [`HELD`].
     flags: u8,
     /// The underflow maintenance interrupt is asked for: not everything fitted.
@@ -278,7 +277,6 @@ impl Vgic {
                 queue: Queue::default(),
                 lists: [ListRegister::default(); lists::MAX],
                 used: 0,
-                stale: 0,
                 flags: 0,
                 underflow: false,
                 holders: 0,
@@ -300,8 +298,7 @@ impl Vgic {
             Version::V2 => vgic.v2_target(0),
             Version::V3 => vgic.v3_target(0),
         };
-        vgic.spis =
-            alloc::vec![Spi { target, owner: NONE, route: 0, physical: NO_PHYSICAL }; banks * BANK];
+        vgic.spis = alloc::vec![Spi { target, owner: NONE, route: 0, physical: NO_PHYSICAL }; banks * BANK];
         Ok(vgic)
     }
 
@@ -318,88 +315,6 @@ impl Vgic {
     /// One past the highest INTID (a multiple of 32, at most 1020).
     pub fn intid_limit(&self) -> u32 {
         (self.banks.len() as u32 * 32 + 32).min(INTID_LIMIT)
-    }
-
-    /// Backs a virtual PPI or SPI by a physical one, or ends that (`None`). The physical SPI is routed, configured and
-    /// enabled as the virtual one stands. `vcpu` matters for PPIs only.
-    pub fn set_hardware(
-        &mut self,
-        vcpu: usize,
-        intid: Intid,
-        physical: Option<Intid>,
-        host: &mut impl VgicHost,
-    ) -> Result<(), VgicError> {
-        let (bank, mask) = self.locate(vcpu, intid).ok_or(VgicError::Intid(intid))?;
-        let fits = match (physical, intid) {
-            (_, 0..16) => return Err(VgicError::Intid(intid)),
-            (None, _) => NO_PHYSICAL,
-            (Some(p @ 16..32), 16..32) | (Some(p @ 32..INTID_LIMIT), 32..) => p as u16,
-            (Some(p), _) => return Err(VgicError::Physical(p)),
-        };
-        self.let_go(vcpu, bank, mask, host);
-        if intid < 32 {
-            let slot = self.cpus.get_mut(vcpu).and_then(|cpu| cpu.physical.get_mut(intid as usize - 16));
-            if let Some(slot) = slot {
-                *slot = fits;
-            }
-        } else if let Some(spi) = self.spis.get_mut(intid as usize - 32) {
-            spi.physical = fits;
-        }
-        let Some(state) = self.bank_mut(vcpu, bank) else { return Ok(()) };
-        state.hardware &= !mask;
-        let (busy, enabled, edge) = (
-            (state.pending() | state.active) & mask != 0,
-            state.enabled & mask != 0,
-            state.edge & mask != 0,
-        );
-        if let Some(p) = physical {
-            state.hardware |= mask;
-            // From now on only the physical interrupt speaks for the line.
-            state.line &= !mask;
-            if bank != 0 {
-                let target = self.spis.get(intid as usize - 32).map_or(NONE, |spi| spi.target);
-                if target != NONE {
-                    host.physical_route(p, usize::from(target));
-                }
-                host.physical_set_edge(p, edge);
-                if enabled {
-                    host.physical_enable(p);
-                }
-            }
-            if busy {
-                host.physical_set_active(vcpu, p, true);
-            }
-        }
-        self.settle(vcpu, bank, mask, &mut |v| host.kick(v));
-        Ok(())
-    }
-
-    /// Gives every physical SPI back: disabled and not active. For the end of a domain.
-    pub fn release_hardware(&mut self, host: &mut impl VgicHost) {
-        for bank in 1..=self.banks.len() {
-            let hardware = self.bank(0, bank).map_or(0, |state| state.hardware);
-            for bit in Bits(hardware) {
-                self.let_go(0, bank, 1 << bit, host);
-                if let Some(spi) = self.spis.get_mut((bank - 1) * BANK + bit as usize) {
-                    spi.physical = NO_PHYSICAL;
-                }
-            }
-            if let Some(state) = self.bank_mut(0, bank) {
-                state.hardware = 0;
-            }
-        }
-    }
-
-    /// Takes the physical interrupt from under a virtual one.
-    fn let_go(&self, vcpu: usize, bank: usize, mask: u32, host: &mut impl VgicHost) {
-        let Some(state) = self.bank(vcpu, bank) else { return };
-        let Some(physical) = self.physical(vcpu, bank, mask.trailing_zeros()) else { return };
-        if bank != 0 {
-            host.physical_disable(physical);
-        }
-        if (state.pending() | state.active) & mask != 0 {
-            host.physical_set_active(vcpu, physical, false);
-        }
     }
 
     /// Makes an interrupt pending: an edge, or the arrival of the physical interrupt behind it. It is delivered once
@@ -475,19 +390,14 @@ impl Vgic {
             ready != 0 && (mask == 0xff || Bits(ready).any(|bit| state.priority(bit) < mask))
         };
         takes(&cpu.private, !0)
-            || cpu.queue.iter().any(|(bank, word)| self.bank(vcpu, bank).is_some_and(|state| takes(state, word)))
-    }
-
-    /// The physical PPIs (bit `n` for INTID `n`) that must be active while this vCPU is loaded, because it has their
-    /// virtual counterparts pending or active. The vCPU must be synced (or unloaded).
-    pub fn hardware_active(&self, vcpu: usize) -> u32 {
-        let Some(cpu) = self.cpus.get(vcpu) else { return 0 };
-        let state = &cpu.private;
-        let busy = state.hardware & (state.pending() | state.active);
-        Bits(busy).filter_map(|bit| self.physical(vcpu, 0, bit)).fold(0, |all, p| all | 1_u32 << (p & 31))
+            || cpu
+                .queue
+                .iter()
+                .any(|(bank, word)| self.bank(vcpu, bank).is_some_and(|state| takes(state, word)))
     }
 
     /// Whether interrupts of this vCPU may be changing in its list registers right now.
+    #[inline]
     pub fn is_resident(&self, vcpu: usize) -> bool {
         self.cpus.get(vcpu).is_some_and(|cpu| cpu.used != 0 && cpu.flags & SYNCED == 0)
     }
@@ -538,7 +448,9 @@ impl Vgic {
                 (Version::V3, 0) => None,
                 (_, bank) => self.bank_needs_sync(vcpu, bank),
             },
-            None if self.version == Version::V2 && Self::v2_is_volatile(offset) => self.bank_needs_sync(vcpu, 0),
+            None if self.version == Version::V2 && Self::v2_is_volatile(offset) => {
+                self.bank_needs_sync(vcpu, 0)
+            }
             _ => None,
         }
     }
@@ -574,15 +486,6 @@ impl Vgic {
             None => self.cpus.get_mut(vcpu).map(|cpu| &mut cpu.private),
             Some(index) => self.banks.get_mut(index),
         }
-    }
-
-    /// The physical interrupt behind interrupt `bit` of a bank.
-    fn physical(&self, vcpu: usize, bank: usize, bit: u32) -> Option<Intid> {
-        let physical = match bank.checked_sub(1) {
-            None => *self.cpus.get(vcpu)?.physical.get((bit as usize).checked_sub(16)?)?,
-            Some(index) => self.spis.get(index * BANK + bit as usize)?.physical,
-        };
-        (physical != NO_PHYSICAL).then_some(Intid::from(physical))
     }
 
     /// [`Vgic::settle`] for a single interrupt, whose vCPU it returns.

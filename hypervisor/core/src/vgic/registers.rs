@@ -271,14 +271,7 @@ impl Vgic {
         self.settle(vcpu, bank, changed & valid(bank), &mut |v| host.kick(v));
     }
 
-    fn config_write(
-        &mut self,
-        vcpu: usize,
-        bank: usize,
-        word: usize,
-        value: u32,
-        host: &mut impl VgicHost,
-    ) {
+    fn config_write(&mut self, vcpu: usize, bank: usize, word: usize, value: u32, host: &mut impl VgicHost) {
         if bank == 0 && word == 0 {
             // SGIs are always edge-triggered.
             return;

@@ -151,13 +151,7 @@ impl Vgic {
     ///
     /// The registers for group 0 reach only SGIs that their receiver has in group 0; with one security state,
     /// ICC_SGI1R_EL1 reaches both.
-    pub fn sgi_write(
-        &mut self,
-        vcpu: usize,
-        register: SgiRegister,
-        value: u64,
-        host: &mut impl VgicHost,
-    ) {
+    pub fn sgi_write(&mut self, vcpu: usize, register: SgiRegister, value: u64, host: &mut impl VgicHost) {
         let field = |shift: u32, bits: u32| (value >> shift) as u32 & ((1 << bits) - 1);
         let intid: Intid = field(24, 4);
         let everyone_else = field(40, 1) == 1;

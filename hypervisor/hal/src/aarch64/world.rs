@@ -86,7 +86,7 @@ pub struct Context {
     aarch32: Aarch32,
     simd: Simd,
     /// Virtual CPU interface: kept by the GIC driver.
-    pub(crate) virtual_interface: crate::gic::VirtualInterfaceState,
+    pub(crate) virtual_interface: crate::gic::VcpuInterface,
 }
 
 /// Registers that only AArch32 code at EL1 or EL0 sees.
@@ -107,7 +107,7 @@ fn has_aarch32() -> bool {
 
 impl Context {
     /// A vCPU as after reset.
-    pub(crate) fn new(spec: &ContextSpec) -> Self {
+    pub(crate) fn new(spec: &ContextSpec, virtual_interface: crate::gic::VcpuInterface) -> Self {
         Self {
             hcr: hcr::GUEST | if spec.aarch32 { 0 } else { hcr::RW },
             vmpidr: spec.mpidr,
@@ -138,7 +138,7 @@ impl Context {
             timer: TimerState::default(),
             aarch32: Aarch32::default(),
             simd: Simd { v: [0; 32], fpcr: 0, fpsr: 0 },
-            virtual_interface: crate::gic::VirtualInterfaceState::default(),
+            virtual_interface,
         }
     }
 
@@ -413,6 +413,7 @@ fn decode_data_abort(esr: u64, iss: u64) -> Trap {
     }
     Trap::Mmio(MmioAccess {
         ipa,
+        va: fault_va(),
         size: 1 << (iss >> 22 & 3),
         write,
         reg: (iss >> 16 & 31) as u8,

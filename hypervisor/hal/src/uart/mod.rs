@@ -6,6 +6,10 @@ pub mod ns16550;
 #[cfg(feature = "pl011")]
 pub mod pl011;
 
+use vambrace_core::addr::Pa;
+#[cfg(any(feature = "ns16550", feature = "pl011"))]
+use vambrace_core::addr::PaRange;
+
 #[cfg(any(feature = "ns16550", feature = "pl011"))]
 use crate::mmio::Mmio;
 
@@ -33,7 +37,7 @@ macro_rules! dispatch {
 
 impl Uart {
     /// The driver for a device-tree node with these `compatible` strings (most specific first) whose registers start
-    /// at `base`; `None` where no driver compiled in knows it, or `base` is not aligned to a register.
+    /// at `base` (physical); `None` where no driver compiled in knows it, or `base` is not aligned to a register.
     ///
     /// `reg_shift` (log2 of the distance of registers) and `io_width` (bytes of an access) are the properties of the
     /// same names, with `None` for an absent one (device-tree binding `serial/8250.yaml`). The PL011 needs neither.
@@ -42,22 +46,20 @@ impl Uart {
     ///
     /// [`Uart::region_size`] bytes from `base` are the registers of such a UART, mapped as device memory for good
     /// (virtual = physical), and not memory that Rust code uses.
-    #[allow(unused_variables, clippy::needless_lifetimes)]
+    #[allow(unused_variables)]
     pub unsafe fn new<'a>(
         compatible: impl IntoIterator<Item = &'a str>,
-        base: usize,
+        base: Pa,
         reg_shift: Option<u32>,
         io_width: Option<u32>,
     ) -> Option<Self> {
         for name in compatible {
             match name {
                 #[cfg(feature = "pl011")]
-                "arm,pl011" | "arm,sbsa-uart" => {
-                    if base.is_multiple_of(4) {
-                        // SAFETY: the caller promised the registers.
-                        let registers = unsafe { Mmio::new(base, pl011::REGION_SIZE) };
-                        return Some(Uart::Pl011(pl011::Pl011::new(registers)));
-                    }
+                "arm,pl011" | "arm,sbsa-uart" if base.is_aligned(4) => {
+                    // SAFETY: the caller promised the registers.
+                    let registers = unsafe { Mmio::new(PaRange::new(base, pl011::REGION_SIZE as u64)?) };
+                    return Some(Uart::Pl011(pl011::Pl011::new(registers)));
                 }
                 #[cfg(feature = "ns16550")]
                 _ => {
@@ -66,7 +68,7 @@ impl Uart {
                         let width = io_width.unwrap_or(kind.default_width());
                         let size = ns16550::region_size(shift)?;
                         // SAFETY: the caller promised the registers.
-                        let registers = unsafe { Mmio::new(base, size) };
+                        let registers = unsafe { Mmio::new(PaRange::new(base, size as u64)?) };
                         return ns16550::Ns16550::new(registers, kind, shift, width).map(Uart::Ns16550);
                     }
                 }
@@ -93,15 +95,15 @@ impl Uart {
     /// Writes bytes, waiting while the UART is busy; `\n` goes out as `\r\n`. A UART that stays busy for a million
     /// polls loses the byte rather than stop the hypervisor.
     pub fn put(&self, bytes: &[u8]) {
-        for &byte in bytes {
-            if byte == b'\n' {
-                dispatch!(self, uart => uart.put_byte(b'\r'));
-            }
-            dispatch!(self, uart => {
-                let _ = byte;
-                uart.put_byte(byte)
-            });
+        bytes.iter().for_each(|&byte| self.put_byte(byte));
+    }
+
+    #[cfg_attr(not(any(feature = "ns16550", feature = "pl011")), allow(unused_variables))]
+    fn put_byte(&self, byte: u8) {
+        if byte == b'\n' {
+            dispatch!(self, uart => uart.put_byte(b'\r'));
         }
+        dispatch!(self, uart => uart.put_byte(byte))
     }
 
     /// The next received byte, if any. Reading until `None` also clears the receive interrupt.

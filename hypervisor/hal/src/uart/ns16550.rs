@@ -102,18 +102,18 @@ impl Ns16550 {
     fn read(&self, index: usize) -> u32 {
         let offset = index << self.shift;
         match self.width {
-            1 => u32::from(self.registers.read_u8(offset)),
-            2 => u32::from(self.registers.read_u16(offset)),
-            _ => self.registers.read_u32(offset),
+            1 => u32::from(self.registers.read8(offset)),
+            2 => u32::from(self.registers.read16(offset)),
+            _ => self.registers.read32(offset),
         }
     }
 
     fn write(&self, index: usize, value: u32) {
         let offset = index << self.shift;
         match self.width {
-            1 => self.registers.write_u8(offset, value as u8),
-            2 => self.registers.write_u16(offset, value as u16),
-            _ => self.registers.write_u32(offset, value),
+            1 => self.registers.write8(offset, value as u8),
+            2 => self.registers.write16(offset, value as u16),
+            _ => self.registers.write32(offset, value),
         }
     }
 
@@ -185,18 +185,19 @@ impl Ns16550 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmio::tests::range;
 
     #[test]
     fn refuses_impossible_layouts() {
         // SAFETY: never accessed.
-        let region = unsafe { Mmio::new(0x1000, 0x1000) };
+        let region = unsafe { Mmio::new(range(0x1000, 0x1000)) };
         assert!(Ns16550::new(region, Kind::Plain, 2, 4).is_some());
         assert!(Ns16550::new(region, Kind::Plain, 0, 1).is_some());
         assert!(Ns16550::new(region, Kind::Plain, 0, 4).is_none(), "registers overlap");
         assert!(Ns16550::new(region, Kind::Plain, 2, 3).is_none());
         assert!(Ns16550::new(region, Kind::Plain, 40, 4).is_none());
         // SAFETY: never accessed.
-        let odd = unsafe { Mmio::new(0x1002, 0x1000) };
+        let odd = unsafe { Mmio::new(range(0x1002, 0x1000)) };
         assert!(Ns16550::new(odd, Kind::Plain, 2, 4).is_none(), "unaligned");
     }
 
@@ -206,15 +207,15 @@ mod tests {
         registers[LSR] = LSR_THRE | LSR_TEMT | LSR_DATA;
         registers[LCR] = LCR_DLAB | 3;
         // SAFETY: the region is the array, which outlives it.
-        let region = unsafe { Mmio::new(registers.as_mut_ptr() as usize, 128) };
+        let region = unsafe { Mmio::new(range(registers.as_mut_ptr() as usize, 128)) };
         let uart = Ns16550::new(region, Kind::DesignWare, 2, 4).unwrap();
         uart.init();
-        assert_eq!(region.read_u32(LCR << 2), 3, "divisor latch closed");
-        assert_eq!(region.read_u32(IER << 2), 0);
-        assert_eq!(region.read_u32(IIR_FCR << 2), FCR_ENABLE);
+        assert_eq!(region.read32(LCR << 2), 3, "divisor latch closed");
+        assert_eq!(region.read32(IER << 2), 0);
+        assert_eq!(region.read32(IIR_FCR << 2), FCR_ENABLE);
         uart.put_byte(b'v');
         assert_eq!(uart.get(), Some(b'v'));
         uart.enable_receive_interrupt();
-        assert_eq!(region.read_u32(IER << 2), IER_RECEIVE);
+        assert_eq!(region.read32(IER << 2), IER_RECEIVE);
     }
 }

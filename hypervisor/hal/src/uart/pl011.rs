@@ -44,54 +44,55 @@ impl Pl011 {
 
     /// Masks and clears interrupts, and turns the UART on with FIFOs, at the speed it has.
     pub fn init(&self) {
-        self.registers.write_u32(IMSC, 0);
-        self.registers.write_u32(ICR, INT_ALL);
-        let line = self.registers.read_u32(LCR_H);
+        self.registers.write32(IMSC, 0);
+        self.registers.write32(ICR, INT_ALL);
+        let line = self.registers.read32(LCR_H);
         if line & LCR_H_FEN == 0 {
             // The manual wants the UART idle while LCR_H changes.
             wait_for(|| self.is_drained());
-            self.registers.write_u32(LCR_H, line | LCR_H_FEN);
+            self.registers.write32(LCR_H, line | LCR_H_FEN);
         }
-        let control = self.registers.read_u32(CR);
-        self.registers.write_u32(CR, control | CR_UARTEN | CR_TXE | CR_RXE);
+        let control = self.registers.read32(CR);
+        self.registers.write32(CR, control | CR_UARTEN | CR_TXE | CR_RXE);
     }
 
     /// Writes one byte when there is room, or drops it if there never is.
     pub fn put_byte(&self, byte: u8) {
-        if wait_for(|| self.registers.read_u32(FR) & FR_TXFF == 0) {
-            self.registers.write_u32(DR, u32::from(byte));
+        if wait_for(|| self.registers.read32(FR) & FR_TXFF == 0) {
+            self.registers.write32(DR, u32::from(byte));
         }
     }
 
     /// The next received byte.
     pub fn get(&self) -> Option<u8> {
-        if self.registers.read_u32(FR) & FR_RXFE != 0 {
+        if self.registers.read32(FR) & FR_RXFE != 0 {
             return None;
         }
         // Bits 11:8 are receive errors; a console shows what came.
-        Some(self.registers.read_u32(DR) as u8)
+        Some(self.registers.read32(DR) as u8)
     }
 
     /// Lets receive interrupts through.
     pub fn enable_receive_interrupt(&self) {
-        self.registers.write_u32(ICR, INT_ALL);
-        self.registers.write_u32(IMSC, INT_RX);
+        self.registers.write32(ICR, INT_ALL);
+        self.registers.write32(IMSC, INT_RX);
     }
 
     /// Masks all interrupts.
     pub fn disable_receive_interrupt(&self) {
-        self.registers.write_u32(IMSC, 0);
+        self.registers.write32(IMSC, 0);
     }
 
     /// Whether everything written has left the UART.
     pub fn is_drained(&self) -> bool {
-        self.registers.read_u32(FR) & FR_BUSY == 0
+        self.registers.read32(FR) & FR_BUSY == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmio::tests::range;
 
     #[test]
     fn init_keeps_the_speed_and_masks_interrupts() {
@@ -100,18 +101,18 @@ mod tests {
         registers[0x24 / 4] = 13;
         registers[IMSC / 4] = 0x7f0;
         // SAFETY: the region is the array, which outlives it.
-        let uart = Pl011::new(unsafe { Mmio::new(registers.as_mut_ptr() as usize, REGION_SIZE) });
+        let uart = Pl011::new(unsafe { Mmio::new(range(registers.as_mut_ptr() as usize, REGION_SIZE)) });
         uart.init();
         let region = uart.registers;
-        assert_eq!(region.read_u32(0x24), 13);
-        assert_eq!(region.read_u32(LCR_H), 0x70);
-        assert_eq!(region.read_u32(IMSC), 0);
-        assert_eq!(region.read_u32(CR), 0x301);
+        assert_eq!(region.read32(0x24), 13);
+        assert_eq!(region.read32(LCR_H), 0x70);
+        assert_eq!(region.read32(IMSC), 0);
+        assert_eq!(region.read32(CR), 0x301);
         uart.put_byte(b'x');
         assert_eq!(uart.get(), Some(b'x'));
-        region.write_u32(FR, FR_TXFF | FR_RXFE);
+        region.write32(FR, FR_TXFF | FR_RXFE);
         uart.put_byte(b'y');
         assert_eq!(uart.get(), None);
-        assert_eq!(region.read_u32(DR), u32::from(b'x'), "a full UART loses the byte, after a bounded wait");
+        assert_eq!(region.read32(DR), u32::from(b'x'), "a full UART loses the byte, after a bounded wait");
     }
 }

@@ -1,0 +1,232 @@
+//! Booting an image in QEMU: its command line, the stages a boot goes through, and what dom0's self-test says.
+
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Stage, follow};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vambrace_bsp::Method;
+
+/// Who has the board's console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleUser {
+    /// A person at a terminal. Ctrl-] is QEMU's escape, so that Ctrl-A reaches the hypervisor.
+    Person,
+    /// A program that follows it.
+    Program,
+}
+
+/// The command that boots `image`.
+///
+/// `firmware` gives the file of a firmware by its name; `extra` is added at the end.
+///
+/// # Errors
+///
+/// A board without a description of QEMU's machine, and whatever `firmware` reports.
+pub fn qemu_command(
+    decision: &Decision,
+    image: &Path,
+    firmware: impl Fn(&str) -> Result<PathBuf>,
+    user: ConsoleUser,
+    extra: &[String],
+) -> Result<QemuCommand> {
+    let qemu = decision.qemu()?;
+    let mut machine = vec![qemu.machine.clone()];
+    machine.extend(qemu.machine_options.iter().cloned());
+    machine.extend(decision.variant.iter().flat_map(|(_, variant)| variant.machine_options.iter().cloned()));
+    machine.extend(decision.boot.machine_options.iter().cloned());
+    let mut args = vec!["-machine".to_owned(), machine.join(",")];
+    if let Some(cpu) = &qemu.cpu {
+        args.extend(["-cpu".to_owned(), cpu.clone()]);
+    }
+    args.extend(["-smp".to_owned(), decision.cpus.to_string()]);
+    args.extend(["-m".to_owned(), format!("{}M", decision.memory.bytes() >> 20)]);
+    for name in &decision.boot.firmware {
+        let Some(description) = decision.board.firmware.get(name) else { continue };
+        if !description.qemu.is_empty() {
+            let file = firmware(name)?;
+            args.extend(description.qemu.iter().map(|arg| fill(arg, "{file}", &file)));
+        }
+    }
+    args.extend(qemu.disk.iter().map(|arg| fill(arg, "{image}", image)));
+    args.extend(qemu.args.iter().cloned());
+    let console: &[&str] = match user {
+        ConsoleUser::Person => &["-serial", "mon:stdio", "-echr", "0x1d"],
+        ConsoleUser::Program => &["-serial", "stdio", "-monitor", "none"],
+    };
+    args.extend(["-display", "none", "-no-reboot"].iter().chain(console).map(|arg| (*arg).to_owned()));
+    args.extend(extra.iter().cloned());
+    Ok(QemuCommand { binary: qemu.binary.clone(), args })
+}
+
+/// Puts `path` in the place of `placeholder`. Behind a `key=` it is part of a list that commas divide, and QEMU takes
+/// a doubled comma for one that is meant.
+fn fill(arg: &str, placeholder: &str, path: &Path) -> String {
+    let path = path.display().to_string();
+    let in_list = arg.contains(&format!("={placeholder}"));
+    arg.replace(placeholder, &if in_list { path.replace(',', ",,") } else { path })
+}
+
+/// The names of the stages, in their order.
+pub const STAGES: [&str; 6] =
+    ["firmware", "hypervisor", "dom0 kernel", "dom0 user space", "self-test", "power-off"];
+
+/// What dom0's init prints when a shell has the console.
+const READY: &str = "vambrace-dom0: ready";
+/// What begins each line of the self-test.
+const SELFTEST: &str = "vambrace-selftest: ";
+
+/// The stages of a boot, by what each prints first. When user space is there the self-test is typed into its shell,
+/// which shows that the console works in both directions; with `vambrace.selftest` on its command line dom0 runs it
+/// by itself.
+fn stages(decision: &Decision) -> Vec<Stage> {
+    let firmware: &[&str] = match decision.method {
+        Method::Uboot => &["U-Boot 2"],
+        Method::Uefi => &["UEFI firmware", "BdsDxe:"],
+    };
+    let by_itself = decision.dom0_args.split_whitespace().any(|word| word == "vambrace.selftest");
+    let command = format!(
+        "/usr/lib/vambrace/selftest cpus={} mem={} poweroff",
+        decision.expected_dom0_cpus(),
+        decision.dom0_mem.bytes() >> 10
+    );
+    let marks: [&[&str]; 6] = [
+        firmware,
+        &["Vambrace", "(XEN) Xen version"],
+        &["Linux version ", "Booting Linux on physical CPU"],
+        &[READY],
+        &["vambrace-selftest: done"],
+        // QEMU ends.
+        &[],
+    ];
+    STAGES
+        .iter()
+        .zip(marks)
+        .map(|(name, marks)| Stage {
+            name: (*name).to_owned(),
+            any_of: marks.iter().map(|mark| (*mark).to_owned()).collect(),
+            send: (marks == [READY] && !by_itself).then(|| command.clone()),
+        })
+        .collect()
+}
+
+/// Console lines after which no further stage can come.
+const FAILURES: [&str; 6] = [
+    "Kernel panic - not syncing",
+    "(XEN) Panic on CPU",
+    "(vambrace) panic",
+    "vambrace: cannot ",
+    "make the image anew",
+    "vambrace: U-Boot could not start",
+];
+
+/// What a followed boot has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The stages that were reached, and when.
+    pub reached: Vec<(String, Duration)>,
+    /// The self-test's verdicts: name, whether it is well, and what was seen.
+    pub verdicts: Vec<(String, bool, String)>,
+}
+
+/// Follows a boot to its end.
+///
+/// # Errors
+///
+/// The stage that was not reached with the last lines of the console, and what the self-test found wrong.
+pub fn check(
+    decision: &Decision,
+    command: &QemuCommand,
+    timeout: Duration,
+    log: &Path,
+    echo: bool,
+    progress: &Progress,
+) -> Result<Checked> {
+    let failures = FAILURES.iter().map(|failure| (*failure).to_owned()).collect();
+    let request = FollowRequest { command, stages: stages(decision), failures, timeout, log, echo };
+    let report = follow(request, progress)?;
+    judge(&report, log)
+}
+
+fn judge(report: &FollowReport, log: &Path) -> Result<Checked> {
+    let told = |error: Error| {
+        const LAST: usize = 24;
+        let from = report.lines.len().saturating_sub(LAST);
+        let lines: Vec<String> = report.lines.iter().skip(from).map(|line| format!("  | {line}")).collect();
+        let text = if lines.is_empty() { "  the console was silent".to_owned() } else { lines.join("\n") };
+        error.snippet(text).help(format!("the whole console is in {}", log.display()))
+    };
+    if let Some(missed) = &report.missed {
+        let reason = report.reason.as_deref().unwrap_or("the console ended");
+        return Err(told(Error::new(format!("the stage `{missed}` was not reached: {reason}"))));
+    }
+    let verdicts = verdicts(&report.lines);
+    let bad: Vec<String> =
+        verdicts.iter().filter(|(_, well, _)| !well).map(|(name, _, seen)| format!("{name}: {seen}")).collect();
+    if !bad.is_empty() {
+        return Err(told(Error::new(format!("dom0's self-test found: {}", bad.join("; ")))));
+    }
+    if verdicts.is_empty() {
+        return Err(told(Error::new("dom0's self-test ended without a verdict")));
+    }
+    Ok(Checked { reached: report.reached.clone(), verdicts })
+}
+
+/// The self-test's lines: `vambrace-selftest: <name> ok|fail <what was seen>`. Anything else of that form is a failure:
+/// a garbled verdict is none.
+fn verdicts(lines: &[String]) -> Vec<(String, bool, String)> {
+    lines
+        .iter()
+        .filter_map(|line| Some(line.split_once(SELFTEST)?.1.trim()))
+        .filter(|rest| *rest != "done")
+        .map(|rest| {
+            let mut words = rest.splitn(3, ' ');
+            let name = words.next().unwrap_or_default().to_owned();
+            match words.next() {
+                Some("ok") => (name, true, words.next().unwrap_or_default().to_owned()),
+                Some("fail") => (name, false, words.next().unwrap_or_default().to_owned()),
+                _ => (name, false, format!("no verdict in `{rest}`")),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lines: &[&str], missed: Option<&str>) -> FollowReport {
+        FollowReport {
+            reached: vec![("firmware".into(), Duration::from_secs(1))],
+            missed: missed.map(str::to_owned),
+            reason: missed.map(|_| "nothing for 5 s".to_owned()),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_missed_stage_is_named_with_the_last_lines() {
+        let error = judge(&report(&["U-Boot 2025.01", "hang"], Some("hypervisor")), Path::new("x.log")).unwrap_err();
+        let text = error.report();
+        assert!(text.starts_with("error: the stage `hypervisor` was not reached: nothing for 5 s\n"), "{text}");
+        assert!(text.contains("  | hang\n") && text.ends_with("x.log"), "{text}");
+    }
+
+    #[test]
+    fn one_bad_verdict_fails_the_boot() {
+        let good = "vambrace-selftest: cpus ok 4 online";
+        assert_eq!(judge(&report(&[good, "vambrace-selftest: done"], None), Path::new("l")).unwrap().verdicts.len(), 1);
+        for bad in ["[ 1.0] vambrace-selftest: memory fail 12 KiB", "vambrace-selftest: memory"] {
+            let error = judge(&report(&[good, bad], None), Path::new("l")).unwrap_err();
+            assert!(error.what().contains("memory: "), "{error}");
+        }
+        assert!(judge(&report(&["vambrace-selftest: done"], None), Path::new("l")).is_err());
+    }
+
+    #[test]
+    fn commas_are_doubled_only_in_lists() {
+        assert_eq!(fill("if=none,file={file}", "{file}", Path::new("/a,b")), "if=none,file=/a,,b");
+        assert_eq!(fill("{file}", "{file}", Path::new("/a,b")), "/a,b");
+    }
+}

@@ -1,0 +1,250 @@
+//! Building an image: parts, plan, disk, read-back, and only then the name of the image.
+
+use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, to_json};
+use crate::decision::{Decision, HypervisorSource};
+use crate::disk::{Blob, Content as DiskContent, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, write_image};
+use crate::error::{Error, Result, ResultExt};
+use crate::layout::{Content, Filesystem, Layout};
+use crate::parts::{Maker, Parts, epoch};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::uboot::boot_script;
+use crate::verify::verify_image;
+use crate::workspace::Workspace;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vambrace_bsp::Method;
+
+/// How to build.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Build even if the image is up to date.
+    pub force: bool,
+    /// Take the newest packages of the archive.
+    pub update: bool,
+}
+
+/// What is known of an image that has been built; kept beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The hash of everything the image was made from.
+    pub fingerprint: String,
+    /// How the image looked when it was made.
+    pub stamp: Stamp,
+    /// The image's SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// The image's size in bytes.
+    pub size: u64,
+    /// The packages in it and their versions.
+    pub packages: Vec<String>,
+    /// The plan it was made by.
+    pub plan: serde_json::Value,
+}
+
+/// The result of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The image.
+    pub image: PathBuf,
+    /// What is known of it.
+    pub manifest: Manifest,
+    /// Whether there was nothing to do.
+    pub up_to_date: bool,
+}
+
+/// Builds the image that `decision` describes, or finds that it is up to date.
+///
+/// # Errors
+///
+/// Whatever keeps a part from being made, the parts from fitting together, or the image from being written or read
+/// back. The image of before is then still there.
+pub fn build(
+    workspace: &Workspace,
+    decision: &Decision,
+    cache: &Cache,
+    options: Options,
+    progress: &Progress,
+) -> Result<Built> {
+    let epoch = epoch()?;
+    let maker = Maker { root: workspace.root(), decision, cache, progress, epoch };
+    if options.update {
+        maker.update_packages()?;
+    }
+    if !options.force
+        && let Some(manifest) = up_to_date(decision, &maker)?
+    {
+        cache.save();
+        return Ok(Built { image: decision.image.clone(), manifest, up_to_date: true });
+    }
+    let made = make(decision, &maker, epoch, progress);
+    // What was learned on the way holds even if the image could not be made.
+    cache.save();
+    let manifest = made?;
+    Ok(Built { image: decision.image.clone(), manifest, up_to_date: false })
+}
+
+/// Where the manifest of an image is.
+pub fn manifest_path(image: &Path) -> PathBuf {
+    image.with_extension("json")
+}
+
+/// The manifest of the image, if the image is there and made from exactly these inputs.
+fn up_to_date(decision: &Decision, maker: &Maker<'_>) -> Result<Option<Manifest>> {
+    let Some(manifest) = read_json::<Manifest>(&manifest_path(&decision.image)) else { return Ok(None) };
+    if Stamp::of(&decision.image).ok().as_ref() != Some(&manifest.stamp) {
+        return Ok(None);
+    }
+    // QEMU needs the firmware, which is not in the image.
+    for name in &decision.boot.firmware {
+        if !maker.firmware_file(name).is_ok_and(|path| path.is_file()) {
+            return Ok(None);
+        }
+    }
+    Ok(maker.fingerprint()?.filter(|fingerprint| *fingerprint == manifest.fingerprint).map(|_| manifest))
+}
+
+fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress) -> Result<Manifest> {
+    let image = &decision.image;
+    let folder = image.parent().ok_or_else(|| Error::new("this is not a file's path").at(image))?;
+    fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
+    if let HypervisorSource::File(path) = &decision.hypervisor {
+        fs::metadata(path).context_at(path, || "cannot find the hypervisor")?;
+    }
+    maker.resolve_packages()?;
+    // Taken before the parts are made: what changes meanwhile makes the next build do its work.
+    let fingerprint = maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
+    let parts = maker.make()?;
+    let plan = Plan::new(decision, parts.artifacts())?;
+    let spec = disk_spec(&decision.layout, decision.method, &plan, &parts, epoch)?;
+    // It takes the image's name when it has been read back.
+    let fresh = image.with_extension("img.new");
+    let _remover = Remover(&fresh);
+    write_image(&fresh, &spec, progress)?;
+    verify_image(&fresh, &spec, progress)?;
+    let file = File::open(&fresh).context_at(&fresh, || "cannot open the image")?;
+    let sha256 = hash_reader(file).context_at(&fresh, || "cannot read the image")?;
+    fs::rename(&fresh, image).context_at(image, || "cannot give the image its name")?;
+    let manifest = Manifest {
+        fingerprint,
+        stamp: Stamp::of(image)?,
+        sha256,
+        size: spec.size,
+        packages: maker
+            .known_packages()?
+            .unwrap_or_default()
+            .iter()
+            .map(|package| format!("{} {} {} {}", package.name, package.version, package.arch, package.sha256))
+            .collect(),
+        plan: serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?,
+    };
+    replace_file(&manifest_path(image), &to_json(&manifest)?)?;
+    Ok(manifest)
+}
+
+/// Removes a file when it goes, unless somebody has renamed that by then.
+struct Remover<'a>(&'a Path);
+
+impl Drop for Remover<'_> {
+    fn drop(&mut self) {
+        // It is mostly not there any more.
+        let _ = fs::remove_file(self.0);
+    }
+}
+
+/// The disk with its bytes.
+fn disk_spec(layout: &Layout, method: Method, plan: &Plan, parts: &Parts, epoch: u64) -> Result<DiskSpec> {
+    let boot: Arc<[u8]> = match method {
+        Method::Uboot => boot_script(&plan.boot_text, epoch)?.into(),
+        Method::Uefi => plan.boot_text.as_bytes().into(),
+    };
+    let data = |content: Content| match content {
+        Content::Hypervisor => parts.hypervisor.data.clone(),
+        Content::Kernel => parts.kernel.data.clone(),
+        Content::Ramdisk => parts.ramdisk.data.clone(),
+        Content::BootScript | Content::EfiConfig => boot.clone(),
+    };
+    let seed = identity(layout, plan, parts, epoch);
+    let mut partitions = Vec::new();
+    for (index, (partition, planned)) in layout.partitions.iter().zip(&plan.disk.partitions).enumerate() {
+        let mut files = Vec::new();
+        for file in &planned.files {
+            let data = data(file.content);
+            if data.len() as u64 != file.size {
+                let text = format!("{} has {} bytes, and the plan says {}", file.path, data.len(), file.size);
+                return Err(Error::new(text));
+            }
+            files.push(FileSpec { path: file.path.clone(), data });
+        }
+        let own = derive(&seed, &format!("partition {index}"));
+        let content = match partition.filesystem {
+            Filesystem::Fat32 => DiskContent::Fat32(Fat32 {
+                label: partition.label.clone(),
+                volume_id: u32::from_le_bytes([own[0], own[1], own[2], own[3]]),
+                files,
+            }),
+        };
+        partitions.push(PartitionSpec {
+            name: partition.name.clone(),
+            type_guid: partition.kind.guid().to_owned(),
+            guid: own,
+            start: planned.start,
+            size: planned.size,
+            legacy_boot: partition.bootable,
+            content,
+        });
+    }
+    let raw = plan
+        .disk
+        .extents
+        .iter()
+        .filter_map(|extent| {
+            let name = extent.what.strip_prefix("firmware ")?;
+            let data = parts.firmware.get(name)?.data.clone();
+            Some(Blob { name: name.to_owned(), offset: extent.start, data })
+        })
+        .collect();
+    let table = match layout.table {
+        crate::layout::Table::Gpt => Table::Gpt,
+    };
+    Ok(DiskSpec { table, disk_guid: derive(&seed, "disk"), size: plan.disk.size, partitions, raw, epoch })
+}
+
+/// A hash of what is in the image: two images have the same identifiers only if they are the same.
+fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
+    let mut inputs = Inputs::new("identity", 1);
+    inputs.add("layout", format!("{layout:?}"));
+    inputs.add("epoch", epoch.to_string());
+    inputs.add("boot", &plan.boot_text);
+    for part in [&parts.hypervisor, &parts.kernel, &parts.ramdisk].into_iter().chain(parts.firmware.values()) {
+        inputs.add("part", part.artifact.sha256.as_deref().unwrap_or_default());
+    }
+    inputs.key()
+}
+
+/// A GUID from a hash: version 8 of RFC 9562, in the order in which it is printed.
+fn derive(seed: &str, name: &str) -> [u8; 16] {
+    let hash = Sha256::digest(format!("{seed} {name}"));
+    let mut guid = [0; 16];
+    guid.iter_mut().zip(hash.iter()).for_each(|(to, from)| *to = *from);
+    guid[6] = (guid[6] & 0x0f) | 0x80;
+    guid[8] = (guid[8] & 0x3f) | 0x80;
+    guid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_well_formed_and_follow_the_content() {
+        let guid = derive("seed", "disk");
+        assert_eq!(guid[6] >> 4, 8);
+        assert_eq!(guid[8] >> 6, 2);
+        assert_eq!(guid, derive("seed", "disk"));
+        assert_ne!(guid, derive("seed", "partition 0"));
+        assert_ne!(guid, derive("other", "disk"));
+    }
+}

@@ -1,0 +1,389 @@
+//! The cache: artifacts under the hash of their inputs, content hashes of files that have not changed, and which
+//! version of each package is in use.
+
+use crate::apt::Package;
+use crate::error::{Error, Result, ResultExt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The cache's folder and what is remembered in it. It may be used from several threads.
+#[derive(Debug)]
+pub struct Cache {
+    dir: PathBuf,
+    hashes: Mutex<Remembered<Stamped>>,
+    packages: Mutex<Remembered<Package>>,
+}
+
+/// A list kept in a file, and whether it has changed since it was read.
+#[derive(Debug)]
+struct Remembered<T> {
+    path: PathBuf,
+    items: BTreeMap<String, T>,
+    changed: bool,
+}
+
+/// A file's content hash, and how the file looked then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamped {
+    stamp: Stamp,
+    sha256: String,
+}
+
+/// How a file looks from outside. As long as this stays, so does the content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+    device: u64,
+}
+
+impl Stamp {
+    /// The stamp of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be looked at.
+    pub fn of(path: &Path) -> Result<Self> {
+        Ok(Self::from_metadata(&fs::metadata(path).context_at(path, || "cannot look at the file")?))
+    }
+
+    fn from_metadata(meta: &Metadata) -> Self {
+        Self {
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+            device: meta.dev(),
+        }
+    }
+}
+
+/// An artifact in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The SHA-256 of the content, in hexadecimal.
+    pub sha256: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// Where it came from, in words.
+    pub from: String,
+}
+
+impl Cache {
+    /// Opens the cache in `dir`, or in `$VAMBRACE_CACHE`, `$XDG_CACHE_HOME/vambrace` or `~/.cache/vambrace`. Nothing is
+    /// written yet.
+    ///
+    /// # Errors
+    ///
+    /// No home to be found.
+    pub fn open(dir: Option<&Path>) -> Result<Self> {
+        let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let dir = dir
+            .map(Path::to_path_buf)
+            .or_else(|| of("VAMBRACE_CACHE"))
+            .or_else(|| of("XDG_CACHE_HOME").map(|dir| dir.join("vambrace")))
+            .or_else(|| of("HOME").map(|home| home.join(".cache/vambrace")))
+            .ok_or_else(|| {
+                Error::new("there is no home folder to keep the cache in").help("name a folder with VAMBRACE_CACHE")
+            })?;
+        // Processes that are started elsewhere get paths into the cache.
+        let dir = std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")?;
+        let hashes = Mutex::new(Remembered::load(dir.join("files.json")));
+        let packages = Mutex::new(Remembered::load(dir.join("packages.json")));
+        Ok(Self { dir, hashes, packages })
+    }
+
+    /// The cache's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A folder in the cache for one purpose.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The SHA-256 of the file at `path`, read only if it looks different from when it was read last.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn hash_file(&self, path: &Path) -> Result<String> {
+        let path = std::path::absolute(path).context_at(path, || "cannot find the file")?;
+        let stamp = Stamp::of(&path)?;
+        let key = path.to_string_lossy().into_owned();
+        let known = lock(&self.hashes).items.get(&key).filter(|known| known.stamp == stamp).cloned();
+        if let Some(known) = known {
+            return Ok(known.sha256);
+        }
+        let sha256 = hash_reader(File::open(&path).context_at(&path, || "cannot open the file")?)
+            .context_at(&path, || "cannot read the file")?;
+        // A file that changes within one tick of its file system's clock looks the same afterwards.
+        let settled = seconds_now().is_some_and(|now| now - stamp.modified.0 > 2);
+        if settled && path.to_str().is_some() && Stamp::of(&path)? == stamp {
+            let mut hashes = lock(&self.hashes);
+            hashes.items.insert(key, Stamped { stamp, sha256: sha256.clone() });
+            hashes.changed = true;
+        }
+        Ok(sha256)
+    }
+
+    /// The package that is in use under this name, if one is.
+    pub fn package(&self, suite: &str, arch: &str, name: &str) -> Option<Package> {
+        lock(&self.packages).items.get(&format!("{suite}/{arch}/{name}")).cloned()
+    }
+
+    /// Remembers that `package` is what `name` stands for.
+    pub fn set_package(&self, suite: &str, arch: &str, name: &str, package: Package) {
+        let mut packages = lock(&self.packages);
+        packages.items.insert(format!("{suite}/{arch}/{name}"), package);
+        packages.changed = true;
+    }
+
+    /// Forgets which packages are in use, so that the newest are taken.
+    pub fn forget_packages(&self) {
+        let mut packages = lock(&self.packages);
+        packages.items.clear();
+        packages.changed = true;
+    }
+
+    /// What is known of the artifact of this `kind` made from inputs with the hash `key`, without reading it.
+    pub fn peek(&self, kind: &str, key: &str) -> Option<Stored> {
+        let (data, meta) = self.paths(kind, key);
+        let stored: Stored = read_json(&meta)?;
+        (fs::metadata(data).ok()?.len() == stored.size).then_some(stored)
+    }
+
+    /// The artifact of this `kind` made from inputs with the hash `key`. One that was damaged counts as not there.
+    pub fn lookup(&self, kind: &str, key: &str) -> Option<(Vec<u8>, Stored)> {
+        let stored = self.peek(kind, key)?;
+        let data = fs::read(self.paths(kind, key).0).ok()?;
+        (sha256(&data) == stored.sha256).then_some((data, stored))
+    }
+
+    /// The file of an artifact.
+    pub fn path(&self, kind: &str, key: &str) -> PathBuf {
+        self.paths(kind, key).0
+    }
+
+    /// Keeps `data` as the artifact of this `kind` made from inputs with the hash `key`.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be written; there is then no artifact.
+    pub fn store(&self, kind: &str, key: &str, data: &[u8], from: &str) -> Result<Stored> {
+        let (path, meta) = self.paths(kind, key);
+        let stored = Stored { sha256: sha256(data), size: data.len() as u64, from: from.to_owned() };
+        replace_file(&path, data)?;
+        // The description is written last: what it describes is there.
+        replace_file(&meta, &to_json(&stored)?)?;
+        Ok(stored)
+    }
+
+    /// Writes down what has been learned. Not being able to is no reason to fail: it is then learned again.
+    pub fn save(&self) {
+        lock(&self.hashes).save();
+        lock(&self.packages).save();
+    }
+
+    fn paths(&self, kind: &str, key: &str) -> (PathBuf, PathBuf) {
+        let dir = self.dir.join("artifacts").join(kind);
+        (dir.join(key), dir.join(format!("{key}.json")))
+    }
+}
+
+impl<T: DeserializeOwned + Serialize> Remembered<T> {
+    /// A file that is not there, or is damaged, remembers nothing.
+    fn load(path: PathBuf) -> Self {
+        let items = read_json(&path).unwrap_or_default();
+        Self { path, items, changed: false }
+    }
+
+    fn save(&mut self) {
+        if self.changed
+            && let Ok(text) = to_json(&self.items)
+            && replace_file(&self.path, &text).is_ok()
+        {
+            self.changed = false;
+        }
+    }
+}
+
+/// What a thread that panicked has left is still whole: every change is one insertion.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn seconds_now() -> Option<i64> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(now.as_secs()).ok()
+}
+
+/// Reads a JSON file; `None` if it is not there or not what was expected.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The JSON of `value`, with a line end.
+///
+/// # Errors
+///
+/// A value that JSON has no form for.
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).context(|| "cannot write this as JSON")?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Writes `data` to `path` so that there is either the old file or the whole new one, whatever happens.
+///
+/// # Errors
+///
+/// What cannot be written; the old file is then as it was.
+pub(crate) fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
+    let dir = path.parent().ok_or_else(|| Error::new("this is not a file's path").at(path))?;
+    fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
+    let mut temp = tempfile::NamedTempFile::new_in(dir).context_at(dir, || "cannot make a file in the folder")?;
+    temp.write_all(data).context_at(path, || "cannot write the file")?;
+    temp.as_file().sync_data().context_at(path, || "cannot write the file")?;
+    temp.persist(path).map_err(|error| error.error).context_at(path, || "cannot replace the file")?;
+    Ok(())
+}
+
+/// The SHA-256 of `data`, in hexadecimal.
+pub fn sha256(data: &[u8]) -> String {
+    hex(&Sha256::digest(data))
+}
+
+/// The SHA-256 of everything `reader` gives, in hexadecimal.
+pub(crate) fn hash_reader(mut reader: impl Read) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let count = reader.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hash of a list of inputs: each has a name and a value, so that no two lists run together.
+#[derive(Debug, Default)]
+pub struct Inputs(Sha256);
+
+impl Inputs {
+    /// The inputs of something of this kind; `version` changes when it is made differently from the same inputs.
+    pub fn new(kind: &str, version: u32) -> Self {
+        let mut inputs = Self::default();
+        inputs.add(kind, version.to_string());
+        inputs
+    }
+
+    /// Adds an input.
+    pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        for part in [name.as_bytes(), value.as_ref()] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// The hash, in hexadecimal.
+    pub fn key(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(dir.path())).unwrap();
+        (dir, cache)
+    }
+
+    #[test]
+    fn an_artifact_comes_back_and_a_damaged_one_does_not() {
+        let (_dir, cache) = cache();
+        assert_eq!(cache.lookup("kernel", "k"), None);
+        let stored = cache.store("kernel", "k", b"data", "a test").unwrap();
+        assert_eq!(cache.lookup("kernel", "k"), Some((b"data".to_vec(), stored)));
+        fs::write(cache.path("kernel", "k"), b"dat!").unwrap();
+        assert_eq!(cache.lookup("kernel", "k"), None);
+        fs::write(cache.path("kernel", "k"), b"short").unwrap();
+        assert_eq!(cache.peek("kernel", "k"), None);
+    }
+
+    #[test]
+    fn a_changed_file_has_another_hash() {
+        let (dir, cache) = cache();
+        let path = dir.path().join("file");
+        fs::write(&path, "one").unwrap();
+        assert_eq!(cache.hash_file(&path).unwrap(), sha256(b"one"));
+        fs::write(&path, "two").unwrap();
+        assert_eq!(cache.hash_file(&path).unwrap(), sha256(b"two"));
+        assert!(cache.hash_file(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_settled_file_is_remembered_until_it_looks_different() {
+        let (dir, cache) = cache();
+        let path = dir.path().join("file");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        fs::write(&path, "one").unwrap();
+        File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
+        cache.hash_file(&path).unwrap();
+        cache.save();
+        let again = Cache::open(Some(dir.path())).unwrap();
+        assert_eq!(lock(&again.hashes).items.len(), 1);
+        assert_eq!(again.hash_file(&path).unwrap(), sha256(b"one"));
+        fs::write(&path, "two").unwrap();
+        File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert_eq!(again.hash_file(&path).unwrap(), sha256(b"two"));
+    }
+
+    #[test]
+    fn damaged_lists_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("packages.json"), "{\"a\": 3").unwrap();
+        let cache = Cache::open(Some(dir.path())).unwrap();
+        assert_eq!(cache.package("s", "a", "n"), None);
+    }
+
+    #[test]
+    fn inputs_do_not_run_together() {
+        let key = |pairs: &[(&str, &str)]| {
+            let mut inputs = Inputs::new("test", 1);
+            pairs.iter().for_each(|(name, value)| inputs.add(name, value));
+            inputs.key()
+        };
+        assert_ne!(key(&[("a", "bc")]), key(&[("ab", "c")]));
+        assert_ne!(key(&[("a", "b"), ("c", "d")]), key(&[("a", "bc"), ("", "d")]));
+        assert_eq!(key(&[("a", "b")]), key(&[("a", "b")]));
+    }
+
+    #[test]
+    fn replacing_keeps_the_old_file_when_it_cannot_be_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("folder/file");
+        fs::create_dir_all(path.join("in-the-way")).unwrap();
+        assert!(replace_file(&path, b"x").is_err());
+        assert!(path.join("in-the-way").is_dir());
+        assert_eq!(fs::read_dir(dir.path().join("folder")).unwrap().count(), 1, "no temporary file is left");
+    }
+}

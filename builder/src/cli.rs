@@ -1,0 +1,427 @@
+//! The command line: `vambrace`.
+
+use crate::boot::{ConsoleUser, check, qemu_command};
+use crate::build::{Built, Options, build, manifest_path};
+use crate::cache::{Cache, to_json};
+use crate::decision::{Decision, Request};
+use crate::doctor;
+use crate::error::{Error, Result, ResultExt};
+use crate::parts::{Maker, epoch};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::qemu::run_interactive;
+use crate::report;
+use crate::workspace::{Workspace, described};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::fs;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use vambrace_bsp::{Method, Size};
+
+/// Builds bootable hypervisor images for ARM boards, and boots them in QEMU.
+#[derive(Debug, Parser)]
+#[command(name = "vambrace", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    /// The folder of Vambrace's sources [default: the one this is run in]
+    #[arg(long, global = true, value_name = "DIR", env = "VAMBRACE_WORKSPACE", hide_env_values = true)]
+    workspace: Option<PathBuf>,
+    /// A folder with boards of your own
+    #[arg(long, global = true, value_name = "DIR")]
+    boards_dir: Option<PathBuf>,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the boards
+    Boards,
+    /// Show what is known of a board
+    Show {
+        /// The board
+        board: String,
+    },
+    /// Show everything that is decided about an image; nothing is touched
+    Plan {
+        #[command(flatten)]
+        what: What,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build the image of a board
+    Build {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Boot the image of a board in QEMU; it is built first if it is not up to date
+    Boot(Boot),
+    /// Remove images, and with --cache everything that can be made again
+    Clean {
+        /// The board; all of them where none is named
+        board: Option<String>,
+        /// The folder of the images
+        #[arg(long, value_name = "DIR", default_value = "out")]
+        out: PathBuf,
+        /// Remove packages, parts and compiled code as well
+        #[arg(long)]
+        cache: bool,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Say what this machine lacks
+    Doctor {
+        /// Install it, with apt-get
+        #[arg(long)]
+        install: bool,
+    },
+}
+
+/// What image is meant.
+#[derive(Debug, Args)]
+struct What {
+    /// The board, or BOARD:VARIANT
+    board: String,
+    /// The variant of QEMU's machine, such as gicv3
+    #[arg(long)]
+    variant: Option<String>,
+    /// How the board boots
+    #[arg(long, value_enum)]
+    method: Option<MethodName>,
+    /// dom0's root file system
+    #[arg(long)]
+    profile: Option<String>,
+    /// The disk layout
+    #[arg(long)]
+    layout: Option<String>,
+    /// dom0's memory, such as 512M
+    #[arg(long, value_name = "SIZE")]
+    dom0_mem: Option<Size>,
+    /// The machine's memory, such as 2G
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// The machine's CPUs
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// dom0's virtual CPUs [default: as many as the machine has]
+    #[arg(long, value_name = "N")]
+    dom0_cpus: Option<u32>,
+    /// Add to the hypervisor's command line
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    hypervisor_args: Option<String>,
+    /// Add to dom0's command line
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    dom0_args: Option<String>,
+    /// Use this hypervisor instead of compiling one
+    #[arg(long, value_name = "FILE", conflicts_with = "hypervisor_board")]
+    hypervisor_file: Option<PathBuf>,
+    /// Compile the hypervisor for this board instead
+    #[arg(long, value_name = "BOARD")]
+    hypervisor_board: Option<String>,
+    /// The folder for images
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Build even if the image is up to date
+    #[arg(long)]
+    force: bool,
+    /// Take the newest packages of the archive
+    #[arg(long)]
+    update: bool,
+}
+
+#[derive(Debug, Args)]
+struct Boot {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    how: How,
+    /// Follow the boot to dom0's self-test and its power-off, also on a terminal
+    #[arg(long)]
+    check: bool,
+    /// How long the stages may take together, in seconds
+    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// Print QEMU's command line, and do not run it
+    #[arg(long)]
+    print: bool,
+    /// Show the console while it is followed
+    #[arg(long)]
+    console: bool,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    qemu: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MethodName {
+    /// U-Boot runs a boot script
+    Uboot,
+    /// UEFI firmware starts the hypervisor
+    Uefi,
+}
+
+impl What {
+    fn request(&self) -> Request {
+        Request {
+            board: self.board.clone(),
+            variant: self.variant.clone(),
+            method: self.method.map(|method| match method {
+                MethodName::Uboot => Method::Uboot,
+                MethodName::Uefi => Method::Uefi,
+            }),
+            profile: self.profile.clone(),
+            layout: self.layout.clone(),
+            dom0_mem: self.dom0_mem,
+            memory: self.memory,
+            cpus: self.cpus,
+            dom0_cpus: self.dom0_cpus,
+            hypervisor_args: self.hypervisor_args.clone(),
+            dom0_args: self.dom0_args.clone(),
+            hypervisor_file: self.hypervisor_file.clone(),
+            hypervisor_board: self.hypervisor_board.clone(),
+            out: Some(self.out.clone()),
+        }
+    }
+}
+
+/// Runs the command and gives its exit code: 0, 1 after an error that has been printed, 2 for a command line that is
+/// not understood.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help is no error; it goes to standard output with code 0.
+            let code = error.exit_code();
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "{}", error.report());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    let progress = if cli.quiet { Progress::quiet() } else { Progress::auto() };
+    let workspace = || Workspace::open(cli.workspace.as_deref(), cli.boards_dir.as_deref());
+    match &cli.command {
+        Command::Boards => print(&report::boards(workspace()?.boards())).map(|()| ExitCode::SUCCESS),
+        Command::Show { board } => {
+            let workspace = workspace()?;
+            let id = board.split(':').next().unwrap_or(board);
+            let found = workspace.boards().get(id).map_err(described)?;
+            print(&report::board(found, workspace.boards().source(id))).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Plan { what, json } => plan(&workspace()?, what, *json, &progress),
+        Command::Build { what, how } => {
+            let workspace = workspace()?;
+            let decision = Decision::new(&workspace, &what.request())?;
+            let built = build(&workspace, &decision, &Cache::open(None)?, options(how), &progress)?;
+            print(&told(&built)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
+        Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "vambrace", &mut text);
+            print_bytes(&text).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Doctor { install } => run_doctor(&workspace()?, *install),
+    }
+}
+
+fn options(how: &How) -> Options {
+    Options { force: how.force, update: how.update }
+}
+
+fn told(built: &Built) -> String {
+    let state = if built.up_to_date { "is up to date" } else { "was built" };
+    format!(
+        "{} {state}: {}, sha256 {}\n",
+        built.image.display(),
+        report::size(built.manifest.size),
+        built.manifest.sha256
+    )
+}
+
+fn plan(workspace: &Workspace, what: &What, json: bool, progress: &Progress) -> Result<ExitCode> {
+    let decision = Decision::new(workspace, &what.request())?;
+    let cache = Cache::open(None)?;
+    let maker = Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
+    let plan = Plan::new(&decision, maker.peek()?)?;
+    let firmware = |name: &str| Ok(maker.firmware_file(name).unwrap_or_else(|_| PathBuf::from(format!("<{name}>"))));
+    let qemu = match decision.board.qemu {
+        Some(_) => Some(qemu_command(&decision, &plan.image, firmware, ConsoleUser::Person, &[])?.shell_line()),
+        None => None,
+    };
+    if json {
+        let mut value = serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("qemu".to_owned(), qemu.into());
+        }
+        print_bytes(&to_json(&value)?)?;
+    } else {
+        print(&report::plan(&plan, qemu.as_deref()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<ExitCode> {
+    let decision = Decision::new(workspace, &boot.what.request())?;
+    decision.qemu()?;
+    let cache = Cache::open(None)?;
+    let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
+    let maker = Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let user = if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
+    let command = qemu_command(&decision, &built.image, |name| maker.firmware_file(name), user, &boot.qemu)?;
+    if boot.print {
+        return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
+    }
+    if user == ConsoleUser::Person {
+        progress.line("`poweroff` ends dom0 and QEMU; so does Ctrl-] and then x. Ctrl-A three times: the hypervisor.");
+        let status = run_interactive(&command)?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let log = built.image.with_extension("log");
+    let timeout = Duration::from_secs(boot.timeout);
+    let checked = check(&decision, &command, timeout, &log, boot.console, progress)?;
+    let mut text = String::new();
+    for (stage, when) in &checked.reached {
+        text.push_str(&format!("{stage:<16} {:>6.1} s\n", when.as_secs_f64()));
+    }
+    for (name, _, seen) in &checked.verdicts {
+        text.push_str(&format!("self-test: {name:<16} ok  {seen}\n"));
+    }
+    print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Removes what this program has made and nothing else: the folders may be somebody's own.
+fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) -> Result<ExitCode> {
+    let ids: Vec<&str> = match board {
+        Some(id) => vec![workspace.boards().get(id).map(|board| board.id.as_str()).map_err(described)?],
+        None => workspace.boards().ids().collect(),
+    };
+    let mut count = 0;
+    for folder in ids.iter().map(|id| out.join(id)) {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let image = entry.context_at(&folder, || "cannot list the images")?.path();
+            if image.extension().is_none_or(|extension| extension != "img") {
+                continue;
+            }
+            for path in [manifest_path(&image), image.with_extension("log"), image] {
+                match fs::remove_file(&path) {
+                    Ok(()) => count += 1,
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error).context_at(&path, || "cannot remove the file"),
+                }
+            }
+        }
+        // Not empty: something there is not ours.
+        let _ = fs::remove_dir(&folder);
+    }
+    let mut text = format!("removed {count} files of images\n");
+    if cache {
+        let cache = Cache::open(None)?;
+        for name in ["artifacts", "apt", "target"] {
+            remove(&cache.folder(name))?;
+        }
+        for name in ["files.json", "packages.json"] {
+            remove(&cache.folder(name))?;
+        }
+        text.push_str(&format!("removed the cache in {}\n", cache.dir().display()));
+    }
+    print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context_at(path, || "cannot remove it"),
+        _ => Ok(()),
+    }
+}
+
+fn run_doctor(workspace: &Workspace, install: bool) -> Result<ExitCode> {
+    let mut findings = doctor::examine(workspace);
+    let packages = doctor::missing_packages(&findings);
+    if install && !packages.is_empty() {
+        doctor::install(&packages)?;
+        findings = doctor::examine(workspace);
+    }
+    let mut text = String::new();
+    for finding in &findings {
+        let state = match (&finding.found, finding.needed) {
+            (Some(_), _) => "ok     ",
+            (None, true) => "MISSING",
+            (None, false) => "absent ",
+        };
+        let found = finding.found.as_deref().unwrap_or("not found");
+        text.push_str(&format!("{state} {:<22} {found} (for {})\n", finding.what, finding.purpose));
+        if let Some(help) = &finding.help {
+            text.push_str(&format!("        {}\n", help.replace('\n', "\n        ")));
+        }
+    }
+    print(&text)?;
+    let packages = doctor::missing_packages(&findings);
+    let lacking: Vec<&str> =
+        findings.iter().filter(|f| f.needed && f.found.is_none()).map(|f| f.what.as_str()).collect();
+    if !packages.is_empty() {
+        print(&format!("install with: {}\n", doctor::install_command(&packages).join(" ")))?;
+    }
+    if lacking.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Error::new(format!("this machine lacks: {}", lacking.join(", "))))
+}
+
+fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to standard output. A reader that has seen enough, as `head` does, is no error.
+fn print_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context(|| "cannot write to standard output"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_for_qemu_follow_two_dashes() {
+        let cli = Cli::try_parse_from(["vambrace", "boot", "b:gicv3", "--check", "--", "-s", "-S"]).unwrap();
+        let Command::Boot(boot) = cli.command else { panic!("another command") };
+        assert_eq!((boot.what.board.as_str(), boot.qemu.len()), ("b:gicv3", 2));
+        assert!(Cli::try_parse_from(["vambrace", "boot", "b", "-s"]).is_err());
+        assert!(Cli::try_parse_from(["vambrace", "build", "b", "--memory", "2Q"]).is_err());
+    }
+}

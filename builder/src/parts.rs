@@ -1,0 +1,571 @@
+//! The parts of an image: packages, kernel, ramdisk, firmware, hypervisor. Each is made once for the same inputs.
+
+use crate::apt::{Apt, AptOptions, Package};
+use crate::cache::{Cache, Inputs, Stored};
+use crate::compile::{CompileRequest, compile_hypervisor};
+use crate::cpio::{Node, Tree, write_initramfs};
+use crate::deb::Deb;
+use crate::decision::{Decision, HypervisorSource};
+use crate::error::{Error, Result, ResultExt};
+use crate::kernel::{KernelImage, unpack};
+use crate::plan::{Artifact, Artifacts, Header};
+use crate::profile::OverlayKind;
+use crate::progress::Progress;
+use crate::toolchain::Toolchain;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The time in every archive and file system where SOURCE_DATE_EPOCH does not say another: 2026-01-01, 00:00 UTC.
+pub const DEFAULT_EPOCH: u64 = 1_767_225_600;
+
+/// The time for archives and file systems, in seconds since 1970.
+///
+/// # Errors
+///
+/// SOURCE_DATE_EPOCH is set, but not to a number.
+pub fn epoch() -> Result<u64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(DEFAULT_EPOCH),
+        Ok(text) => text.trim().parse().map_err(|error| {
+            Error::new(format!("SOURCE_DATE_EPOCH is `{}`", text.escape_default()))
+                .because(error)
+                .help("set it to a number of seconds since 1970, or unset it")
+        }),
+    }
+}
+
+/// A part with its bytes.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// What the plan needs to know.
+    pub artifact: Artifact,
+    /// The bytes.
+    pub data: Arc<[u8]>,
+}
+
+/// All parts of an image.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The hypervisor.
+    pub hypervisor: Part,
+    /// dom0's kernel.
+    pub kernel: Part,
+    /// dom0's ramdisk.
+    pub ramdisk: Part,
+    /// The boot method's firmware.
+    pub firmware: BTreeMap<String, Part>,
+}
+
+impl Parts {
+    /// What the plan needs to know of them.
+    pub fn artifacts(&self) -> Artifacts {
+        Artifacts {
+            hypervisor: self.hypervisor.artifact.clone(),
+            kernel: self.kernel.artifact.clone(),
+            ramdisk: self.ramdisk.artifact.clone(),
+            firmware: self.firmware.iter().map(|(name, part)| (name.clone(), part.artifact.clone())).collect(),
+        }
+    }
+}
+
+/// Makes the parts of one image.
+#[derive(Debug)]
+pub struct Maker<'a> {
+    /// The folder of the sources.
+    pub root: &'a Path,
+    /// What is to be made.
+    pub decision: &'a Decision,
+    /// Where parts are kept.
+    pub cache: &'a Cache,
+    /// Who is told.
+    pub progress: &'a Progress,
+    /// The time in archives.
+    pub epoch: u64,
+}
+
+impl Maker<'_> {
+    fn arch(&self) -> &'static str {
+        self.decision.board.architecture.debian()
+    }
+
+    fn suite(&self) -> &str {
+        &self.decision.profile.spec.suite
+    }
+
+    /// The names of all packages, with their architecture, that the image needs.
+    fn package_names(&self) -> Result<Vec<(String, String)>> {
+        let profile = &self.decision.profile;
+        let arch = self.arch().to_owned();
+        let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
+        names.extend(profile.spec.ramdisk.packages.iter().map(|package| (package.name.clone(), arch.clone())));
+        for name in &self.decision.boot.firmware {
+            if let Some(firmware) = self.decision.board.firmware.get(name) {
+                names.push((firmware.package.clone(), firmware.architecture.clone().unwrap_or_else(|| arch.clone())));
+            }
+        }
+        Ok(names)
+    }
+
+    /// What `name` is in the cache: the package itself, or for a package that only depends on the current kernel that
+    /// kernel's.
+    fn known(&self, name: &str, arch: &str) -> Option<Package> {
+        let package = self.cache.package(self.suite(), arch, name)?;
+        match kernel_of(&package) {
+            Some(kernel) => self.cache.package(self.suite(), arch, kernel),
+            None => Some(package),
+        }
+    }
+
+    /// Which packages are in use; `None` if some are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// A profile without a kernel for the architecture.
+    pub fn known_packages(&self) -> Result<Option<Vec<Package>>> {
+        Ok(self.package_names()?.iter().map(|(name, arch)| self.known(name, arch)).collect())
+    }
+
+    fn apt(&self) -> Result<Apt> {
+        let options = AptOptions { suite: self.suite().to_owned(), ..AptOptions::default() };
+        Apt::open(&self.cache.folder("apt"), &options)
+    }
+
+    /// Finds out which packages are in use, from the archive where they are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// What apt cannot do.
+    pub fn resolve_packages(&self) -> Result<Vec<Package>> {
+        if let Some(known) = self.known_packages()? {
+            return Ok(known);
+        }
+        let apt = self.apt()?;
+        let resolve = |name: &str, arch: &str| -> Result<Package> {
+            if let Some(known) = self.cache.package(self.suite(), arch, name) {
+                return Ok(known);
+            }
+            let package = apt.resolve(name, arch)?;
+            self.cache.set_package(self.suite(), arch, name, package.clone());
+            Ok(package)
+        };
+        let mut packages = Vec::new();
+        for (name, arch) in self.package_names()? {
+            let mut package = resolve(&name, &arch)?;
+            if let Some(kernel) = kernel_of(&package).map(str::to_owned) {
+                package = resolve(&kernel, &arch)?;
+            }
+            packages.push(package);
+        }
+        Ok(packages)
+    }
+
+    /// Forgets which packages are in use, and asks the archive for its newest.
+    ///
+    /// # Errors
+    ///
+    /// What apt cannot do; the packages of before stay in use then.
+    pub fn update_packages(&self) -> Result<()> {
+        let apt = self.apt()?;
+        let arches: std::collections::BTreeSet<String> =
+            self.package_names()?.into_iter().map(|(_, arch)| arch).filter(|arch| arch != "all").collect();
+        for arch in arches {
+            apt.update(&arch, self.progress)?;
+        }
+        self.cache.forget_packages();
+        Ok(())
+    }
+
+    fn package(&self, name: &str, arch: &str) -> Result<Package> {
+        self.known(name, arch).ok_or_else(|| Error::new(format!("the package {name} has not been looked up")))
+    }
+
+    fn fetch(&self, package: &Package) -> Result<Deb> {
+        let path = self.apt()?.fetch(package, self.progress).map_err(|error| {
+            error.help("if the archive has newer packages by now, take those with `vambrace build --update`")
+        })?;
+        Deb::open(&path)
+    }
+
+    /// The part of this kind with this key: from the cache, or made now.
+    fn part(
+        &self,
+        kind: &str,
+        key: String,
+        from: &str,
+        make: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<(Arc<[u8]>, Stored)> {
+        if let Some((data, stored)) = self.cache.lookup(kind, &key) {
+            return Ok((data.into(), stored));
+        }
+        let data = make()?;
+        let stored = self.cache.store(kind, &key, &data, from)?;
+        Ok((data.into(), stored))
+    }
+
+    fn kernel_package(&self) -> Result<Package> {
+        self.package(&self.decision.profile.kernel(self.arch())?.package, self.arch())
+    }
+
+    fn kernel_key(&self, package: &Package) -> String {
+        let mut inputs = Inputs::new("kernel", 1);
+        inputs.add("package", &package.sha256);
+        inputs.key()
+    }
+
+    /// dom0's kernel, as the package has it.
+    ///
+    /// # Errors
+    ///
+    /// A package that cannot be had, or has no kernel of this architecture.
+    pub fn kernel(&self) -> Result<Part> {
+        let package = self.kernel_package()?;
+        let from = describe(&package);
+        let (data, stored) = self.part("kernel", self.kernel_key(&package), &from, || {
+            let deb = self.fetch(&package)?;
+            let _step = self.progress.step(format!("unpacking the kernel of {}", package.name));
+            let path = kernel_path(&package, &deb)?;
+            // What only UEFI could start is unpacked; everything else stays as it was made and signed.
+            let bytes = deb.read(&path)?;
+            if KernelImage::parse(&bytes).is_ok() { Ok(bytes) } else { unpack(&bytes) }
+        })?;
+        let header = KernelImage::parse(&data).map_err(|error| error.context(format!("the kernel of {from}")))?;
+        Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
+    }
+
+    fn firmware_package(&self, name: &str) -> Result<(Package, String)> {
+        let board = &self.decision.board;
+        let firmware = board
+            .firmware
+            .get(name)
+            .ok_or_else(|| Error::new(format!("{} has no firmware called `{name}`", board.id)))?;
+        let arch = firmware.architecture.as_deref().unwrap_or(self.arch());
+        Ok((self.package(&firmware.package, arch)?, firmware.path.clone()))
+    }
+
+    fn firmware_key(package: &Package, path: &str) -> String {
+        let mut inputs = Inputs::new("firmware", 1);
+        inputs.add("package", &package.sha256);
+        inputs.add("path", path);
+        inputs.key()
+    }
+
+    /// The file of a firmware in the cache, for QEMU.
+    ///
+    /// # Errors
+    ///
+    /// A firmware whose package has not been looked up.
+    pub fn firmware_file(&self, name: &str) -> Result<PathBuf> {
+        let (package, path) = self.firmware_package(name)?;
+        Ok(self.cache.path("firmware", &Self::firmware_key(&package, &path)))
+    }
+
+    fn firmware(&self, name: &str) -> Result<Part> {
+        let (package, path) = self.firmware_package(name)?;
+        let from = format!("{}, {path}", describe(&package));
+        let (data, stored) = self.part("firmware", Self::firmware_key(&package, &path), &from, || {
+            let deb = self.fetch(&package)?;
+            let _step = self.progress.step(format!("unpacking the firmware of {}", package.name));
+            deb.read(&path)
+        })?;
+        Ok(Part { artifact: artifact(stored, None), data })
+    }
+
+    /// The key of the ramdisk: everything that is in it.
+    fn ramdisk_key(&self) -> Result<String> {
+        let ramdisk = &self.decision.profile.spec.ramdisk;
+        let mut inputs = Inputs::new("ramdisk", 1);
+        inputs.add("epoch", self.epoch.to_string());
+        inputs.add("spec", format!("{ramdisk:?}"));
+        for package in &ramdisk.packages {
+            inputs.add("package", self.package(&package.name, self.arch())?.sha256);
+        }
+        for item in self.decision.profile.overlay()? {
+            inputs.add(&item.path, format!("{:?}", item.kind));
+            if matches!(item.kind, OverlayKind::File(_)) {
+                inputs.add("content", self.cache.hash_file(&item.host)?);
+            }
+        }
+        Ok(inputs.key())
+    }
+
+    /// dom0's ramdisk.
+    ///
+    /// # Errors
+    ///
+    /// A package or a file that cannot be had, and two things at one path.
+    pub fn ramdisk(&self) -> Result<Part> {
+        let profile = &self.decision.profile;
+        let from = format!("profile {}", profile.spec.id);
+        let (data, stored) = self.part("ramdisk", self.ramdisk_key()?, &from, || {
+            let mut tree = Tree::new();
+            let spec = &profile.spec.ramdisk;
+            for path in &spec.directories {
+                tree.insert(path, Node::Dir { mode: if path == "tmp" { 0o1777 } else { 0o755 } })?;
+            }
+            for package in &spec.packages {
+                let deb = self.fetch(&self.package(&package.name, self.arch())?)?;
+                let paths: Vec<&str> = package.files.iter().map(|file| file.from.as_str()).collect();
+                for (file, data) in package.files.iter().zip(deb.read_many(&paths)?) {
+                    tree.insert(&file.to, Node::File { mode: file.mode, data })?;
+                }
+            }
+            for link in &spec.links {
+                tree.insert(&link.path, Node::Symlink { target: link.target.clone() })?;
+            }
+            for device in &spec.devices {
+                let (mode, major, minor) = (device.mode, device.major, device.minor);
+                tree.insert(&device.path, Node::CharDevice { mode, major, minor })?;
+            }
+            for item in profile.overlay()? {
+                let node = match item.kind {
+                    OverlayKind::Directory => Node::Dir { mode: 0o755 },
+                    OverlayKind::Link(target) => Node::Symlink { target },
+                    OverlayKind::File(mode) => {
+                        let data = fs::read(&item.host).context_at(&item.host, || "cannot read the file")?;
+                        Node::File { mode, data }
+                    }
+                };
+                tree.insert(&item.path, node).map_err(|error| error.at(&item.host))?;
+            }
+            let _step = self.progress.step("packing dom0's ramdisk");
+            write_initramfs(&tree, self.epoch)
+        })?;
+        Ok(Part { artifact: artifact(stored, None), data })
+    }
+
+    /// The key of the hypervisor: its sources, how it is compiled, and with what.
+    fn hypervisor_key(&self, source: &HypervisorSource) -> Result<String> {
+        let mut inputs = Inputs::new("hypervisor", 1);
+        match source {
+            HypervisorSource::File(path) => inputs.add("file", self.cache.hash_file(path)?),
+            HypervisorSource::Compile { target, features, env, .. } => {
+                inputs.add("target", target);
+                inputs.add("features", features.join(" "));
+                inputs.add("env", format!("{env:?}"));
+                inputs.add("toolchain", Toolchain::fingerprint());
+                for path in hypervisor_sources(self.root)? {
+                    let name = path.strip_prefix(self.root).unwrap_or(&path).to_string_lossy().into_owned();
+                    inputs.add(&name, self.cache.hash_file(&path)?);
+                }
+            }
+        }
+        Ok(inputs.key())
+    }
+
+    /// The hypervisor, compiled or as it was given.
+    ///
+    /// # Errors
+    ///
+    /// No toolchain, sources that do not compile, and a file that is not an arm64 Image.
+    pub fn hypervisor(&self) -> Result<Part> {
+        let source = &self.decision.hypervisor;
+        let (data, stored): (Arc<[u8]>, Stored) = match source {
+            HypervisorSource::File(path) => {
+                let data = fs::read(path).context_at(path, || "cannot read the hypervisor")?;
+                let sha256 = crate::cache::sha256(&data);
+                let from = path.display().to_string();
+                (data.clone().into(), Stored { sha256, size: data.len() as u64, from })
+            }
+            HypervisorSource::Compile { board, target, features, env } => {
+                let from = format!("compiled for {board}: {}", features.join(", "));
+                self.part("hypervisor", self.hypervisor_key(source)?, &from, || {
+                    let toolchain = Toolchain::find()?;
+                    let request = CompileRequest {
+                        workspace: self.root.to_path_buf(),
+                        target: target.clone(),
+                        features: features.clone(),
+                        env: env.clone(),
+                        target_dir: self.cache.folder("target"),
+                    };
+                    Ok(compile_hypervisor(&toolchain, &request, self.progress)?.flat)
+                })?
+            }
+        };
+        let header = hypervisor_header(self.decision, &data, &stored.from)?;
+        Ok(Part { artifact: artifact(stored, header), data })
+    }
+
+    /// Makes all parts; the hypervisor is compiled while the rest is fetched and unpacked.
+    ///
+    /// # Errors
+    ///
+    /// The first part that cannot be made.
+    pub fn make(&self) -> Result<Parts> {
+        std::thread::scope(|scope| {
+            let hypervisor = scope.spawn(|| self.hypervisor());
+            let rest = || -> Result<_> {
+                self.resolve_packages()?;
+                let kernel = self.kernel()?;
+                let ramdisk = self.ramdisk()?;
+                let mut firmware = BTreeMap::new();
+                for name in &self.decision.boot.firmware {
+                    firmware.insert(name.clone(), self.firmware(name)?);
+                }
+                Ok((kernel, ramdisk, firmware))
+            };
+            let rest = rest();
+            let hypervisor =
+                hypervisor.join().map_err(|_| Error::new("compiling the hypervisor ended in a panic of the builder"))?;
+            let (kernel, ramdisk, firmware) = rest?;
+            Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, firmware })
+        })
+    }
+
+    /// What is known of the parts without making any. Sizes of what has not been made are guesses.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that cannot be read.
+    pub fn peek(&self) -> Result<Artifacts> {
+        const MIB: u64 = 1 << 20;
+        let guess = |what: &str, size: u64, header: Option<Header>| Artifact {
+            from: format!("{what} (not made yet; the size is a guess)"),
+            size,
+            sha256: None,
+            header,
+        };
+        let arm64 = |image_size| Header { text_offset: 0, image_size, loads_anywhere: true, gzip: false };
+        let packages = self.known_packages()?.is_some();
+
+        let source = &self.decision.hypervisor;
+        let hypervisor = match source {
+            HypervisorSource::File(_) => self.hypervisor()?.artifact,
+            HypervisorSource::Compile { board, .. } => match self.cache.lookup("hypervisor", &self.hypervisor_key(source)?) {
+                Some((data, stored)) => {
+                    let header = hypervisor_header(self.decision, &data, &stored.from)?;
+                    artifact(stored, header)
+                }
+                None => guess(&format!("compiled for {board}"), MIB / 2, Some(arm64(2 * MIB))),
+            },
+        };
+        let kernel = packages
+            .then(|| self.kernel_package().ok().and_then(|p| self.cache.lookup("kernel", &self.kernel_key(&p))))
+            .flatten();
+        let kernel = match kernel {
+            Some((data, stored)) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
+            None => guess(&self.decision.profile.kernel(self.arch())?.package, 40 * MIB, Some(arm64(48 * MIB))),
+        };
+        let ramdisk = if packages { self.cache.peek("ramdisk", &self.ramdisk_key()?) } else { None };
+        let ramdisk = match ramdisk {
+            Some(stored) => artifact(stored, None),
+            None => guess(&format!("profile {}", self.decision.profile.spec.id), 2 * MIB, None),
+        };
+        let mut firmware = BTreeMap::new();
+        for name in &self.decision.boot.firmware {
+            let stored = self
+                .firmware_package(name)
+                .ok()
+                .and_then(|(package, path)| self.cache.peek("firmware", &Self::firmware_key(&package, &path)));
+            let package = self.decision.board.firmware.get(name).map_or("", |firmware| &firmware.package);
+            firmware.insert(
+                name.clone(),
+                stored.map_or_else(|| guess(package, MIB, None), |stored| artifact(stored, None)),
+            );
+        }
+        Ok(Artifacts { hypervisor, kernel, ramdisk, firmware })
+    }
+
+    /// A hash of everything the image is made from, which is cheap while nothing changes; `None` while some package
+    /// is not known.
+    ///
+    /// # Errors
+    ///
+    /// Inputs that cannot be read.
+    pub fn fingerprint(&self) -> Result<Option<String>> {
+        let Some(packages) = self.known_packages()? else { return Ok(None) };
+        let decision = self.decision;
+        let mut inputs = Inputs::new("image", 1);
+        inputs.add("builder", builder_stamp());
+        inputs.add("epoch", self.epoch.to_string());
+        inputs.add("board", format!("{:?} {:?} {:?}", decision.board, decision.method, decision.boot));
+        inputs.add("layout", format!("{:?}", decision.layout));
+        inputs.add("memory", format!("{} {}", decision.memory.bytes(), decision.dom0_mem.bytes()));
+        inputs.add("hypervisor-args", &decision.hypervisor_args);
+        inputs.add("dom0-args", &decision.dom0_args);
+        for package in packages {
+            inputs.add(&package.name, package.sha256);
+        }
+        inputs.add("ramdisk", self.ramdisk_key()?);
+        inputs.add("hypervisor", self.hypervisor_key(&decision.hypervisor)?);
+        Ok(Some(inputs.key()))
+    }
+}
+
+/// The package with the kernel that `package` depends on, if it is one that only does that.
+fn kernel_of(package: &Package) -> Option<&str> {
+    if !package.name.starts_with("linux-image-") {
+        return None;
+    }
+    let versioned = |name: &str| {
+        name.strip_prefix("linux-image-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if versioned(&package.name) {
+        return None;
+    }
+    package.depends.iter().map(String::as_str).find(|name| versioned(name))
+}
+
+/// Where the kernel is in its package.
+fn kernel_path(package: &Package, deb: &Deb) -> Result<String> {
+    if let Some(version) = package.name.strip_prefix("linux-image-") {
+        return Ok(format!("/boot/vmlinuz-{}", version.trim_end_matches("-unsigned")));
+    }
+    let found = deb.list()?.into_iter().map(|entry| entry.path).find(|path| path.starts_with("/boot/vmlinuz"));
+    found.ok_or_else(|| {
+        Error::new(format!("{} has no /boot/vmlinuz", describe(package)))
+            .help("name a package with a kernel in the profile, such as linux-image-arm64")
+    })
+}
+
+fn describe(package: &Package) -> String {
+    format!("{} {} ({})", package.name, package.version, package.arch)
+}
+
+fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
+    Artifact { from: stored.from, size: stored.size, sha256: Some(stored.sha256), header }
+}
+
+/// The header of a hypervisor, as far as the boot method needs one.
+fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Option<Header>> {
+    let context = |error: Error| error.context(format!("the hypervisor cannot be started: {from}"));
+    match decision.method {
+        vambrace_bsp::Method::Uboot => KernelImage::parse(data).map(|image| Some((&image).into())).map_err(context),
+        vambrace_bsp::Method::Uefi => {
+            if !data.starts_with(b"MZ") {
+                return Err(context(Error::new("it is not an EFI application")
+                    .help("boot it with --method uboot, or give one that is a PE/COFF file too")));
+            }
+            Ok(KernelImage::parse(data).ok().as_ref().map(Header::from))
+        }
+    }
+}
+
+/// Every file the hypervisor is compiled from, sorted.
+fn hypervisor_sources(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> =
+        ["Cargo.toml", "Cargo.lock"].iter().map(|name| root.join(name)).filter(|path| path.is_file()).collect();
+    let mut folders = vec![root.join("hypervisor")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).context_at(&folder, || "cannot list the sources")? {
+            let entry = entry.context_at(&folder, || "cannot list the sources")?;
+            let name = entry.file_name();
+            let hidden = name.to_str().is_none_or(|name| name.starts_with('.') || name == "target");
+            let kind = entry.file_type().context_at(entry.path(), || "cannot look at it")?;
+            if kind.is_dir() && !hidden {
+                folders.push(entry.path());
+            } else if kind.is_file() && !hidden {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// How this program looks: another builder may make another image from the same inputs.
+fn builder_stamp() -> String {
+    let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok());
+    format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,190 @@
+//! What tells the firmware, or the hypervisor under UEFI, what to load: U-Boot's boot script and `vambrace.cfg`.
+
+use crate::error::{Error, Result};
+use crate::layout::{Content, Layout};
+use std::fmt::Write as _;
+
+/// A file the boot script loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// What it is.
+    pub content: Content,
+    /// Its path on the boot partition.
+    pub path: String,
+    /// The physical address it is loaded to.
+    pub address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What the boot script has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script<'a> {
+    /// The board the image is for.
+    pub board: &'a str,
+    /// The files.
+    pub loads: Vec<Load>,
+    /// Where the device tree is copied to, and the room for it.
+    pub tree: (u64, u64),
+    /// The hypervisor's command line.
+    pub hypervisor_args: &'a str,
+    /// dom0's command line.
+    pub dom0_args: &'a str,
+}
+
+impl Script<'_> {
+    /// The script's text, for U-Boot's shell.
+    ///
+    /// It loads each file to its planned address and stops when one is not there or is not the one that was planned
+    /// for: a larger one would lie on its neighbour. Then it describes kernel and ramdisk in the device tree, by the
+    /// multiboot protocol for ARM (Xen, docs/misc/arm/device-tree/booting.txt), and starts the hypervisor.
+    ///
+    /// # Errors
+    ///
+    /// A script without a hypervisor, kernel or ramdisk.
+    pub fn text(&self) -> Result<String> {
+        let hypervisor = self.load(Content::Hypervisor)?;
+        let (tree, room) = self.tree;
+        let mut text = String::new();
+        let mut line = |content: &str| {
+            text.push_str(content);
+            text.push('\n');
+        };
+        line(&format!("# Starts the hypervisor on {}. The addresses were planned for exactly these files.", self.board));
+        for load in &self.loads {
+            let Load { path, address, size, .. } = load;
+            line(&checked(
+                &format!("load ${{devtype}} ${{devnum}}:${{distro_bootpart}} {address:#x} {path}"),
+                &format!("cannot load {path}"),
+            ));
+            line(&checked(
+                &format!("itest ${{filesize}} == {size:x}"),
+                &format!("{path} is not the file this image was planned for; make the image anew"),
+            ));
+        }
+        // The hypervisor's own command line is in the device tree, and the tree stays where it is put.
+        line("setenv bootargs");
+        line("setenv fdt_high 0xffffffffffffffff");
+        for command in [
+            "fdt addr ${fdtcontroladdr}".to_owned(),
+            format!("fdt move ${{fdtcontroladdr}} {tree:#x} {room:#x}"),
+            "fdt resize 0x8000".to_owned(),
+            "fdt chosen".to_owned(),
+            "fdt set /chosen \\#address-cells <2>".to_owned(),
+            "fdt set /chosen \\#size-cells <2>".to_owned(),
+            format!("fdt set /chosen xen,xen-bootargs \"{}\"", self.hypervisor_args),
+            format!("fdt set /chosen xen,dom0-bootargs \"{}\"", self.dom0_args),
+        ] {
+            line(&checked(&command, "cannot prepare the device tree"));
+        }
+        for (content, kind) in [(Content::Kernel, "multiboot,kernel"), (Content::Ramdisk, "multiboot,ramdisk")] {
+            let Load { address, size, .. } = self.load(content)?;
+            let node = format!("module@{address:x}");
+            let cells = |value: u64| format!("{:#x} {:#x}", value >> 32, value & 0xffff_ffff);
+            for command in [
+                format!("fdt mknode /chosen {node}"),
+                format!("fdt set /chosen/{node} compatible \"{kind}\" \"multiboot,module\""),
+                format!("fdt set /chosen/{node} reg <{} {}>", cells(*address), cells(*size)),
+            ] {
+                line(&checked(&command, "cannot prepare the device tree"));
+            }
+        }
+        line(&format!("booti {:#x} - {tree:#x}", hypervisor.address));
+        line("echo \"vambrace: U-Boot could not start the hypervisor\"");
+        Ok(text)
+    }
+
+    fn load(&self, content: Content) -> Result<&Load> {
+        self.loads
+            .iter()
+            .find(|load| load.content == content)
+            .ok_or_else(|| Error::new(format!("the boot script loads no {}", content.name())))
+    }
+}
+
+/// One command that ends the script where it fails, with words.
+fn checked(command: &str, otherwise: &str) -> String {
+    format!("if {command}; then true; else echo \"vambrace: {otherwise}\"; exit 1; fi")
+}
+
+/// The configuration the hypervisor reads as an EFI application: `key=value` lines, files named beside itself.
+///
+/// # Errors
+///
+/// A layout that has them in different folders.
+pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args: &str) -> Result<String> {
+    let place = |content: Content| {
+        layout.find(content).ok_or_else(|| Error::new(format!("the layout `{}` has no {}", layout.id, content.name())))
+    };
+    let (partition, hypervisor) = place(Content::Hypervisor)?;
+    let (folder, _) = hypervisor.rsplit_once('/').unwrap_or(("", hypervisor));
+    let beside = |content: Content| {
+        let (other, path) = place(content)?;
+        let (its_folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if (other, its_folder) == (partition, folder) {
+            return Ok(name);
+        }
+        Err(Error::new(format!("in the layout `{}`, {path} is not in the folder of {hypervisor}", layout.id))
+            .help("the hypervisor looks for its files beside itself"))
+    };
+    let config = beside(Content::EfiConfig)?;
+    if config != "vambrace.cfg" {
+        return Err(Error::new(format!("in the layout `{}`, the configuration is called {config}", layout.id))
+            .help("the hypervisor looks for vambrace.cfg"));
+    }
+    let mut text = format!("# What the hypervisor loads and starts on {board}, from the folder it is in.\n");
+    let _ = writeln!(text, "options={hypervisor_args}");
+    let _ = writeln!(text, "kernel={} {dom0_args}", beside(Content::Kernel)?);
+    let _ = writeln!(text, "ramdisk={}", beside(Content::Ramdisk)?);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script() -> Script<'static> {
+        let load = |content, path: &str, address, size| Load { content, path: path.into(), address, size };
+        Script {
+            board: "b",
+            loads: vec![
+                load(Content::Hypervisor, "v/hyp", 0x4060_0000, 0x1234),
+                load(Content::Kernel, "v/kernel", 0x1_4080_0000, 0x200),
+                load(Content::Ramdisk, "v/ramdisk", 0x4100_0000, 0x300),
+            ],
+            tree: (0x4040_0000, 0x20_0000),
+            hypervisor_args: "console=dtuart",
+            dom0_args: "console=hvc0",
+        }
+    }
+
+    #[test]
+    fn the_script_checks_each_file_and_describes_the_modules() {
+        let text = script().text().unwrap();
+        assert!(text.contains("if load ${devtype} ${devnum}:${distro_bootpart} 0x40600000 v/hyp; then true; else"));
+        assert!(text.contains("if itest ${filesize} == 1234; then true; else"));
+        assert!(text.contains("fdt set /chosen/module@140800000 compatible \"multiboot,kernel\" \"multiboot,module\";"));
+        assert!(text.contains("fdt set /chosen/module@140800000 reg <0x1 0x40800000 0x0 0x200>;"));
+        assert!(text.contains("fdt set /chosen xen,dom0-bootargs \"console=hvc0\";"));
+        assert!(text.contains("\nbooti 0x40600000 - 0x40400000\n"));
+    }
+
+    #[test]
+    fn a_script_without_a_kernel_is_refused() {
+        let mut script = script();
+        script.loads.retain(|load| load.content != Content::Kernel);
+        assert!(script.text().unwrap_err().what().contains("loads no kernel"));
+    }
+
+    #[test]
+    fn the_efi_configuration_names_files_beside_the_hypervisor() {
+        let toml = include_str!("../../../images/gpt-uefi.toml");
+        let layout = Layout::parse("l", toml, "gpt-uefi").unwrap();
+        let text = efi_config(&layout, "b", "dom0_mem=1G", "console=hvc0").unwrap();
+        assert!(text.ends_with("\noptions=dom0_mem=1G\nkernel=kernel console=hvc0\nramdisk=ramdisk\n"), "{text}");
+        for (from, to) in [("EFI/BOOT/kernel", "kernel"), ("EFI/BOOT/vambrace.cfg", "EFI/BOOT/other.cfg")] {
+            let layout = Layout::parse("l", &toml.replace(from, to), "gpt-uefi").unwrap();
+            assert!(efi_config(&layout, "b", "", "").is_err(), "{to}");
+        }
+    }
+}

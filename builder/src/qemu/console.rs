@@ -1,0 +1,170 @@
+//! A console's bytes as lines of text, without escape sequences, and the search for words in them.
+
+/// Longest line that is kept: a guest that never ends one must not fill our memory.
+const MAX_LINE: usize = 1 << 16;
+/// Most lines that are kept; the oldest half goes when there are more.
+const MAX_LINES: usize = 1 << 18;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Escape {
+    #[default]
+    None,
+    /// After ESC.
+    Begun,
+    /// In `ESC [ ...`, up to its letter.
+    Control,
+    /// In `ESC ] ...`, up to BEL or `ESC \`.
+    System,
+}
+
+/// What the console has said, and how far it has been searched.
+#[derive(Debug, Default)]
+pub(super) struct Console {
+    lines: Vec<String>,
+    /// The line that has not ended: a prompt, perhaps.
+    open: Vec<u8>,
+    escape: Escape,
+    /// The first line not yet searched for stages, and the first byte of it.
+    from: (usize, usize),
+    /// The first line not yet searched for failures.
+    failures_from: usize,
+}
+
+impl Console {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.escape = match (self.escape, byte) {
+                (Escape::None, 0x1b) | (Escape::System, 0x1b) => Escape::Begun,
+                (Escape::None, b'\n') => {
+                    self.end_line();
+                    Escape::None
+                }
+                (Escape::None, byte) => {
+                    if byte == b'\t' || !byte.is_ascii_control() {
+                        self.open.push(byte);
+                        if self.open.len() >= MAX_LINE {
+                            self.end_line();
+                        }
+                    }
+                    Escape::None
+                }
+                (Escape::Begun, b'[') => Escape::Control,
+                (Escape::Begun, b']') => Escape::System,
+                (Escape::Begun, _) => Escape::None,
+                (Escape::Control, 0x40..=0x7e) => Escape::None,
+                (Escape::Control, 0x20..=0x3f) => Escape::Control,
+                // No escape sequence has this inside: the line is damaged, not endless.
+                (Escape::Control, _) | (Escape::System, b'\n' | 0x07) => Escape::None,
+                (Escape::System, _) => Escape::System,
+            };
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.open);
+        self.lines.push(String::from_utf8_lossy(&line).into_owned());
+        if self.lines.len() > MAX_LINES {
+            let gone = MAX_LINES / 2;
+            self.lines.drain(..gone);
+            self.from = if self.from.0 < gone { (0, 0) } else { (self.from.0 - gone, self.from.1) };
+            self.failures_from = self.failures_from.saturating_sub(gone);
+        }
+    }
+
+    /// Looks for the first of `words` behind what was taken before; if it is there, everything up to its end is taken.
+    pub(super) fn take(&mut self, words: &[String]) -> bool {
+        let open = String::from_utf8_lossy(&self.open).into_owned();
+        while self.from.0 <= self.lines.len() {
+            let line = self.lines.get(self.from.0).unwrap_or(&open);
+            let rest = line.get(self.from.1..).unwrap_or_default();
+            let found =
+                words.iter().filter_map(|word| rest.find(word.as_str()).map(|at| at + word.len())).min();
+            if let Some(end) = found {
+                self.from.1 += end;
+                return true;
+            }
+            if self.from.0 == self.lines.len() {
+                return false;
+            }
+            self.from = (self.from.0 + 1, 0);
+        }
+        false
+    }
+
+    /// The first line not yet looked at that has one of `words`; the open line is looked at each time.
+    pub(super) fn find(&mut self, words: &[String]) -> Option<String> {
+        let has = |line: &str| words.iter().any(|word| line.contains(word.as_str()));
+        let found = self.lines.iter().skip(self.failures_from).find(|line| has(line)).cloned();
+        self.failures_from = self.lines.len();
+        found.or_else(|| Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line)))
+    }
+
+    pub(super) fn into_lines(mut self) -> Vec<String> {
+        if !self.open.is_empty() {
+            self.end_line();
+        }
+        self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn escapes_go_however_they_are_cut() {
+        let text =
+            b"\x1b[2J\x1b[1;1Hplain\x1b]0;title\x07 text\x1b]0;t\x1b\\!\r\n\x08\x1b7\x1b[31mred\x1b[0m\xff\n";
+        for cut in 0..text.len() {
+            let mut console = Console::default();
+            console.push(&text[..cut]);
+            console.push(&text[cut..]);
+            assert_eq!(console.into_lines(), ["plain text!", "red\u{fffd}"], "{cut}");
+        }
+    }
+
+    #[test]
+    fn words_are_taken_in_order_and_once() {
+        let mut console = Console::default();
+        console.push(b"one two\nthree\n~ #");
+        assert!(console.take(&words(&["two"])));
+        assert!(!console.take(&words(&["one"])), "what is behind is behind");
+        let mut console = Console::default();
+        console.push(b"one two\nthree\n~ #");
+        assert!(console.take(&words(&["one"])) && console.take(&words(&["x", "two"])));
+        assert!(console.take(&words(&["~ #"])), "a prompt has no line end");
+        assert!(!console.take(&words(&["~ #"])));
+        console.push(b" echo ~ #\n~ # ");
+        assert!(
+            console.take(&words(&["~ #"]))
+                && console.take(&words(&["~ #"]))
+                && !console.take(&words(&["~ #"]))
+        );
+    }
+
+    #[test]
+    fn failures_are_found_once_and_in_open_lines() {
+        let mut console = Console::default();
+        console.push(b"fine\nKernel pan");
+        assert_eq!(console.find(&words(&["panic"])), None);
+        console.push(b"ic - x");
+        assert_eq!(console.find(&words(&["panic"])).as_deref(), Some("Kernel panic - x"));
+    }
+
+    #[test]
+    fn a_guest_that_babbles_does_not_fill_memory() {
+        let mut console = Console::default();
+        console.push(&vec![b'x'; MAX_LINE * 3 + 1]);
+        assert_eq!(console.lines.len(), 3);
+        for _ in 0..MAX_LINES {
+            console.push(b"\n");
+        }
+        assert!(console.lines.len() <= MAX_LINES);
+        console.push(b"end\n");
+        assert!(console.take(&words(&["end"])));
+    }
+}

@@ -1,0 +1,292 @@
+//! Starting QEMU: with its console on the user's terminal, or followed line by line through the stages of a boot.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result, ResultExt};
+use crate::progress::Progress;
+
+mod console;
+
+use console::Console;
+
+/// How often the clock is looked at while the console is silent.
+const TICK: Duration = Duration::from_millis(50);
+/// How long QEMU may take to end once its console is closed.
+const LAST_BREATH: Duration = Duration::from_secs(10);
+/// Bytes of QEMU's own messages that are kept.
+const MAX_MESSAGES: u64 = 1 << 16;
+
+/// A QEMU command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QemuCommand {
+    /// The program, such as `qemu-system-aarch64`.
+    pub binary: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+impl QemuCommand {
+    /// The command as one line that a POSIX shell takes.
+    #[must_use]
+    pub fn shell_line(&self) -> String {
+        std::iter::once(&self.binary)
+            .chain(&self.args)
+            .map(|word| shell_word(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Makes the command ready to start. QEMU is to end with the thread that starts it, even if that is killed: that
+    /// takes a call between fork and exec, which `setpriv` makes for us without any unsafe code.
+    fn command(&self) -> Result<Command> {
+        let binary = find(&self.binary).ok_or_else(|| {
+            Error::new(format!("cannot find {}", self.binary))
+                .help("install it: Debian has it in qemu-system-arm")
+        })?;
+        let mut command = match find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        command.args(&self.args);
+        Ok(command)
+    }
+}
+
+/// One point of a boot, known by what the console says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name, for reports.
+    pub name: String,
+    /// Any of these in one line of the console reaches it; none at all waits for QEMU's own end.
+    pub any_of: Vec<String>,
+    /// What is typed, followed by a line end, when it is reached.
+    pub send: Option<String>,
+}
+
+/// A boot to follow.
+#[derive(Debug)]
+pub struct FollowRequest<'a> {
+    /// The command; its console must be on standard input and output (`-serial stdio`).
+    pub command: &'a QemuCommand,
+    /// The stages, in their order.
+    pub stages: Vec<Stage>,
+    /// Any of these in a line ends it at once.
+    pub failures: Vec<String>,
+    /// The longest that all of it may take.
+    pub timeout: Duration,
+    /// Gets every byte of the console.
+    pub log: &'a Path,
+    /// Whether the console is shown on standard output too.
+    pub echo: bool,
+}
+
+/// How a boot went.
+#[derive(Clone, Debug)]
+pub struct FollowReport {
+    /// The stages reached, with the time since QEMU's start.
+    pub reached: Vec<(String, Duration)>,
+    /// The first stage that was not reached.
+    pub missed: Option<String>,
+    /// Why it was not: the time, QEMU's end, or the line that ended it.
+    pub reason: Option<String>,
+    /// All lines of the console, without escape sequences.
+    pub lines: Vec<String>,
+}
+
+impl FollowReport {
+    /// The last `count` lines of the console.
+    #[must_use]
+    pub fn tail(&self, count: usize) -> &[String] {
+        self.lines.get(self.lines.len().saturating_sub(count)..).unwrap_or_default()
+    }
+}
+
+/// Ends the process when it goes out of scope, by its own id.
+struct Running(Child);
+
+impl Running {
+    /// Waits for the process to end of itself.
+    fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
+        loop {
+            match self.0.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                _ => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs QEMU until the last stage is reached, a failure is seen, QEMU ends, or the time is over; then ends QEMU.
+///
+/// # Errors
+/// When QEMU is not there or cannot be started, or the log cannot be written. A stage that is missed is no error
+/// but part of the report.
+pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowReport> {
+    let mut log = File::create(request.log).context_at(request.log, || "cannot make the console's log")?;
+    let mut messages = tempfile::tempfile().context(|| "cannot make a file for QEMU's messages")?;
+    let stderr = messages.try_clone().context(|| "cannot make a file for QEMU's messages")?;
+    // A socket pair, not two pipes: one descriptor both ways, and reading it can time out.
+    let (mut ours, theirs) = UnixStream::pair().context(|| "cannot make QEMU's console")?;
+    let input: OwnedFd = theirs.try_clone().context(|| "cannot make QEMU's console")?.into();
+    ours.set_read_timeout(Some(TICK)).context(|| "cannot set the console's time-out")?;
+    ours.set_write_timeout(Some(LAST_BREATH)).context(|| "cannot set the console's time-out")?;
+    let began = Instant::now();
+    let mut child = {
+        let mut command = request.command.command()?;
+        command
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::from(stderr));
+        // The block ends the command, which holds QEMU's end of the socket open: its closing is how we see QEMU end.
+        Running(command.spawn().context(|| format!("cannot start {}", request.command.binary))?)
+    };
+    let end = began + request.timeout;
+    let mut console = Console::default();
+    let mut reached: Vec<(String, Duration)> = Vec::new();
+    let mut stages = request.stages.into_iter().peekable();
+    let mut buffer = vec![0; 1 << 16];
+    let mut step = None;
+    let mut reason = None;
+    while let Some(stage) = stages.peek() {
+        let waiting = step.get_or_insert_with(|| progress.step(format!("booting: {}", stage.name)));
+        let typed = |stage: &Stage, mut to: &UnixStream| match &stage.send {
+            // A guest that is gone shows in the next read.
+            Some(line) => drop(to.write_all(format!("{line}\n").as_bytes())),
+            None => {}
+        };
+        if let Some(line) = console.find(&request.failures) {
+            reason = Some(format!("the console says `{line}`"));
+            break;
+        }
+        if !stage.any_of.is_empty() && console.take(&stage.any_of) {
+            typed(stage, &ours);
+            reached.push((stage.name.clone(), began.elapsed()));
+            waiting.note("reached");
+            step = None;
+            stages.next();
+            continue;
+        }
+        if Instant::now() >= end {
+            reason = Some(format!("it was not reached within {} seconds", request.timeout.as_secs()));
+            break;
+        }
+        match ours.read(&mut buffer) {
+            Ok(0) => {
+                let status = child.wait(end.max(Instant::now() + LAST_BREATH));
+                let fine = status.is_some_and(|status| status.success());
+                if fine && stage.any_of.is_empty() {
+                    typed(stage, &ours);
+                    reached.push((stage.name.clone(), began.elapsed()));
+                    stages.next();
+                }
+                if stages.peek().is_some() {
+                    reason = Some(ended(status, &mut messages));
+                }
+                break;
+            }
+            Ok(count) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                log.write_all(bytes).context_at(request.log, || "cannot write the console's log")?;
+                if request.echo {
+                    // A reader of our output that went away does not end the boot.
+                    let mut out = std::io::stdout().lock();
+                    let _ = out.write_all(bytes).and_then(|()| out.flush());
+                }
+                console.push(bytes);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                reason = Some(ended(child.wait(Instant::now() + LAST_BREATH), &mut messages));
+                break;
+            }
+            Err(error) => return Err(error).context(|| "cannot read QEMU's console"),
+        }
+    }
+    if let Some(step) = step {
+        step.note(if reason.is_some() { "not reached" } else { "reached" });
+    }
+    let missed = stages.next().map(|stage| stage.name);
+    Ok(FollowReport { reached, missed, reason, lines: console.into_lines() })
+}
+
+/// Runs QEMU with its console on the user's terminal, whose settings are put back afterwards.
+///
+/// # Errors
+/// When QEMU is not there or cannot be started.
+pub fn run_interactive(command: &QemuCommand) -> Result<ExitStatus> {
+    let stdin = std::io::stdin();
+    // QEMU puts the terminal back itself, unless it crashes or is killed.
+    let before = rustix::termios::tcgetattr(&stdin).ok();
+    let status = command.command()?.status().context(|| format!("cannot run {}", command.binary));
+    if let Some(before) = before {
+        let _ = rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Drain, &before);
+    }
+    status
+}
+
+fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
+    let mut text = String::new();
+    let read =
+        messages.seek(SeekFrom::Start(0)).and_then(|_| messages.take(MAX_MESSAGES).read_to_string(&mut text));
+    if read.is_err() || text.trim().is_empty() {
+        text = "it said nothing".into();
+    }
+    let how = match status {
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("ended with status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended".into(),
+        },
+        None => "closed its console".into(),
+    };
+    format!("QEMU {how}: {}", text.trim())
+}
+
+/// The program's path: as it is if it has a slash, else along `PATH`.
+fn find(program: &str) -> Option<PathBuf> {
+    let is_program = |path: &Path| {
+        path.metadata().is_ok_and(|meta| {
+            use std::os::unix::fs::PermissionsExt;
+            meta.is_file() && meta.permissions().mode() & 0o111 != 0
+        })
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| is_program(path));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsStr::new("/usr/bin:/bin").to_owned());
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| is_program(path))
+}
+
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

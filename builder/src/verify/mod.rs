@@ -1,0 +1,105 @@
+//! Reading a finished image back, with code that had no part in writing it.
+//!
+//! Nothing here calls the crates that made the image: tables and file systems are taken apart by the letter of their
+//! specifications and compared with what was asked for.
+
+mod fat;
+mod gpt;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::disk::{Content, DiskSpec, Table};
+use crate::error::{Error, Result, ResultExt};
+use crate::progress::Progress;
+
+/// Compares the image at `path` with `spec`: length, protective MBR, both partition tables, every file system
+/// with the contents of every file, and every raw blob.
+///
+/// # Errors
+/// The first difference, with its place.
+pub fn verify_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
+    let step = progress.step("reading the image back");
+    check(path, spec).map_err(|error| {
+        error.at(path).help(
+            "the image must not be used; build it again, and check the disk it is on if this comes back",
+        )
+    })?;
+    step.finish();
+    Ok(())
+}
+
+fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
+    let file = File::open(path).context_at(path, || "cannot open the image")?;
+    let length = file.metadata().context_at(path, || "cannot read the image's size")?.len();
+    if length != spec.size {
+        return Err(Error::new(format!("the image has {length} bytes instead of {}", spec.size)));
+    }
+    match spec.table {
+        Table::Gpt => gpt::check(&file, spec)?,
+    }
+    for partition in &spec.partitions {
+        let failed = || format!("partition `{}` is not what was written", partition.name);
+        match &partition.content {
+            Content::Empty => {}
+            Content::Raw(data) => {
+                same(&file, partition.start, data).map_err(|error| error.context(failed()))?
+            }
+            Content::Fat32(wanted) => {
+                fat::check(&file, partition.start, partition.size, wanted)
+                    .map_err(|error| error.context(failed()))?;
+            }
+        }
+    }
+    for blob in &spec.raw {
+        same(&file, blob.offset, &blob.data)
+            .map_err(|error| error.context(format!("{} is not what was written", blob.name)))?;
+    }
+    Ok(())
+}
+
+/// Compares the file's bytes at `offset` with `data`.
+fn same(file: &File, offset: u64, data: &[u8]) -> Result<()> {
+    let mut buffer = vec![0; data.len().min(1 << 18)];
+    let mut at = offset;
+    for piece in data.chunks(1 << 18) {
+        let there = buffer.get_mut(..piece.len()).unwrap_or_default();
+        file.read_exact_at(there, at).context(|| format!("cannot read the image at byte {at:#x}"))?;
+        if there != piece {
+            let differs = there.iter().zip(piece).position(|(a, b)| a != b).unwrap_or(0);
+            return Err(Error::new(format!(
+                "the first difference is at byte {:#x} of the image",
+                at + differs as u64
+            )));
+        }
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+fn read(file: &File, offset: u64, size: usize) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; size];
+    file.read_exact_at(&mut buffer, offset)
+        .context(|| format!("cannot read the image at byte {offset:#x}"))?;
+    Ok(buffer)
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
+    field(bytes, offset).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
+    field(bytes, offset).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
+    field(bytes, offset).map(u64::from_le_bytes)
+}
+
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N]> {
+    bytes
+        .get(offset..)
+        .and_then(|rest| rest.first_chunk().copied())
+        .ok_or_else(|| Error::new(format!("a structure of the image ends before its byte {offset}")))
+}

@@ -1,0 +1,292 @@
+//! Whole images, written, read back by the builder's own eyes and by other people's tools.
+
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use vambrace::disk::{
+    Blob, Content, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, fat32_size, write_image,
+};
+use vambrace::progress::Progress;
+use vambrace::verify::verify_image;
+
+const MIB: u64 = 1 << 20;
+
+fn noise(length: usize, mut seed: u64) -> Arc<[u8]> {
+    (0..length)
+        .map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        })
+        .collect()
+}
+
+fn spec() -> DiskSpec {
+    let file = |path: &str, data: Arc<[u8]>| FileSpec { path: path.into(), data };
+    let files = vec![
+        file("vmlinuz-6.12.107+deb13-arm64", noise(3_000_001, 1)),
+        file("EFI/BOOT/BOOTAA64.EFI", noise(70_000, 2)),
+        file("EFI/BOOT/BOOTAA64.cfg", b"options=\n"[..].into()),
+        file("boot.scr", noise(512, 3)),
+        file("empty", [][..].into()),
+        file("UPPER.TXT", noise(1, 4)),
+        file("a folder/with a long name/and.many.dots.in.it", noise(100_000, 5)),
+        file("zeros", vec![0; 200_000].into()),
+    ];
+    let partition = |name: &str, guid: u8, start: u64, size: u64, content: Content| PartitionSpec {
+        name: name.into(),
+        type_guid: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b".into(),
+        guid: [guid; 16],
+        start,
+        size,
+        legacy_boot: guid == 1,
+        content,
+    };
+    DiskSpec {
+        table: Table::Gpt,
+        disk_guid: *b"\x01\x23\x45\x67\x89\xab\x4d\xef\x80\x23\x45\x67\x89\xab\xcd\xef",
+        size: 128 * MIB,
+        partitions: vec![
+            partition(
+                "boot",
+                1,
+                4 * MIB,
+                64 * MIB,
+                Content::Fat32(Fat32 { label: "VAMBRACE".into(), volume_id: 0x1234_abcd, files }),
+            ),
+            partition("raw", 2, 70 * MIB, 2 * MIB, Content::Raw(noise(5000, 6))),
+            partition("root", 3, 72 * MIB, 40 * MIB, Content::Empty),
+        ],
+        raw: vec![Blob { name: "first stage".into(), offset: 128 << 10, data: noise(30_001, 7) }],
+        epoch: 1_700_000_000,
+    }
+}
+
+fn write(spec: &DiskSpec) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.img");
+    write_image(&path, spec, &Progress::quiet()).unwrap();
+    (dir, path)
+}
+
+/// Runs a tool that not every machine has; `None` where it is missing.
+fn tool(program: &str, args: &[&str]) -> Option<Output> {
+    let sbin = Path::new("/usr/sbin").join(program);
+    let program = if sbin.exists() { sbin } else { program.into() };
+    let result = Command::new(program).args(args).env("LC_ALL", "C").env("MTOOLS_SKIP_CHECK", "0").output();
+    match result {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("{}: {error}", args.join(" "));
+            assert!(std::env::var_os("VAMBRACE_REQUIRE_TOOLS").is_none(), "a tool is missing");
+            None
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_image_passes_its_own_verification_and_is_sparse() {
+    let (_dir, path) = write(&spec());
+    verify_image(&path, &spec(), &Progress::quiet()).unwrap();
+    let meta = std::fs::metadata(&path).unwrap();
+    assert_eq!(meta.len(), 128 * MIB);
+    assert!(meta.blocks() * 512 < 6 * MIB, "{} blocks", meta.blocks());
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn the_same_description_gives_the_same_bytes() {
+    let mut other = spec();
+    if let Content::Fat32(fat) = &mut other.partitions[0].content {
+        fat.files.reverse();
+    }
+    let ((_a, first), (_b, second)) = (write(&spec()), write(&other));
+    assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap());
+}
+
+#[test]
+fn sgdisk_finds_no_fault() {
+    let (_dir, path) = write(&spec());
+    let path = path.to_str().unwrap();
+    let Some(output) = tool("sgdisk", &["-v", path]) else { return };
+    assert!(text(&output).contains("No problems found"), "{}", text(&output));
+    let shown = text(&tool("sgdisk", &["-p", "-i", "1", path]).unwrap());
+    assert!(shown.contains("01234567-89AB-4DEF-8023-456789ABCDEF"), "{shown}");
+    let shown = text(&tool("sgdisk", &["-i", "1", path]).unwrap());
+    assert!(shown.contains("First sector: 8192 ") && shown.contains("Partition name: 'boot'"), "{shown}");
+    assert!(shown.contains("Attribute flags: 0000000000000004"), "{shown}");
+}
+
+#[test]
+fn fsck_and_mtools_agree_on_the_file_system() {
+    let (dir, path) = write(&spec());
+    let whole = std::fs::read(&path).unwrap();
+    let part = dir.path().join("part.img");
+    std::fs::write(&part, &whole[(4 * MIB) as usize..(68 * MIB) as usize]).unwrap();
+    let part = part.to_str().unwrap();
+    if let Some(output) = tool("fsck.vfat", &["-n", "-v", part]) {
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(!text(&output).contains("uninitialized"), "{}", text(&output));
+    }
+    let Some(listing) = tool("mdir", &["-i", part, "-/", "-b", "::"]) else { return };
+    let listing = text(&listing);
+    let Content::Fat32(fat) = &spec().partitions[0].content.clone() else { unreachable!() };
+    for file in &fat.files {
+        assert!(listing.contains(&format!("::/{}", file.path)), "{} in {listing}", file.path);
+        let copy = dir.path().join("copy");
+        let output =
+            tool("mcopy", &["-n", "-o", "-i", part, &format!("::/{}", file.path), copy.to_str().unwrap()])
+                .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(std::fs::read(&copy).unwrap()[..] == file.data[..], "{}", file.path);
+    }
+    let dates = text(&tool("mdir", &["-i", part, "::/boot.scr"]).unwrap());
+    assert!(dates.contains("2023-11-14") && dates.contains("22:13"), "{dates}");
+    assert!(dates.contains("VAMBRACE") && dates.contains("1234-ABCD"), "{dates}");
+}
+
+#[test]
+fn every_kind_of_damage_is_seen() {
+    let (_dir, path) = write(&spec());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let boot = 4 * MIB;
+    let last = 128 * MIB;
+    // Reserved sectors, then two tables; both follow from the boot sector.
+    let mut sector = [0; 512];
+    file.read_exact_at(&mut sector, boot).unwrap();
+    let reserved = u64::from(u16::from_le_bytes([sector[14], sector[15]])) * 512;
+    let table = u64::from(u32::from_le_bytes(sector[36..40].try_into().unwrap())) * 512;
+    let root = boot + reserved + 2 * table;
+    let places = [
+        (450, "MBR"),
+        (512 + 8, "first header"),
+        (512 + 60, "disk GUID"),
+        (1024 + 33, "first entry"),
+        (1024 + 57, "name"),
+        (last - 500, "backup header"),
+        (last - 33 * 512 + 20, "backup entry"),
+        ((128 << 10) + 77, "blob"),
+        (boot + 65, "dirty mark"),
+        (boot + 70, "serial number"),
+        (boot + reserved + 8, "first table"),
+        (boot + reserved + table + 12, "second table"),
+        (root + 3, "root folder"),
+        (root + 32 * 3, "an entry"),
+        (100, "boot code"),
+        (70 * MIB + 4999, "raw partition"),
+        (boot + 6 * 512 + 40, "backup boot sector"),
+    ];
+    for (place, what) in places {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, place).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x55], place).unwrap();
+        let result = verify_image(&path, &spec(), &Progress::quiet());
+        assert!(result.is_err(), "{what} at {place:#x}");
+        file.write_all_at(&byte, place).unwrap();
+    }
+    verify_image(&path, &spec(), &Progress::quiet()).unwrap();
+    // One byte in each file's data.
+    let whole = std::fs::read(&path).unwrap();
+    let Content::Fat32(fat) = &spec().partitions[0].content.clone() else { unreachable!() };
+    for data in fat.files.iter().map(|file| &file.data).filter(|data| data.len() >= 512 && data[0] != 0) {
+        let Some(at) = whole.windows(64).position(|window| window == &data[..64]) else { continue };
+        file.write_all_at(&[data[0] ^ 1], at as u64).unwrap();
+        let report = verify_image(&path, &spec(), &Progress::quiet()).unwrap_err().report();
+        assert!(report.contains("differs"), "{report}");
+        file.write_all_at(&data[..1], at as u64).unwrap();
+    }
+    file.set_len(last - 512).unwrap();
+    assert!(verify_image(&path, &spec(), &Progress::quiet()).is_err());
+}
+
+#[test]
+fn a_description_that_cannot_be_is_refused_and_the_old_image_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.img");
+    std::fs::write(&path, b"the last good image").unwrap();
+    let refused = |change: fn(&mut DiskSpec), words: &str| {
+        let mut spec = spec();
+        change(&mut spec);
+        let report = write_image(&path, &spec, &Progress::quiet()).unwrap_err().report();
+        assert!(report.contains(words), "`{words}` in {report}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"the last good image");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{report}");
+    };
+    refused(
+        |s| s.raw[0].offset = 8 << 10,
+        "first stage (bytes 0x2000 to 0x9530) lies over the partition table",
+    );
+    refused(|s| s.raw[0].offset = 4 * MIB - 512, "lies over first stage");
+    refused(|s| s.raw[0].offset = 128 * MIB - 33 * 512, "reaches past the end");
+    refused(|s| s.raw[0].offset = 100, "not a multiple of 512");
+    refused(|s| s.partitions[1].start = 60 * MIB, "partition `raw`");
+    refused(|s| s.partitions[2].size = 200 * MIB, "past the end");
+    refused(|s| s.partitions[2].size = u64::MAX - 511, "past the end");
+    refused(|s| s.partitions[2].size = 0, "empty");
+    refused(|s| s.partitions[1].guid = s.partitions[0].guid, "GUID of another");
+    refused(|s| s.partitions[1].type_guid = "linux".into(), "not a GUID");
+    refused(|s| s.partitions[1].name = "x".repeat(37), "36");
+    refused(|s| s.size = 1000, "not a multiple");
+    refused(|s| s.size = 512, "no room");
+    refused(|s| s.partitions[0].size = 8 * MIB, "too few for FAT32");
+    refused(
+        |s| {
+            if let Content::Fat32(fat) = &mut s.partitions[0].content {
+                fat.files.push(FileSpec { path: "huge".into(), data: vec![1; 62 * MIB as usize].into() });
+            }
+        },
+        "has room for",
+    );
+    refused(
+        |s| {
+            if let Content::Fat32(fat) = &mut s.partitions[0].content {
+                fat.files.push(FileSpec { path: "Boot.SCR".into(), data: [].into() });
+            }
+        },
+        "same name",
+    );
+    refused(|s| s.partitions[1].content = Content::Raw(vec![1; 3 * MIB as usize].into()), "its contents");
+}
+
+#[test]
+fn what_a_killed_build_left_is_taken_over_and_two_builds_keep_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/disk.img");
+    std::fs::create_dir(dir.path().join("deep")).unwrap();
+    let left = dir.path().join("deep/.disk.img.partial");
+    std::fs::write(&left, vec![0xff; 200 << 20]).unwrap();
+    {
+        let other = std::fs::File::open(&left).unwrap();
+        other.lock().unwrap();
+        let report = write_image(&path, &spec(), &Progress::quiet()).unwrap_err().report();
+        assert!(report.contains("another build"), "{report}");
+        assert!(left.exists(), "what another build writes is not taken away");
+    }
+    write_image(&path, &spec(), &Progress::quiet()).unwrap();
+    verify_image(&path, &spec(), &Progress::quiet()).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn a_file_system_of_the_size_asked_for_holds_its_files() {
+    let mut spec = spec();
+    spec.partitions.truncate(1);
+    if let Content::Fat32(fat) = &mut spec.partitions[0].content {
+        for index in 0..40 {
+            fat.files.push(FileSpec {
+                path: format!("more/{index}/{}", "n".repeat(200)),
+                data: noise(900_000, index),
+            });
+        }
+        spec.partitions[0].size =
+            fat32_size(fat.files.iter().map(|file| (file.path.as_str(), file.data.len() as u64)), 0).unwrap();
+    }
+    assert!(spec.partitions[0].size < 48 * MIB, "{}", spec.partitions[0].size);
+    let (_dir, path) = write(&spec);
+    verify_image(&path, &spec, &Progress::quiet()).unwrap();
+}

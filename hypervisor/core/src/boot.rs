@@ -1,0 +1,143 @@
+//! From the device tree to a plan: what the machine is, what the command line wants, where everything goes.
+//!
+//! ```text
+//!   device tree --> Tree --> Platform ----+
+//!   command line -----------> Options ----+--> BootMap --> (hal: heap, GIC, CPUs) --> dom0
+//!   kernel module --------> KernelImage --+
+//! ```
+//!
+//! Nothing is changed here; a bad tree, module or option is an error before anything runs.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::PaRange;
+use crate::bootmap::{BootMap, KernelModule, MapError, Request};
+use crate::cmdline::Options;
+use crate::frames::NotReleasable;
+use crate::dom0_tree::{self, TreeError};
+use crate::image::{ImageError, KernelImage, Packing};
+use crate::machine::Memory;
+use crate::p2m::P2mError;
+use crate::platform::{Platform, PlatformError};
+use crate::vgic::VgicError;
+
+/// Dom0's memory when the command line does not say: half of RAM, at most this.
+const DOM0_MEM_DEFAULT: u64 = 1 << 30;
+/// Heap besides the frame table: domains, event channels, trees.
+const HEAP_BASE: u64 = 8 << 20;
+
+/// Why the machine cannot be brought up.
+#[derive(Debug)]
+pub enum BootError {
+    /// The device tree.
+    Platform(PlatformError),
+    /// No kernel among the modules.
+    NoKernel,
+    /// The kernel.
+    Kernel(ImageError),
+    /// Memory.
+    Map(MapError),
+    /// Dom0's device tree.
+    Tree(TreeError),
+    /// No free address space for dom0's grant table.
+    NoAddressSpace,
+    /// Dom0's stage-2 tables.
+    Stage2(P2mError),
+    /// Dom0's interrupt controller.
+    Vgic(VgicError),
+    /// The books of free memory.
+    Frames(NotReleasable),
+    /// Memory of dom0's that cannot be written.
+    Unwritable(PaRange),
+    /// Dom0 needs a page and there is none.
+    OutOfMemory,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform(e) => write!(f, "device tree: {e}"),
+            Self::NoKernel => f.write_str(
+                "no kernel for dom0: /chosen needs a module node compatible with \"multiboot,kernel\"",
+            ),
+            Self::Kernel(e) => write!(f, "dom0's kernel: {e}"),
+            Self::Map(e) => write!(f, "{e}"),
+            Self::Tree(e) => write!(f, "dom0's device tree: {e}"),
+            Self::NoAddressSpace => f.write_str("no free address space for dom0's grant table"),
+            Self::Stage2(P2mError::OutOfMemory) | Self::OutOfMemory => f.write_str("out of memory for dom0"),
+            Self::Stage2(e) => write!(f, "dom0's address space: {e:?}"),
+            Self::Vgic(e) => write!(f, "dom0's interrupt controller: {e}"),
+            Self::Frames(e) => write!(f, "free memory: {e}"),
+            Self::Unwritable(range) => write!(f, "memory at {}..{} cannot be written", range.start, range.end),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($variant:ident($source:ty)),* $(,)?) => {
+        $(impl From<$source> for BootError {
+            fn from(e: $source) -> Self {
+                Self::$variant(e)
+            }
+        })*
+    };
+}
+from!(
+    Platform(PlatformError),
+    Kernel(ImageError),
+    Map(MapError),
+    Tree(TreeError),
+    Stage2(P2mError),
+    Vgic(VgicError),
+    Frames(NotReleasable),
+);
+
+/// Everything decided.
+pub struct Plan {
+    /// The command line, understood.
+    pub options: Options,
+    /// Dom0's kernel.
+    pub kernel: KernelImage,
+    /// Who gets which memory.
+    pub map: BootMap,
+}
+
+/// Plans the boot. `image` is the hypervisor in memory, `tree` the device tree's blob; both physical.
+pub fn plan<M: Memory>(
+    m: &M,
+    platform: &Platform,
+    image: PaRange,
+    tree: PaRange,
+) -> Result<Plan, BootError> {
+    let options = Options::parse(&platform.boot.hypervisor_args);
+    let module = platform.boot.kernel().ok_or(BootError::NoKernel)?;
+    let in_ram = platform.ram.iter().any(|bank| bank.contains_range(module.range));
+    if !in_ram {
+        return Err(MapError::OutsideRam("the kernel module", module.range).into());
+    }
+    let kernel = KernelImage::inspect(module.range.size(), |offset, buffer| {
+        m.read(module.range.start.offset(offset), buffer).is_ok()
+    })?;
+    let ram: u64 = platform.ram.iter().map(|bank| bank.size()).sum();
+    let dom0_mem = options.dom0_mem.unwrap_or_else(|| (ram / 2).min(DOM0_MEM_DEFAULT));
+    let reserved: Vec<PaRange> = platform.reserved.iter().map(|r| r.range).collect();
+    let map = BootMap::arrange(&Request {
+        ram: &platform.ram,
+        reserved: &reserved,
+        hypervisor: image,
+        host_tree: tree,
+        kernel: KernelModule {
+            range: module.range,
+            text_offset: kernel.text_offset,
+            memory_size: kernel.memory_size,
+            packed: kernel.packing != Packing::Plain,
+        },
+        ramdisk: platform.boot.ramdisk().map(|module| module.range),
+        // Ours is the host's with a few nodes more; what is written is checked against the room again.
+        tree_size: (tree.size() * 2).clamp(64 << 10, dom0_tree::MAX_BYTES as u64),
+        dom0_mem,
+        heap: HEAP_BASE + crate::frames::Frames::book_bytes(&platform.ram),
+    })?;
+    Ok(Plan { options, kernel, map })
+}

@@ -1,0 +1,209 @@
+//! The nodes that dom0 finds in place of the host's.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::{
+    Builder, GUEST_TIMERS, PSCI_0_1_CPU_OFF, PSCI_0_1_CPU_ON, TreeError, guest_redistributors, push_cells,
+    unit_name, vcpu_affinity,
+};
+use crate::addr::PaRange;
+use crate::machine::Intid;
+use crate::platform::tree::Node;
+use crate::platform::{GicFrames, Problem, address_cells, size_cells};
+
+/// Level-sensitive, active low, in an interrupt specifier (Linux binding arm,gic).
+const LEVEL_LOW: u32 = 8;
+
+impl<'b, 'a> Builder<'b, 'a> {
+    /// `ranges` as a `reg` value in the cells of the root node.
+    fn root_registers(&self, what: &'static str, ranges: &[PaRange]) -> Result<Vec<u8>, TreeError> {
+        let root = self.tree.root();
+        let (address, size) = (address_cells(root)?, size_cells(root)?);
+        let mut bytes = Vec::new();
+        for range in ranges {
+            push_cells(&mut bytes, range.start.0, address)
+                .and_then(|()| push_cells(&mut bytes, range.size(), size))
+                .ok_or(TreeError::DoesNotFit(what, *range))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Interrupt specifiers of PPIs for the GIC, level-sensitive; with GICv2 they also name the CPUs they go to.
+    fn ppis(&self, intids: &[Intid]) -> Result<Vec<u32>, TreeError> {
+        let gic = self.tree.node(self.platform.gic.node);
+        let cells = gic.cell("#interrupt-cells")?.unwrap_or(3);
+        if !(3..=8).contains(&cells) {
+            return Err(gic.error("#interrupt-cells", Problem::Cells(cells)).into());
+        }
+        let mask = match self.platform.gic.frames {
+            GicFrames::V2 { .. } => ((1_u32 << self.spec.vcpus.min(8)) - 1) << 8,
+            GicFrames::V3 { .. } => 0,
+        };
+        let mut specifiers = Vec::new();
+        for intid in intids {
+            specifiers.extend([1, intid.saturating_sub(16), mask | LEVEL_LOW]);
+            specifiers.extend((3..cells).map(|_| 0));
+        }
+        Ok(specifiers)
+    }
+
+    pub(super) fn memory(&mut self) -> Result<(), TreeError> {
+        let registers = self.root_registers("dom0's memory", self.spec.memory)?;
+        let start = self.spec.memory.first().map_or(0, |bank| bank.start.0);
+        self.out.begin(&unit_name("memory", start))?;
+        self.out.string("device_type", "memory")?;
+        self.out.property("reg", &registers)?;
+        self.out.end()
+    }
+
+    pub(super) fn cpus(&mut self) -> Result<(), TreeError> {
+        self.out.begin("cpus")?;
+        self.out.cells("#address-cells", &[1])?;
+        self.out.cells("#size-cells", &[0])?;
+        // One type for all: a vCPU runs on any CPU.
+        let first = self.platform.cpus.first();
+        let mut compatible: Vec<&str> =
+            first.map(|cpu| cpu.compatible.iter().map(|name| name.as_str()).collect()).unwrap_or_default();
+        if compatible.is_empty() {
+            compatible.push("arm,armv8");
+        }
+        for index in 0..self.spec.vcpus {
+            let affinity = vcpu_affinity(index);
+            self.out.begin(&unit_name("cpu", affinity))?;
+            self.out.string("device_type", "cpu")?;
+            self.out.strings("compatible", &compatible)?;
+            self.out.cells("reg", &[affinity as u32])?;
+            self.out.string("enable-method", "psci")?;
+            // Thermal zones and the like refer to the host's CPUs.
+            if let Some(cpu) = self.platform.cpus.get(index as usize)
+                && let Some(phandle) = self.tree.node(cpu.node).phandle()?
+            {
+                self.out.cells("phandle", &[phandle])?;
+            }
+            self.out.end()?;
+        }
+        self.out.end()
+    }
+
+    pub(super) fn psci(&mut self) -> Result<(), TreeError> {
+        self.out.begin("psci")?;
+        self.out.strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])?;
+        self.out.string("method", "hvc")?;
+        self.out.cells("cpu_off", &[PSCI_0_1_CPU_OFF])?;
+        self.out.cells("cpu_on", &[PSCI_0_1_CPU_ON])?;
+        self.out.end()
+    }
+
+    pub(super) fn timer(&mut self) -> Result<(), TreeError> {
+        let host = self.tree.node(self.platform.timer.node);
+        let specifiers = self.ppis(&GUEST_TIMERS)?;
+        self.out.begin("timer")?;
+        self.properties_without(
+            host,
+            &[
+                "interrupts",
+                "interrupts-extended",
+                "interrupt-names",
+                "interrupt-parent",
+                "status",
+                // The hypervisor is the firmware that configures them.
+                "arm,cpu-registers-not-fw-configured",
+            ],
+        )?;
+        self.out.cells("interrupt-parent", &[self.gic_phandle])?;
+        self.out.cells("interrupts", &specifiers)?;
+        self.out.end()
+    }
+
+    pub(super) fn hypervisor(&mut self) -> Result<(), TreeError> {
+        let mut windows = Vec::from([self.spec.space.grant_table]);
+        windows.extend(&self.spec.space.extended);
+        let registers = self.root_registers("the grant table or an extended region", &windows)?;
+        let specifier = self.ppis(&[self.spec.event_interrupt])?;
+        let (major, minor) = self.spec.version;
+        self.out.begin("hypervisor")?;
+        self.out.strings("compatible", &[&format!("xen,xen-{major}.{minor}"), "xen,xen"])?;
+        self.out.property("reg", &registers)?;
+        self.out.cells("interrupt-parent", &[self.gic_phandle])?;
+        self.out.cells("interrupts", &specifier)?;
+        self.out.end()
+    }
+
+    /// The host's `/chosen` without what its loader said to the hypervisor, and without child nodes: modules, and frame
+    /// buffers in RAM that dom0 may not have.
+    pub(super) fn chosen(&mut self) -> Result<(), TreeError> {
+        self.out.begin("chosen")?;
+        if let Some(host) = self.tree.root().child("chosen") {
+            for property in host.properties() {
+                let name = property.name;
+                let dropped = ["bootargs", "stdout-path", "linux,stdout-path", "phandle", "linux,phandle"];
+                let dropped_kinds =
+                    ["xen,", "linux,initrd-", "linux,uefi-", "linux,usable-", "linux,elfcorehdr"];
+                if !dropped.contains(&name) && !dropped_kinds.iter().any(|kind| name.starts_with(kind)) {
+                    self.out.property(name, property.value)?;
+                }
+            }
+        }
+        self.out.string("bootargs", self.spec.bootargs)?;
+        if let Some(ramdisk) = self.spec.ramdisk {
+            self.out.property("linux,initrd-start", &ramdisk.start.0.to_be_bytes())?;
+            self.out.property("linux,initrd-end", &ramdisk.end.0.to_be_bytes())?;
+        }
+        self.out.end()
+    }
+
+    /// The GIC as a guest sees it: no virtualization, no ITS, and redistributors for the vCPUs only.
+    pub(super) fn gic(&mut self, node: Node<'b, 'a>) -> Result<(), TreeError> {
+        let bus = node.parent().unwrap_or(node);
+        let (address, size) = (address_cells(bus)?, size_cells(bus)?);
+        // The host's own addresses, in the terms of the GIC's bus, whatever translation lies above it.
+        let entry = (address as usize + size as usize) * 4;
+        let host = node.property("reg").unwrap_or(&[]);
+        let mut frames = host.chunks_exact(entry.max(1));
+        let mut registers = Vec::new();
+        // Distributor.
+        registers.extend_from_slice(frames.next().unwrap_or(&[]));
+        let mut regions = 0;
+        match self.platform.gic.frames {
+            GicFrames::V2 { .. } => registers.extend_from_slice(frames.next().unwrap_or(&[])),
+            GicFrames::V3 { .. } => {
+                for region in guest_redistributors(&self.platform.gic, self.spec.vcpus) {
+                    let frame = frames.next().unwrap_or(&[]);
+                    registers.extend_from_slice(frame.get(..address as usize * 4).unwrap_or(&[]));
+                    push_cells(&mut registers, region.size(), size)
+                        .ok_or(TreeError::DoesNotFit("a redistributor region", region))?;
+                    regions += 1;
+                }
+            }
+        }
+        self.out.begin(node.name())?;
+        self.properties_without(
+            node,
+            &[
+                "reg",
+                "interrupts",
+                "interrupts-extended",
+                "#redistributor-regions",
+                "redistributor-stride",
+                "mbi-ranges",
+                "mbi-alias",
+                "msi-controller",
+                "phandle",
+                "linux,phandle",
+            ],
+        )?;
+        self.out.property("reg", &registers)?;
+        if regions > 1 {
+            self.out.cells("#redistributor-regions", &[regions])?;
+        }
+        self.out.cells("phandle", &[self.gic_phandle])?;
+        for child in node.children() {
+            let is_frame = self.platform.gic.message_frames.iter().any(|frame| frame.node == child.id());
+            if is_frame && !self.platform.hidden.contains(&child.id()) {
+                self.node(child)?;
+            }
+        }
+        self.out.end()
+    }
+}

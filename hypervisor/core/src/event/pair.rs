@@ -1,0 +1,117 @@
+//! Operations that reach from one domain's event channels to another's, with the locks taken in the right order.
+
+use core::ops::Deref;
+
+use spin::{Mutex, MutexGuard};
+use vambrace_abi::domid::DomId;
+use vambrace_abi::errno::Errno;
+
+use super::{Closed, EventChannels, OtherEnd, Port, Sent, VcpuId};
+use crate::machine::Memory;
+
+/// How often a close starts again because the guest connected the port elsewhere meanwhile.
+const TRIES: u32 = 16;
+
+/// What has event channels: a domain.
+pub trait Owner {
+    /// Its number.
+    fn id(&self) -> DomId;
+    /// Its channels.
+    fn events(&self) -> &Mutex<EventChannels>;
+}
+
+/// Locks the channels of two different domains, the lower number first.
+pub fn lock_both<'a>(
+    a: &'a impl Owner,
+    b: &'a impl Owner,
+) -> (MutexGuard<'a, EventChannels>, MutexGuard<'a, EventChannels>) {
+    if a.id() < b.id() {
+        let first = a.events().lock();
+        (first, b.events().lock())
+    } else {
+        let first = b.events().lock();
+        (a.events().lock(), first)
+    }
+}
+
+/// `EVTCHNOP_send` from `local`, to a domain that `find` finds. `notify` raises the event-channel interrupt of a vCPU; no
+/// lock is held when it is called. EINVAL for a port that is not for sending.
+#[inline]
+pub fn send<M: Memory, D: Owner, H: Deref<Target = D>>(
+    memory: &M,
+    local: &D,
+    port: Port,
+    find: impl FnOnce(DomId) -> Option<H>,
+    notify: impl FnOnce(&D, VcpuId),
+) -> Result<(), Errno> {
+    let sent = local.events().lock().send(memory, port)?;
+    match sent {
+        Sent::Here(Some(vcpu)) => notify(local, vcpu),
+        Sent::Here(None) => {}
+        Sent::There(message) => {
+            if let Some(remote) = find(message.domain()) {
+                let vcpu = remote.events().lock().receive(memory, message);
+                if let Some(vcpu) = vcpu {
+                    notify(&remote, vcpu);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `EVTCHNOP_bind_interdomain` of a new port of `local` to `remote_port` of `remote`, which may be the same domain.
+/// Returns the port and the vCPU of `local` that needs its event-channel interrupt. Errors as
+/// [`EventChannels::bind_interdomain`].
+pub fn bind_interdomain<M: Memory, D: Owner>(
+    memory: &M,
+    local: &D,
+    remote: &D,
+    remote_port: Port,
+) -> Result<(Port, Option<VcpuId>), Errno> {
+    if local.id() == remote.id() {
+        return local.events().lock().bind_interdomain(memory, None, remote_port);
+    }
+    let (mut near, mut far) = lock_both(local, remote);
+    near.bind_interdomain(memory, Some(&mut far), remote_port)
+}
+
+/// `EVTCHNOP_close` of a port of `local`, whose other end may be in a domain that `find` finds. EINVAL for a port that is
+/// not open; EAGAIN if the guest connects it elsewhere again and again.
+pub fn close<M: Memory, D: Owner, H: Deref<Target = D>>(
+    memory: &M,
+    local: &D,
+    port: Port,
+    find: impl Fn(DomId) -> Option<H>,
+) -> Result<(), Errno> {
+    let mut closed = local.events().lock().close(memory, port, OtherEnd::Unknown)?;
+    for _ in 0..TRIES {
+        let Closed::Needs(id) = closed else { return Ok(()) };
+        closed = match find(id) {
+            Some(remote) => {
+                let (mut near, mut far) = lock_both(local, &*remote);
+                near.close(memory, port, OtherEnd::Locked(&mut far))?
+            }
+            None => local.events().lock().close(memory, port, OtherEnd::Gone(id))?,
+        };
+    }
+    if closed == Closed::Done { Ok(()) } else { Err(Errno::EAGAIN) }
+}
+
+/// `EVTCHNOP_reset`, and the end of a domain: closes all ports of `local`, and goes back to the 2-level ABI.
+pub fn reset<M: Memory, D: Owner, H: Deref<Target = D>>(
+    memory: &M,
+    local: &D,
+    find: impl Fn(DomId) -> Option<H>,
+) -> Result<(), Errno> {
+    let ports = local.events().lock().ports();
+    for port in 1..ports {
+        match close(memory, local, port, &find) {
+            // EINVAL: it is closed already.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    local.events().lock().finish_reset();
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! `event_channel_op` (`event_channel.h`).
+
+use alloc::sync::Arc;
+
+use vambrace_abi::errno::{Errno, HypercallResult};
+use vambrace_abi::event_channel::*;
+use vambrace_abi::handle::XenHandle;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::Caller;
+use crate::addr::{Ipa, Pa};
+use crate::domain::Domain;
+use crate::event::pair;
+use crate::machine::Machine;
+
+#[inline]
+pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> HypercallResult {
+    let (hv, domain, m) = (caller.hv, caller.domain(), &caller.hv.machine);
+    match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        EVTCHNOP_SEND => {
+            let send: EvtchnSend = get(caller, argument)?;
+            pair::send(
+                m,
+                domain,
+                send.port,
+                |id| hv.domain(id),
+                |owner, vcpu| hv.raise_event(owner, vcpu as usize),
+            )?;
+        }
+        EVTCHNOP_UNMASK => {
+            let unmask: EvtchnUnmask = get(caller, argument)?;
+            let notify = domain.events.lock().unmask(m, unmask.port)?;
+            raise(caller, notify);
+        }
+        EVTCHNOP_ALLOC_UNBOUND => return alloc_unbound(caller, argument),
+        EVTCHNOP_BIND_INTERDOMAIN => return bind_interdomain(caller, argument),
+        EVTCHNOP_BIND_VIRQ => {
+            let mut bind: EvtchnBindVirq = get(caller, argument)?;
+            bind.port = domain.events.lock().bind_virq(m, bind.virq, bind.vcpu)?;
+            put(caller, argument, &bind)?;
+        }
+        EVTCHNOP_BIND_IPI => {
+            let mut bind: EvtchnBindIpi = get(caller, argument)?;
+            bind.port = domain.events.lock().bind_ipi(m, bind.vcpu)?;
+            put(caller, argument, &bind)?;
+        }
+        EVTCHNOP_BIND_PIRQ => {
+            let mut bind: EvtchnBindPirq = get(caller, argument)?;
+            bind.port = domain.events.lock().bind_pirq(bind.pirq)?;
+            put(caller, argument, &bind)?;
+        }
+        EVTCHNOP_CLOSE => {
+            let close: EvtchnClose = get(caller, argument)?;
+            pair::close(m, domain, close.port, |id| hv.domain(id))?;
+        }
+        EVTCHNOP_STATUS => {
+            let mut status: EvtchnStatus = get(caller, argument)?;
+            let target = target(caller, status.dom)?;
+            target.of(domain).events.lock().status(&mut status)?;
+            put(caller, argument, &status)?;
+        }
+        EVTCHNOP_BIND_VCPU => {
+            let bind: EvtchnBindVcpu = get(caller, argument)?;
+            domain.events.lock().bind_vcpu(bind.port, bind.vcpu)?;
+        }
+        EVTCHNOP_RESET => {
+            let reset: EvtchnReset = get(caller, argument)?;
+            let target = target(caller, reset.dom)?;
+            pair::reset(m, target.of(domain), |id| hv.domain(id))?;
+        }
+        EVTCHNOP_INIT_CONTROL => {
+            let mut init: EvtchnInitControl = get(caller, argument)?;
+            let page = ram_page(caller, init.control_gfn);
+            init.link_bits = domain.events.lock().init_control(m, init.vcpu, page, init.offset)?;
+            put(caller, argument, &init)?;
+        }
+        EVTCHNOP_EXPAND_ARRAY => {
+            let expand: EvtchnExpandArray = get(caller, argument)?;
+            let page = ram_page(caller, expand.array_gfn);
+            let notify = domain.events.lock().expand_array(m, page)?;
+            for vcpu in notify {
+                raise(caller, Some(vcpu));
+            }
+        }
+        EVTCHNOP_SET_PRIORITY => {
+            let set: EvtchnSetPriority = get(caller, argument)?;
+            domain.events.lock().set_priority(set.port, set.priority)?;
+        }
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(0)
+}
+
+fn get<M: Machine, T: FromBytes + IntoBytes>(caller: &Caller<'_, M>, argument: u64) -> Result<T, Errno> {
+    caller.memory().read(XenHandle::<T>::new(argument))
+}
+
+fn put<M: Machine, T: IntoBytes + Immutable>(
+    caller: &Caller<'_, M>,
+    argument: u64,
+    value: &T,
+) -> Result<(), Errno> {
+    caller.memory().write(XenHandle::<T>::new(argument), value)
+}
+
+fn raise<M: Machine>(caller: &Caller<'_, M>, vcpu: Option<u32>) {
+    if let Some(vcpu) = vcpu {
+        caller.hv.raise_event(caller.domain(), vcpu as usize);
+    }
+}
+
+/// The domain that a call names: the caller's own, or another, which only the privileged may name.
+enum Target<M: Machine> {
+    Own,
+    Other(Arc<Domain<M>>),
+}
+
+impl<M: Machine> Target<M> {
+    fn of<'a>(&'a self, own: &'a Domain<M>) -> &'a Domain<M> {
+        match self {
+            Self::Own => own,
+            Self::Other(domain) => domain,
+        }
+    }
+}
+
+fn target<M: Machine>(caller: &Caller<'_, M>, domid: u16) -> Result<Target<M>, Errno> {
+    if caller.is_self(domid) {
+        return Ok(Target::Own);
+    }
+    let domain = caller.hv.domain(domid).ok_or(Errno::ESRCH)?;
+    caller.privileged()?;
+    Ok(Target::Other(domain))
+}
+
+fn alloc_unbound<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {
+    let mut alloc: EvtchnAllocUnbound = get(caller, argument)?;
+    let target = target(caller, alloc.dom)?;
+    let remote = if caller.is_self(alloc.remote_dom) { caller.domain().id } else { alloc.remote_dom };
+    let port = target.of(caller.domain()).events.lock().alloc_unbound(&caller.hv.machine, remote)?;
+    alloc.port = port;
+    put(caller, argument, &alloc)?;
+    Ok(0)
+}
+
+fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {
+    let mut bind: EvtchnBindInterdomain = get(caller, argument)?;
+    let (own, m) = (caller.domain(), &caller.hv.machine);
+    let (port, notify) = if caller.is_self(bind.remote_dom) {
+        pair::bind_interdomain(m, own, own, bind.remote_port)?
+    } else {
+        let remote = caller.hv.domain(bind.remote_dom).ok_or(Errno::ESRCH)?;
+        pair::bind_interdomain(m, own, &*remote, bind.remote_port)?
+    };
+    raise(caller, notify);
+    bind.local_port = port;
+    put(caller, argument, &bind)?;
+    Ok(0)
+}
+
+/// The physical page of one of the caller's RAM frames.
+fn ram_page<M: Machine>(caller: &Caller<'_, M>, gfn: u64) -> Option<Pa> {
+    let at = Ipa::from_frame(gfn);
+    let mapping = caller.domain().p2m.lock().lookup(&caller.hv.machine, at)?;
+    (at.frame() == gfn && mapping.writable && !mapping.device).then_some(mapping.pa)
+}

@@ -1,0 +1,448 @@
+//! GICv2 (IHI 0048B): distributor GICD, CPU interface GICC, virtual interface control GICH. Pure MMIO, so the same
+//! for both widths of CPU.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use spin::Mutex;
+use vambrace_core::machine::{Acknowledged, CpuId, Intid, ListRegister, LrState};
+
+use super::{GicError, KICK_SGI, PRIORITIES, SPECIAL, SPI, VcpuInterface, bit, limit};
+use crate::mmio::{Mmio, barrier};
+
+/// CPUs that a GICv2 serves.
+const MAX_CPUS: usize = 8;
+
+const GICD_CTLR: usize = 0x000;
+const GICD_TYPER: usize = 0x004;
+const GICD_IGROUPR: usize = 0x080;
+const GICD_ISENABLER: usize = 0x100;
+const GICD_ICENABLER: usize = 0x180;
+const GICD_ISPENDR: usize = 0x200;
+const GICD_ICPENDR: usize = 0x280;
+const GICD_ISACTIVER: usize = 0x300;
+const GICD_ICACTIVER: usize = 0x380;
+const GICD_IPRIORITYR: usize = 0x400;
+const GICD_ITARGETSR: usize = 0x800;
+const GICD_ICFGR: usize = 0xc00;
+const GICD_SGIR: usize = 0xf00;
+
+const GICC_CTLR: usize = 0x0000;
+const GICC_PMR: usize = 0x0004;
+const GICC_BPR: usize = 0x0008;
+const GICC_IAR: usize = 0x000c;
+const GICC_EOIR: usize = 0x0010;
+const GICC_APR: usize = 0x00d0;
+const GICC_NSAPR: usize = 0x00e0;
+const GICC_IIDR: usize = 0x00fc;
+const GICC_DIR: usize = 0x1000;
+
+const GICH_HCR: usize = 0x000;
+const GICH_VTR: usize = 0x004;
+const GICH_VMCR: usize = 0x008;
+const GICH_APR: usize = 0x0f0;
+const GICH_LR: usize = 0x100;
+
+/// GICC_CTLR: signal the interrupts we see (group 1 in the non-secure view, the only group where there is no view).
+const CTLR_ENABLE: u32 = 1;
+/// GICC_CTLR: EOIR only drops the priority. Bit 9 in the non-secure view and where there are no views (IHI 0048B
+/// 4.4.1, EOImodeNS and EOImode).
+const CTLR_EOI_MODE: u32 = 1 << 9;
+
+const HCR_ENABLE: u32 = 1;
+const HCR_UNDERFLOW: u32 = 1 << 1;
+
+/// Where the CPU interface's second page is on controllers that repeat each 4 KiB page through 64 KiB: the pages lie
+/// side by side at the end of the first run.
+const ALIASED_OFFSET: usize = 0xf000;
+
+/// A GICv2 with its virtualization extensions.
+#[derive(Debug)]
+pub struct GicV2 {
+    distributor: Mmio,
+    cpu: Mmio,
+    hypervisor: Mmio,
+    cpu_offset: usize,
+    limit: u32,
+    lr_count: usize,
+    /// Each CPU's bit in target registers, by our number of it; 0 until its `init_cpu`.
+    masks: [AtomicU8; MAX_CPUS],
+    /// Held over read-modify-write of a register that interrupts share.
+    shared: Mutex<()>,
+}
+
+impl GicV2 {
+    /// The controller with these registers: GICD, GICC and GICH of the device tree (`arm,gic.yaml`, `reg` entries 0 to
+    /// 2).
+    ///
+    /// # Errors
+    ///
+    /// [`GicError::Region`] where one is too small to hold what the driver uses.
+    pub fn new(distributor: Mmio, cpu: Mmio, hypervisor: Mmio) -> Result<Self, GicError> {
+        for (region, size, name) in
+            [(distributor, 0x1000, "GICD"), (cpu, 0x1004, "GICC"), (hypervisor, 0x140, "GICH")]
+        {
+            if region.size() < size || !region.base().is_multiple_of(4) {
+                return Err(GicError::Region(name));
+            }
+        }
+        let aliased =
+            cpu.size() >= 0x2_0000 && cpu.read32(GICC_IIDR) == cpu.read32(ALIASED_OFFSET + GICC_IIDR);
+        Ok(Self {
+            cpu_offset: if aliased { ALIASED_OFFSET } else { 0 },
+            limit: limit(distributor.read32(GICD_TYPER)),
+            lr_count: (hypervisor.read32(GICH_VTR) as usize & 0x3f).min(15) + 1,
+            masks: [const { AtomicU8::new(0) }; MAX_CPUS],
+            shared: Mutex::new(()),
+            distributor,
+            cpu,
+            hypervisor,
+        })
+    }
+
+    /// Bytes from the start of the GICC region (and of the GICV region, which is laid out alike) to the 8 KiB that a
+    /// guest is to see as its CPU interface: not 0 on controllers that repeat each page through 64 KiB.
+    pub fn cpu_interface_offset(&self) -> usize {
+        self.cpu_offset
+    }
+
+    fn gicc_read(&self, register: usize) -> u32 {
+        self.cpu.read32(self.cpu_offset + register)
+    }
+
+    fn gicc_write(&self, register: usize, value: u32) {
+        self.cpu.write32(self.cpu_offset + register, value);
+    }
+
+    /// Writes `value` to the registers of `bank` that hold the SPIs, `per_word` to a 32-bit word.
+    fn fill_spis(&self, bank: usize, per_word: u32, value: u32) {
+        for intid in (SPI..self.limit).step_by(per_word as usize) {
+            self.distributor.write32(bank + 4 * (intid / per_word) as usize, value);
+        }
+    }
+
+    /// See [`super::Gic::init`].
+    ///
+    /// # Errors
+    ///
+    /// None, on this version.
+    pub fn init(&self) -> Result<(), GicError> {
+        self.distributor.write32(GICD_CTLR, 0);
+        self.fill_spis(GICD_ICENABLER, 32, !0);
+        self.fill_spis(GICD_ICPENDR, 32, !0);
+        self.fill_spis(GICD_ICACTIVER, 32, !0);
+        // Ignored in the non-secure view; without views, one group is signalled and it is group 0.
+        self.fill_spis(GICD_IGROUPR, 32, 0);
+        self.fill_spis(GICD_IPRIORITYR, 4, PRIORITIES);
+        self.fill_spis(GICD_ICFGR, 16, 0);
+        let targets = u32::from(self.own_mask()) * 0x0101_0101;
+        self.fill_spis(GICD_ITARGETSR, 4, targets);
+        self.distributor.write32(GICD_CTLR, 1);
+        Ok(())
+    }
+
+    /// This CPU's bit in target registers. The first eight of them are read-only and answer with the reader's bit; a
+    /// controller of a single CPU answers 0.
+    fn own_mask(&self) -> u8 {
+        let word = (0..8).map(|i| self.distributor.read32(GICD_ITARGETSR + 4 * i)).fold(0, |a, b| a | b);
+        let mask = (word | word >> 16) as u16;
+        match (mask | mask >> 8) as u8 {
+            0 => 1,
+            mask => mask,
+        }
+    }
+
+    /// See [`super::Gic::init_cpu`].
+    ///
+    /// # Errors
+    ///
+    /// [`GicError::TooManyCpus`] for a `cpu` of 8 or more.
+    pub fn init_cpu(&self, cpu: CpuId) -> Result<(), GicError> {
+        let mask = self.masks.get(cpu).ok_or(GicError::TooManyCpus(cpu))?;
+        self.gicc_write(GICC_CTLR, 0);
+        self.distributor.write32(GICD_ICENABLER, !0);
+        self.distributor.write32(GICD_ICPENDR, !0);
+        self.distributor.write32(GICD_ICACTIVER, !0);
+        self.distributor.write32(GICD_IGROUPR, 0);
+        for i in 0..8 {
+            self.distributor.write32(GICD_IPRIORITYR + 4 * i, PRIORITIES);
+        }
+        mask.store(self.own_mask(), Ordering::Release);
+        self.distributor.write32(GICD_ISENABLER, 1 << KICK_SGI);
+
+        // Firmware may have been in the middle of an interrupt.
+        for i in 0..4 {
+            self.gicc_write(GICC_APR + 4 * i, 0);
+            self.gicc_write(GICC_NSAPR + 4 * i, 0);
+        }
+        self.gicc_write(GICC_PMR, 0xff);
+        self.gicc_write(GICC_BPR, 0);
+        self.gicc_write(GICC_CTLR, CTLR_ENABLE | CTLR_EOI_MODE);
+
+        self.hypervisor.write32(GICH_HCR, 0);
+        self.hypervisor.write32(GICH_APR, 0);
+        for i in 0..self.lr_count {
+            self.hypervisor.write32(GICH_LR + 4 * i, 0);
+        }
+        Ok(())
+    }
+
+    /// See [`super::Gic::acknowledge`].
+    #[inline]
+    pub fn acknowledge(&self) -> Option<Acknowledged> {
+        let token = self.gicc_read(GICC_IAR);
+        let intid = token & 0x3ff;
+        (intid < SPECIAL).then_some(Acknowledged { intid, token })
+    }
+
+    /// See [`super::Gic::end`].
+    #[inline]
+    pub fn end(&self, interrupt: Acknowledged) {
+        self.gicc_write(GICC_EOIR, interrupt.token);
+    }
+
+    /// See [`super::Gic::deactivate`].
+    #[inline]
+    pub fn deactivate(&self, interrupt: Acknowledged) {
+        self.gicc_write(GICC_DIR, interrupt.token);
+    }
+
+    fn write_bit(&self, bank: usize, intid: Intid) {
+        if intid < self.limit {
+            let (offset, bit) = bit(bank, intid);
+            self.distributor.write32(offset, bit);
+        }
+    }
+
+    /// See [`super::Gic::enable`].
+    pub fn enable(&self, intid: Intid) {
+        self.write_bit(GICD_ISENABLER, intid);
+    }
+
+    /// See [`super::Gic::disable`].
+    pub fn disable(&self, intid: Intid) {
+        self.write_bit(GICD_ICENABLER, intid);
+    }
+
+    /// See [`super::Gic::set_edge`].
+    pub fn set_edge(&self, intid: Intid, edge: bool) {
+        if !(16..self.limit).contains(&intid) {
+            return;
+        }
+        let offset = GICD_ICFGR + 4 * (intid as usize / 16);
+        let bit = 2 << (2 * (intid % 16));
+        let _guard = self.shared.lock();
+        let old = self.distributor.read32(offset);
+        self.distributor.write32(offset, if edge { old | bit } else { old & !bit });
+    }
+
+    /// See [`super::Gic::route`].
+    pub fn route(&self, intid: Intid, cpu: CpuId) {
+        let mask = self.masks.get(cpu).map_or(0, |mask| mask.load(Ordering::Acquire));
+        if (SPI..self.limit).contains(&intid) && mask != 0 {
+            self.distributor.write8(GICD_ITARGETSR + intid as usize, mask);
+        }
+    }
+
+    /// See [`super::Gic::set_active`].
+    pub fn set_active(&self, intid: Intid, active: bool) {
+        self.write_bit(if active { GICD_ISACTIVER } else { GICD_ICACTIVER }, intid);
+    }
+
+    /// See [`super::Gic::set_pending`].
+    pub fn set_pending(&self, intid: Intid, pending: bool) {
+        if intid >= 16 {
+            self.write_bit(if pending { GICD_ISPENDR } else { GICD_ICPENDR }, intid);
+        }
+    }
+
+    /// See [`super::Gic::intid_limit`].
+    pub fn intid_limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// See [`super::Gic::kick`].
+    pub fn kick(&self, cpu: CpuId) {
+        let mask = self.masks.get(cpu).map_or(0, |mask| mask.load(Ordering::Acquire));
+        barrier();
+        self.distributor.write32(GICD_SGIR, u32::from(mask) << 16 | KICK_SGI);
+    }
+
+    /// See [`super::Gic::lr_count`].
+    #[inline]
+    pub fn lr_count(&self) -> usize {
+        self.lr_count
+    }
+
+    /// See [`super::Gic::lr_read`].
+    #[inline]
+    pub fn lr_read(&self, index: usize) -> ListRegister {
+        decode(self.hypervisor.read32(GICH_LR + 4 * (index & 15)))
+    }
+
+    /// See [`super::Gic::lr_write`].
+    #[inline]
+    pub fn lr_write(&self, index: usize, value: ListRegister) {
+        self.hypervisor.write32(GICH_LR + 4 * (index & 15), encode(value));
+    }
+
+    /// See [`super::Gic::set_underflow`].
+    #[inline]
+    pub fn set_underflow(&self, on: bool) {
+        self.hypervisor.write32(GICH_HCR, HCR_ENABLE | if on { HCR_UNDERFLOW } else { 0 });
+    }
+
+    /// See [`super::Gic::new_vcpu`].
+    pub fn new_vcpu(&self) -> VcpuInterface {
+        // Everything off and masked; the binary points at the least that five bits of priority allow (4.4.3).
+        VcpuInterface { vmcr: 2 << 21 | 3 << 18, ..VcpuInterface::default() }
+    }
+
+    /// See [`super::Gic::load_vcpu`].
+    pub fn load_vcpu(&self, state: &VcpuInterface) {
+        self.hypervisor.write32(GICH_VMCR, state.vmcr);
+        self.hypervisor.write32(GICH_APR, state.apr[0]);
+        for i in 0..self.lr_count {
+            self.hypervisor.write32(GICH_LR + 4 * i, 0);
+        }
+        self.hypervisor.write32(GICH_HCR, HCR_ENABLE);
+    }
+
+    /// See [`super::Gic::save_vcpu`].
+    pub fn save_vcpu(&self, state: &mut VcpuInterface) {
+        state.vmcr = self.hypervisor.read32(GICH_VMCR);
+        state.apr[0] = self.hypervisor.read32(GICH_APR);
+        self.hypervisor.write32(GICH_HCR, 0);
+    }
+}
+
+/// GICH_LR<n> (IHI 0048B 5.3.12) of a list register.
+const fn encode(lr: ListRegister) -> u32 {
+    let state = match lr.state {
+        LrState::Invalid => return 0,
+        LrState::Pending => 1,
+        LrState::Active => 2,
+        LrState::PendingAndActive => 3,
+    };
+    let origin = match lr.physical {
+        Some(physical) => 1 << 31 | (physical & 0x3ff) << 10,
+        None => (lr.source as u32 & 7) << 10 | (lr.eoi_maintenance as u32) << 19,
+    };
+    origin | (lr.group1 as u32) << 30 | state << 28 | (lr.priority as u32 >> 3) << 23 | lr.intid & 0x3ff
+}
+
+/// The list register that GICH_LR<n> holds.
+const fn decode(value: u32) -> ListRegister {
+    let hardware = value & 1 << 31 != 0;
+    ListRegister {
+        intid: value & 0x3ff,
+        state: match value >> 28 & 3 {
+            0 => LrState::Invalid,
+            1 => LrState::Pending,
+            2 => LrState::Active,
+            _ => LrState::PendingAndActive,
+        },
+        priority: (value >> 23 << 3) as u8,
+        group1: value & 1 << 30 != 0,
+        physical: if hardware { Some(value >> 10 & 0x3ff) } else { None },
+        source: if hardware { 0 } else { (value >> 10 & 7) as u8 },
+        eoi_maintenance: !hardware && value & 1 << 19 != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mmio::tests::range;
+
+    const SAMPLE: ListRegister = ListRegister {
+        intid: 27,
+        state: LrState::Pending,
+        priority: 0xa0,
+        group1: false,
+        physical: None,
+        source: 0,
+        eoi_maintenance: false,
+    };
+
+    #[test]
+    fn fields_lie_where_the_manual_says() {
+        assert_eq!(encode(SAMPLE), 0x1a00_001b);
+        assert_eq!(encode(ListRegister { physical: Some(27), ..SAMPLE }), 0x9a00_6c1b);
+        let sgi = ListRegister { intid: 3, source: 5, state: LrState::Active, ..SAMPLE };
+        assert_eq!(encode(sgi), 0x2a00_1403);
+        assert_eq!(encode(ListRegister { eoi_maintenance: true, group1: true, ..SAMPLE }), 0x5a08_001b);
+        assert_eq!(encode(ListRegister { state: LrState::Invalid, ..SAMPLE }), 0);
+    }
+
+    #[test]
+    fn decode_inverts_encode() {
+        for state in [LrState::Pending, LrState::Active, LrState::PendingAndActive] {
+            for priority in (0..=255).step_by(8) {
+                for (physical, source, eoi_maintenance) in
+                    [(None, 7, false), (None, 0, true), (Some(1019), 0, false), (Some(16), 0, false)]
+                {
+                    let lr = ListRegister {
+                        intid: 1019,
+                        state,
+                        priority,
+                        group1: priority & 8 != 0,
+                        physical,
+                        source,
+                        eoi_maintenance,
+                    };
+                    assert_eq!(decode(encode(lr)), lr);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hardware_interrupts_carry_no_source_and_no_maintenance() {
+        let lr = ListRegister { physical: Some(40), source: 7, eoi_maintenance: true, ..SAMPLE };
+        assert_eq!(decode(encode(lr)), ListRegister { physical: Some(40), ..SAMPLE });
+    }
+
+    #[test]
+    fn init_resets_what_firmware_left_and_later_calls_stay_in_range() {
+        let mut gicd = [0u32; 0x400];
+        let (mut gicc, mut gich) = ([0u32; 0x800], [0u32; 0x50]);
+        gicd[GICD_TYPER / 4] = 0x1f;
+        gicd[GICD_ITARGETSR / 4] = 0x0404_0404;
+        gicd[(GICD_ICFGR + 8) / 4] = !0;
+        gich[GICH_VTR / 4] = 3;
+        // SAFETY: the regions are the arrays, which outlive them.
+        let region =
+            |words: &mut [u32]| unsafe { Mmio::new(range(words.as_mut_ptr() as usize, words.len() * 4)) };
+        let gic = GicV2::new(region(&mut gicd), region(&mut gicc), region(&mut gich)).unwrap();
+        assert_eq!((gic.intid_limit(), gic.lr_count()), (1020, 4));
+        gic.init().unwrap();
+        gic.init_cpu(1).unwrap();
+        assert_eq!(gic.init_cpu(8), Err(GicError::TooManyCpus(8)));
+        assert_eq!(gic.distributor.read32(GICD_ICFGR + 8), 0);
+        assert_eq!(gic.distributor.read8(GICD_ITARGETSR + 1019), 4);
+        assert_eq!(gic.cpu.read32(GICC_CTLR), 0x201);
+        gic.route(33, 0);
+        assert_eq!(gic.distributor.read8(GICD_ITARGETSR + 33), 4, "CPU 0 is not up: left alone");
+        gic.kick(1);
+        assert_eq!(gic.distributor.read32(GICD_SGIR), 4 << 16);
+        for intid in [0, 15, 16, 31, 32, 1019, 1020, 1023, u32::MAX] {
+            gic.enable(intid);
+            gic.disable(intid);
+            gic.set_edge(intid, true);
+            gic.set_active(intid, true);
+            gic.set_pending(intid, false);
+            gic.route(intid, usize::MAX);
+        }
+        assert_eq!(gic.distributor.read32(GICD_ICFGR + 0xfc) >> 22, 2, "INTID 1019 and nothing beyond");
+    }
+
+    #[test]
+    fn small_regions_are_refused() {
+        // SAFETY: refused before any access.
+        let region = |size| unsafe { Mmio::new(range(0x1000, size)) };
+        let new = |d, c, h| GicV2::new(region(d), region(c), region(h)).map(|_| ());
+        assert_eq!(new(0x800, 0x2000, 0x1000), Err(GicError::Region("GICD")));
+        assert_eq!(new(0x1000, 0x1000, 0x1000), Err(GicError::Region("GICC")));
+        assert_eq!(new(0x1000, 0x2000, 0), Err(GicError::Region("GICH")));
+    }
+}

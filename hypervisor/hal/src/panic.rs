@@ -1,0 +1,56 @@
+//! The end of a hypervisor that found a defect in itself: say so on the console, and stop.
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::Once;
+
+use crate::aarch64::boot::park;
+use crate::early_uart::EarlyConsole;
+use crate::uart::Uart;
+
+/// The console UART, once there is a driver for it.
+static CONSOLE: Once<Uart> = Once::new();
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Makes `uart` the console, for the rest of this run; the first call counts.
+pub fn set_console(uart: Uart) -> &'static Uart {
+    CONSOLE.call_once(|| uart)
+}
+
+/// The console UART, if there is a driver for it.
+#[inline]
+pub fn console() -> Option<&'static Uart> {
+    CONSOLE.get()
+}
+
+/// Writes to the console whatever state it is in: by its driver, else by the address that the build fixed.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw;
+
+impl Write for Raw {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        match console() {
+            Some(uart) => uart.put(text.as_bytes()),
+            None => EarlyConsole.put(text),
+        }
+        Ok(())
+    }
+}
+
+/// Stops this CPU after saying why.
+pub fn halt(reason: core::fmt::Arguments<'_>) -> ! {
+    let _ = writeln!(Raw, "(VMB) {reason}\n(VMB) Halted");
+    park()
+}
+
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    if PANICKING.swap(true, Ordering::SeqCst) {
+        park();
+    }
+    let cpu = crate::aarch64::smp::this_cpu();
+    halt(format_args!("PANIC on CPU {cpu}: {info}"))
+}
