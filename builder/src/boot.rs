@@ -115,7 +115,7 @@ fn stages(decision: &Decision) -> Vec<Stage> {
 const FAILURES: [&str; 6] = [
     "Kernel panic - not syncing",
     "(XEN) Panic on CPU",
-    "(vambrace) panic",
+    "(VMB) Halted",
     "vambrace: cannot ",
     "make the image anew",
     "vambrace: U-Boot could not start",
@@ -162,8 +162,11 @@ fn judge(report: &FollowReport, log: &Path) -> Result<Checked> {
         return Err(told(Error::new(format!("the stage `{missed}` was not reached: {reason}"))));
     }
     let verdicts = verdicts(&report.lines);
-    let bad: Vec<String> =
-        verdicts.iter().filter(|(_, well, _)| !well).map(|(name, _, seen)| format!("{name}: {seen}")).collect();
+    let bad: Vec<String> = verdicts
+        .iter()
+        .filter(|(_, well, _)| !well)
+        .map(|(name, _, seen)| format!("{name}: {seen}"))
+        .collect();
     if !bad.is_empty() {
         return Err(told(Error::new(format!("dom0's self-test found: {}", bad.join("; ")))));
     }
@@ -207,16 +210,23 @@ mod tests {
 
     #[test]
     fn a_missed_stage_is_named_with_the_last_lines() {
-        let error = judge(&report(&["U-Boot 2025.01", "hang"], Some("hypervisor")), Path::new("x.log")).unwrap_err();
+        let error =
+            judge(&report(&["U-Boot 2025.01", "hang"], Some("hypervisor")), Path::new("x.log")).unwrap_err();
         let text = error.report();
-        assert!(text.starts_with("error: the stage `hypervisor` was not reached: nothing for 5 s\n"), "{text}");
+        assert!(
+            text.starts_with("error: the stage `hypervisor` was not reached: nothing for 5 s\n"),
+            "{text}"
+        );
         assert!(text.contains("  | hang\n") && text.ends_with("x.log"), "{text}");
     }
 
     #[test]
     fn one_bad_verdict_fails_the_boot() {
         let good = "vambrace-selftest: cpus ok 4 online";
-        assert_eq!(judge(&report(&[good, "vambrace-selftest: done"], None), Path::new("l")).unwrap().verdicts.len(), 1);
+        assert_eq!(
+            judge(&report(&[good, "vambrace-selftest: done"], None), Path::new("l")).unwrap().verdicts.len(),
+            1
+        );
         for bad in ["[ 1.0] vambrace-selftest: memory fail 12 KiB", "vambrace-selftest: memory"] {
             let error = judge(&report(&[good, bad], None), Path::new("l")).unwrap_err();
             assert!(error.what().contains("memory: "), "{error}");

@@ -2,7 +2,9 @@
 
 use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, to_json};
 use crate::decision::{Decision, HypervisorSource};
-use crate::disk::{Blob, Content as DiskContent, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, write_image};
+use crate::disk::{
+    Blob, Content as DiskContent, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, write_image,
+};
 use crate::error::{Error, Result, ResultExt};
 use crate::layout::{Content, Filesystem, Layout};
 use crate::parts::{Maker, Parts, epoch};
@@ -115,7 +117,8 @@ fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress)
     }
     maker.resolve_packages()?;
     // Taken before the parts are made: what changes meanwhile makes the next build do its work.
-    let fingerprint = maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
+    let fingerprint =
+        maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
     let parts = maker.make()?;
     let plan = Plan::new(decision, parts.artifacts())?;
     let spec = disk_spec(&decision.layout, decision.method, &plan, &parts, epoch)?;
@@ -136,7 +139,9 @@ fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress)
             .known_packages()?
             .unwrap_or_default()
             .iter()
-            .map(|package| format!("{} {} {} {}", package.name, package.version, package.arch, package.sha256))
+            .map(|package| {
+                format!("{} {} {} {}", package.name, package.version, package.arch, package.sha256)
+            })
             .collect(),
         plan: serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?,
     };
@@ -218,7 +223,8 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     inputs.add("layout", format!("{layout:?}"));
     inputs.add("epoch", epoch.to_string());
     inputs.add("boot", &plan.boot_text);
-    for part in [&parts.hypervisor, &parts.kernel, &parts.ramdisk].into_iter().chain(parts.firmware.values()) {
+    for part in [&parts.hypervisor, &parts.kernel, &parts.ramdisk].into_iter().chain(parts.firmware.values())
+    {
         inputs.add("part", part.artifact.sha256.as_deref().unwrap_or_default());
     }
     inputs.key()

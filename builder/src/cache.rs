@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -93,7 +93,8 @@ impl Cache {
             .or_else(|| of("XDG_CACHE_HOME").map(|dir| dir.join("vambrace")))
             .or_else(|| of("HOME").map(|home| home.join(".cache/vambrace")))
             .ok_or_else(|| {
-                Error::new("there is no home folder to keep the cache in").help("name a folder with VAMBRACE_CACHE")
+                Error::new("there is no home folder to keep the cache in")
+                    .help("name a folder with VAMBRACE_CACHE")
             })?;
         // Processes that are started elsewhere get paths into the cache.
         let dir = std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")?;
@@ -252,7 +253,11 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 pub(crate) fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
     let dir = path.parent().ok_or_else(|| Error::new("this is not a file's path").at(path))?;
     fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
-    let mut temp = tempfile::NamedTempFile::new_in(dir).context_at(dir, || "cannot make a file in the folder")?;
+    // As public as the user's umask lets any file be; a temporary file is its owner's alone otherwise.
+    let mut temp = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .context_at(dir, || "cannot make a file in the folder")?;
     temp.write_all(data).context_at(path, || "cannot write the file")?;
     temp.as_file().sync_data().context_at(path, || "cannot write the file")?;
     temp.persist(path).map_err(|error| error.error).context_at(path, || "cannot replace the file")?;

@@ -265,11 +265,15 @@ fn told(built: &Built) -> String {
 fn plan(workspace: &Workspace, what: &What, json: bool, progress: &Progress) -> Result<ExitCode> {
     let decision = Decision::new(workspace, &what.request())?;
     let cache = Cache::open(None)?;
-    let maker = Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
+    let maker =
+        Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
     let plan = Plan::new(&decision, maker.peek()?)?;
-    let firmware = |name: &str| Ok(maker.firmware_file(name).unwrap_or_else(|_| PathBuf::from(format!("<{name}>"))));
+    let firmware =
+        |name: &str| Ok(maker.firmware_file(name).unwrap_or_else(|_| PathBuf::from(format!("<{name}>"))));
     let qemu = match decision.board.qemu {
-        Some(_) => Some(qemu_command(&decision, &plan.image, firmware, ConsoleUser::Person, &[])?.shell_line()),
+        Some(_) => {
+            Some(qemu_command(&decision, &plan.image, firmware, ConsoleUser::Person, &[])?.shell_line())
+        }
         None => None,
     };
     if json {
@@ -289,15 +293,19 @@ fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<E
     decision.qemu()?;
     let cache = Cache::open(None)?;
     let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
-    let maker = Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
+    let maker =
+        Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let user = if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
+    let user =
+        if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
     let command = qemu_command(&decision, &built.image, |name| maker.firmware_file(name), user, &boot.qemu)?;
     if boot.print {
         return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
     }
     if user == ConsoleUser::Person {
-        progress.line("`poweroff` ends dom0 and QEMU; so does Ctrl-] and then x. Ctrl-A three times: the hypervisor.");
+        progress.line(
+            "`poweroff` ends dom0 and QEMU; so does Ctrl-] and then x. Ctrl-A three times: the hypervisor.",
+        );
         let status = run_interactive(&command)?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -356,7 +364,9 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
 fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context_at(path, || "cannot remove it"),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context_at(path, || "cannot remove it")
+        }
         _ => Ok(()),
     }
 }
@@ -402,7 +412,9 @@ fn print(text: &str) -> Result<()> {
 fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context(|| "cannot write to standard output"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context(|| "cannot write to standard output")
+        }
         _ => Ok(()),
     }
 }

@@ -168,8 +168,11 @@ fn variant(board: &Board, colon: Option<&str>, option: Option<&str>) -> Result<O
     if let (Some(colon), Some(option)) = (colon, option)
         && colon != option
     {
-        return Err(Error::new(format!("`{}:{colon}` and --variant {option} ask for different machines", board.id))
-            .help("name the variant once"));
+        return Err(Error::new(format!(
+            "`{}:{colon}` and --variant {option} ask for different machines",
+            board.id
+        ))
+        .help("name the variant once"));
     }
     let variants = board.qemu.as_ref().map(|qemu| &qemu.variants);
     let default = board.qemu.as_ref().and_then(|qemu| qemu.default_variant.as_deref());
@@ -177,13 +180,21 @@ fn variant(board: &Board, colon: Option<&str>, option: Option<&str>) -> Result<O
     match variants.and_then(|variants| variants.get(wanted)) {
         Some(found) => Ok(Some((wanted.to_owned(), found.clone()))),
         None => {
-            let known: Vec<&str> = variants.into_iter().flat_map(|all| all.keys().map(String::as_str)).collect();
-            Err(Error::new(format!("{} has no variant called `{wanted}`", board.id)).help(did_you_mean(wanted, known)))
+            let known: Vec<&str> =
+                variants.into_iter().flat_map(|all| all.keys().map(String::as_str)).collect();
+            Err(Error::new(format!("{} has no variant called `{wanted}`", board.id))
+                .help(did_you_mean(wanted, known)))
         }
     }
 }
 
-fn layout(workspace: &Workspace, board: &Board, method: Method, boot: &BootMethod, wanted: Option<&str>) -> Result<Layout> {
+fn layout(
+    workspace: &Workspace,
+    board: &Board,
+    method: Method,
+    boot: &BootMethod,
+    wanted: Option<&str>,
+) -> Result<Layout> {
     let Some(id) = wanted.or(boot.layouts.first().map(String::as_str)) else {
         return Err(Error::new(format!("{} names no layout for {method}", board.id)));
     };
@@ -199,10 +210,8 @@ fn memory(board: &Board, wanted: Option<Size>) -> Result<Size> {
     let size = wanted.unwrap_or(board.memory.default);
     let limits = &board.memory;
     if size < limits.min || size > limits.max || !size.bytes().is_multiple_of(MIB) {
-        return Err(Error::new(format!("{} cannot have {size} of memory", board.id)).help(format!(
-            "give a multiple of 1M from {} to {} with --memory",
-            limits.min, limits.max
-        )));
+        return Err(Error::new(format!("{} cannot have {size} of memory", board.id))
+            .help(format!("give a multiple of 1M from {} to {} with --memory", limits.min, limits.max)));
     }
     Ok(size)
 }
@@ -218,10 +227,11 @@ fn cpus(board: &Board, variant: Option<&(String, Variant)>, wanted: Option<u32>)
         Some((name, _)) => format!("{} with {name} has 1 to {max} CPUs, not {cpus}", board.id),
         None => format!("{} has 1 to {max} CPUs, not {cpus}", board.id),
     });
-    let more = qemu.variants.iter().find(|(_, other)| cpus > 0 && other.max_cpus.unwrap_or(qemu.max_cpus) >= cpus);
+    let more =
+        qemu.variants.iter().find(|(_, other)| cpus > 0 && other.max_cpus.unwrap_or(qemu.max_cpus) >= cpus);
     Err(match more {
         Some((name, _)) => error.help(format!("--variant {name} takes as many")),
-        None => error,
+        None => error.help(format!("give 1 to {max} with --cpus")),
     })
 }
 
@@ -262,7 +272,9 @@ fn join(own: &str, added: Option<&str>) -> String {
 /// and `"`, its `fdt set` keeps a value in 1024 bytes, and a line ends a value of the EFI configuration.
 fn command_line(option: &str, text: &str) -> Result<()> {
     const MOST: usize = 1000;
-    if let Some(wrong) = text.chars().find(|c| matches!(c, '"' | '\'' | '$' | '\\' | ';' | '`') || !(' '..='~').contains(c)) {
+    if let Some(wrong) =
+        text.chars().find(|c| matches!(c, '"' | '\'' | '$' | '\\' | ';' | '`') || !(' '..='~').contains(c))
+    {
         return Err(Error::new(format!("{option}: {wrong:?} cannot be passed on to the board"))
             .help("use printable ASCII characters other than \" ' $ \\ ; `"));
     }

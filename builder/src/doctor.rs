@@ -96,8 +96,11 @@ fn find(name: &str) -> Option<PathBuf> {
 
 /// The packages that are missing, sorted.
 pub fn missing_packages(findings: &[Finding]) -> Vec<String> {
-    let mut packages: Vec<String> =
-        findings.iter().filter(|finding| finding.found.is_none()).filter_map(|finding| finding.package.clone()).collect();
+    let mut packages: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.found.is_none())
+        .filter_map(|finding| finding.package.clone())
+        .collect();
     packages.sort();
     packages.dedup();
     packages
@@ -106,7 +109,8 @@ pub fn missing_packages(findings: &[Finding]) -> Vec<String> {
 /// The command that installs `packages`; as root it needs no sudo.
 pub fn install_command(packages: &[String]) -> Vec<String> {
     // The owner of a process's own folder is its user.
-    let root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     let sudo = if root { None } else { Some("sudo") };
     sudo.into_iter()
         .chain(["apt-get", "install", "--yes"])
@@ -128,7 +132,8 @@ pub fn install(packages: &[String]) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::new(format!("`{line}` failed: {status}")).help("run `apt-get update` first, or install them yourself"))
+    Err(Error::new(format!("`{line}` failed: {status}"))
+        .help("run `apt-get update` first, or install them yourself"))
 }
 
 #[cfg(test)]
@@ -145,8 +150,12 @@ mod tests {
             help: None,
             needed: true,
         };
-        let findings =
-            [finding(None, Some("b")), finding(None, Some("a")), finding(None, Some("b")), finding(Some("/x"), Some("c"))];
+        let findings = [
+            finding(None, Some("b")),
+            finding(None, Some("a")),
+            finding(None, Some("b")),
+            finding(Some("/x"), Some("c")),
+        ];
         assert_eq!(missing_packages(&findings), ["a", "b"]);
         assert!(install_command(&["a".into()]).ends_with(&["install".into(), "--yes".into(), "a".into()]));
     }

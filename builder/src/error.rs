@@ -152,10 +152,7 @@ mod tests {
     fn report_tells_place_cause_and_help_once() {
         let inner = Error::new("no room").at("/a/b").help("free some space");
         let report = inner.context("cannot write the image").help("free some space").report();
-        assert_eq!(
-            report,
-            "error: cannot write the image\n  cause: /a/b: no room\n  help: free some space"
-        );
+        assert_eq!(report, "error: cannot write the image\n  cause: /a/b: no room\n  help: free some space");
     }
 
     #[test]

@@ -176,7 +176,10 @@ impl Layout {
         }
         let alignment = self.alignment.bytes();
         if !alignment.is_power_of_two() || !(4096..=1 << 30).contains(&alignment) {
-            return Some(("alignment".into(), format!("{} is not a power of two from 4K to 1G", self.alignment)));
+            return Some((
+                "alignment".into(),
+                format!("{} is not a power of two from 4K to 1G", self.alignment),
+            ));
         }
         if self.partitions.is_empty() || self.partitions.len() > 16 {
             return Some(("partition".into(), "there have to be 1 to 16 partitions".into()));
@@ -188,9 +191,15 @@ impl Layout {
             }
             let label_ok = !partition.label.is_empty()
                 && partition.label.len() <= 11
-                && partition.label.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+                && partition
+                    .label
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
             if !label_ok {
-                return Some((field("label"), format!("`{}` is not 1 to 11 of A-Z, 0-9, - and _", partition.label)));
+                return Some((
+                    field("label"),
+                    format!("`{}` is not 1 to 11 of A-Z, 0-9, - and _", partition.label),
+                ));
             }
             for (name, size) in [("min-size", partition.min_size), ("slack", partition.slack)] {
                 if size.bytes() > 1 << 40 {
@@ -202,16 +211,25 @@ impl Layout {
                     return Some((field(&format!("file.{number}.path")), message));
                 }
                 // FAT's names are the same in either case.
-                let twice = partition.files.iter().take(number).any(|other| other.path.eq_ignore_ascii_case(&file.path));
+                let twice = partition
+                    .files
+                    .iter()
+                    .take(number)
+                    .any(|other| other.path.eq_ignore_ascii_case(&file.path));
                 if twice {
-                    return Some((field(&format!("file.{number}.path")), format!("`{}` is there twice", file.path)));
+                    return Some((
+                        field(&format!("file.{number}.path")),
+                        format!("`{}` is there twice", file.path),
+                    ));
                 }
             }
         }
         Content::needed_by(self.method).into_iter().find_map(|content| {
-            let count = self.partitions.iter().flat_map(|p| &p.files).filter(|file| file.content == content).count();
+            let count =
+                self.partitions.iter().flat_map(|p| &p.files).filter(|file| file.content == content).count();
             (count != 1).then(|| {
-                let message = format!("`{}` has to be in it once, for the method {}", content.name(), self.method);
+                let message =
+                    format!("`{}` has to be in it once, for the method {}", content.name(), self.method);
                 ("partition".to_owned(), message)
             })
         })
@@ -226,13 +244,17 @@ fn path_fault(path: &str) -> Option<String> {
             && !part.starts_with('.')
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
     };
-    (!path.split('/').all(plain)).then(|| format!("`{path}` is not a path of letters, digits, `.`, `-` and `_`"))
+    (!path.split('/').all(plain))
+        .then(|| format!("`{path}` is not a path of letters, digits, `.`, `-` and `_`"))
 }
 
 /// An error for a layout that is not for this method, or not for this board.
 pub(crate) fn not_for(layout: &Layout, method: Method, board: &str, usable: &[String]) -> Error {
-    Error::new(format!("the layout `{}` is for {}, and {board} is to boot with {method}", layout.id, layout.method))
-        .help(format!("for {method} this board takes: {}", usable.join(", ")))
+    Error::new(format!(
+        "the layout `{}` is for {}, and {board} is to boot with {method}",
+        layout.id, layout.method
+    ))
+    .help(format!("for {method} this board takes: {}", usable.join(", ")))
 }
 
 #[cfg(test)]
@@ -257,7 +279,11 @@ mod tests {
             ("alignment = \"1M\"", "alignment = \"3M\"", "in `alignment`: 3M is not a power of two"),
             ("type = \"linux\"", "type = \"linus\"", "in `partition.0.type`: unknown value `linus`"),
             ("label = \"VAMBRACE\"", "label = \"vambrace boot\"", "in `partition.0.label`"),
-            ("path = \"vambrace/kernel\"", "path = \"../kernel\"", "in `partition.0.file.2.path`: `../kernel`"),
+            (
+                "path = \"vambrace/kernel\"",
+                "path = \"../kernel\"",
+                "in `partition.0.file.2.path`: `../kernel`",
+            ),
             ("path = \"vambrace/kernel\"", "path = \"BOOT.SCR\"", "`BOOT.SCR` is there twice"),
             ("content = \"kernel\"", "content = \"ramdisk\"", "`kernel` has to be in it once"),
             ("slack = \"16M\"", "slak = \"16M\"", "unknown key `slak`"),

@@ -1,14 +1,31 @@
 //! The image builder: board, root file system and layout in, one bootable disk image out.
+//!
+//! Data flows one way: a [`decision`] from the request and the descriptions, [`parts`] each made once for the same
+//! inputs and kept in the [`cache`], a [`plan`] with every address and size, a [`disk`] image, [`verify`]. See
+//! [`mod@build`] for the whole of it and [`boot`] for what happens to the image afterwards.
 
-pub mod error;
-pub mod deb;
-pub mod progress;
 pub mod apt;
+pub mod boot;
+pub mod build;
+pub mod cache;
+pub mod cli;
+pub mod compile;
 pub mod cpio;
+pub mod deb;
+pub mod decision;
 pub mod disk;
+pub mod doctor;
+pub mod error;
+pub mod fdt;
 pub mod kernel;
+pub mod layout;
+pub mod parts;
+pub mod plan;
+pub mod profile;
+pub mod progress;
 pub mod qemu;
+pub mod report;
+pub mod toolchain;
 pub mod uboot;
 pub mod verify;
-pub mod toolchain;
-pub mod compile;
+pub mod workspace;

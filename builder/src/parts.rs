@@ -13,7 +13,7 @@ use crate::profile::OverlayKind;
 use crate::progress::Progress;
 use crate::toolchain::Toolchain;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,7 +65,11 @@ impl Parts {
             hypervisor: self.hypervisor.artifact.clone(),
             kernel: self.kernel.artifact.clone(),
             ramdisk: self.ramdisk.artifact.clone(),
-            firmware: self.firmware.iter().map(|(name, part)| (name.clone(), part.artifact.clone())).collect(),
+            firmware: self
+                .firmware
+                .iter()
+                .map(|(name, part)| (name.clone(), part.artifact.clone()))
+                .collect(),
         }
     }
 }
@@ -99,10 +103,14 @@ impl Maker<'_> {
         let profile = &self.decision.profile;
         let arch = self.arch().to_owned();
         let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
-        names.extend(profile.spec.ramdisk.packages.iter().map(|package| (package.name.clone(), arch.clone())));
+        names
+            .extend(profile.spec.ramdisk.packages.iter().map(|package| (package.name.clone(), arch.clone())));
         for name in &self.decision.boot.firmware {
             if let Some(firmware) = self.decision.board.firmware.get(name) {
-                names.push((firmware.package.clone(), firmware.architecture.clone().unwrap_or_else(|| arch.clone())));
+                names.push((
+                    firmware.package.clone(),
+                    firmware.architecture.clone().unwrap_or_else(|| arch.clone()),
+                ));
             }
         }
         Ok(names)
@@ -230,7 +238,8 @@ impl Maker<'_> {
             let bytes = deb.read(&path)?;
             if KernelImage::parse(&bytes).is_ok() { Ok(bytes) } else { unpack(&bytes) }
         })?;
-        let header = KernelImage::parse(&data).map_err(|error| error.context(format!("the kernel of {from}")))?;
+        let header =
+            KernelImage::parse(&data).map_err(|error| error.context(format!("the kernel of {from}")))?;
         Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
     }
 
@@ -370,17 +379,31 @@ impl Maker<'_> {
             }
             HypervisorSource::Compile { board, target, features, env } => {
                 let from = format!("compiled for {board}: {}", features.join(", "));
-                self.part("hypervisor", self.hypervisor_key(source)?, &from, || {
-                    let toolchain = Toolchain::find()?;
-                    let request = CompileRequest {
-                        workspace: self.root.to_path_buf(),
-                        target: target.clone(),
-                        features: features.clone(),
-                        env: env.clone(),
-                        target_dir: self.cache.folder("target"),
-                    };
-                    Ok(compile_hypervisor(&toolchain, &request, self.progress)?.flat)
-                })?
+                let key = self.hypervisor_key(source)?;
+                match self.cache.lookup("hypervisor", &key) {
+                    Some((data, stored)) => (data.into(), stored),
+                    None => {
+                        // The linked file has one name; another build must not put its own there meanwhile.
+                        let target_dir = self.cache.folder("target").join(board);
+                        let _lock = locked(&target_dir)?;
+                        let request = CompileRequest {
+                            workspace: self.root.to_path_buf(),
+                            target: target.clone(),
+                            features: features.clone(),
+                            env: env.clone(),
+                            target_dir,
+                        };
+                        let toolchain = Toolchain::find_for(target, None)?;
+                        let data = compile_hypervisor(&toolchain, &request, self.progress)?.flat;
+                        // Sources that were saved meanwhile may be in it or not: that is under no key.
+                        let stored = if self.hypervisor_key(source)? == key {
+                            self.cache.store("hypervisor", &key, &data, &from)?
+                        } else {
+                            Stored { sha256: crate::cache::sha256(&data), size: data.len() as u64, from }
+                        };
+                        (data.into(), stored)
+                    }
+                }
             }
         };
         let header = hypervisor_header(self.decision, &data, &stored.from)?;
@@ -406,8 +429,9 @@ impl Maker<'_> {
                 Ok((kernel, ramdisk, firmware))
             };
             let rest = rest();
-            let hypervisor =
-                hypervisor.join().map_err(|_| Error::new("compiling the hypervisor ended in a panic of the builder"))?;
+            let hypervisor = hypervisor
+                .join()
+                .map_err(|_| Error::new("compiling the hypervisor ended in a panic of the builder"))?;
             let (kernel, ramdisk, firmware) = rest?;
             Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, firmware })
         })
@@ -432,20 +456,26 @@ impl Maker<'_> {
         let source = &self.decision.hypervisor;
         let hypervisor = match source {
             HypervisorSource::File(_) => self.hypervisor()?.artifact,
-            HypervisorSource::Compile { board, .. } => match self.cache.lookup("hypervisor", &self.hypervisor_key(source)?) {
-                Some((data, stored)) => {
-                    let header = hypervisor_header(self.decision, &data, &stored.from)?;
-                    artifact(stored, header)
+            HypervisorSource::Compile { board, .. } => {
+                match self.cache.lookup("hypervisor", &self.hypervisor_key(source)?) {
+                    Some((data, stored)) => {
+                        let header = hypervisor_header(self.decision, &data, &stored.from)?;
+                        artifact(stored, header)
+                    }
+                    None => guess(&format!("compiled for {board}"), MIB / 2, Some(arm64(2 * MIB))),
                 }
-                None => guess(&format!("compiled for {board}"), MIB / 2, Some(arm64(2 * MIB))),
-            },
+            }
         };
         let kernel = packages
-            .then(|| self.kernel_package().ok().and_then(|p| self.cache.lookup("kernel", &self.kernel_key(&p))))
+            .then(|| {
+                self.kernel_package().ok().and_then(|p| self.cache.lookup("kernel", &self.kernel_key(&p)))
+            })
             .flatten();
         let kernel = match kernel {
             Some((data, stored)) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
-            None => guess(&self.decision.profile.kernel(self.arch())?.package, 40 * MIB, Some(arm64(48 * MIB))),
+            None => {
+                guess(&self.decision.profile.kernel(self.arch())?.package, 40 * MIB, Some(arm64(48 * MIB)))
+            }
         };
         let ramdisk = if packages { self.cache.peek("ramdisk", &self.ramdisk_key()?) } else { None };
         let ramdisk = match ramdisk {
@@ -454,10 +484,9 @@ impl Maker<'_> {
         };
         let mut firmware = BTreeMap::new();
         for name in &self.decision.boot.firmware {
-            let stored = self
-                .firmware_package(name)
-                .ok()
-                .and_then(|(package, path)| self.cache.peek("firmware", &Self::firmware_key(&package, &path)));
+            let stored = self.firmware_package(name).ok().and_then(|(package, path)| {
+                self.cache.peek("firmware", &Self::firmware_key(&package, &path))
+            });
             let package = self.decision.board.firmware.get(name).map_or("", |firmware| &firmware.package);
             firmware.insert(
                 name.clone(),
@@ -493,6 +522,15 @@ impl Maker<'_> {
     }
 }
 
+/// Makes the folder `dir` and holds a lock on it until the file is dropped; waits for whoever has it.
+fn locked(dir: &Path) -> Result<File> {
+    fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
+    let path = dir.join(".lock");
+    let file = File::create(&path).context_at(&path, || "cannot make the lock")?;
+    file.lock().context_at(&path, || "cannot take the lock")?;
+    Ok(file)
+}
+
 /// The package with the kernel that `package` depends on, if it is one that only does that.
 fn kernel_of(package: &Package) -> Option<&str> {
     if !package.name.starts_with("linux-image-") {
@@ -512,7 +550,8 @@ fn kernel_path(package: &Package, deb: &Deb) -> Result<String> {
     if let Some(version) = package.name.strip_prefix("linux-image-") {
         return Ok(format!("/boot/vmlinuz-{}", version.trim_end_matches("-unsigned")));
     }
-    let found = deb.list()?.into_iter().map(|entry| entry.path).find(|path| path.starts_with("/boot/vmlinuz"));
+    let found =
+        deb.list()?.into_iter().map(|entry| entry.path).find(|path| path.starts_with("/boot/vmlinuz"));
     found.ok_or_else(|| {
         Error::new(format!("{} has no /boot/vmlinuz", describe(package)))
             .help("name a package with a kernel in the profile, such as linux-image-arm64")
@@ -531,11 +570,15 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Option<Header>> {
     let context = |error: Error| error.context(format!("the hypervisor cannot be started: {from}"));
     match decision.method {
-        vambrace_bsp::Method::Uboot => KernelImage::parse(data).map(|image| Some((&image).into())).map_err(context),
+        vambrace_bsp::Method::Uboot => {
+            KernelImage::parse(data).map(|image| Some((&image).into())).map_err(context)
+        }
         vambrace_bsp::Method::Uefi => {
             if !data.starts_with(b"MZ") {
-                return Err(context(Error::new("it is not an EFI application")
-                    .help("boot it with --method uboot, or give one that is a PE/COFF file too")));
+                return Err(context(
+                    Error::new("it is not an EFI application")
+                        .help("boot it with --method uboot, or give one that is a PE/COFF file too"),
+                ));
             }
             Ok(KernelImage::parse(data).ok().as_ref().map(Header::from))
         }
@@ -544,8 +587,11 @@ fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Opt
 
 /// Every file the hypervisor is compiled from, sorted.
 fn hypervisor_sources(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> =
-        ["Cargo.toml", "Cargo.lock"].iter().map(|name| root.join(name)).filter(|path| path.is_file()).collect();
+    let mut files: Vec<PathBuf> = ["Cargo.toml", "Cargo.lock"]
+        .iter()
+        .map(|name| root.join(name))
+        .filter(|path| path.is_file())
+        .collect();
     let mut folders = vec![root.join("hypervisor")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).context_at(&folder, || "cannot list the sources")? {

@@ -192,7 +192,9 @@ fn walk(dir: &Path, prefix: &str, items: &mut Vec<OverlayItem>) -> Result<()> {
             OverlayKind::File(if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 })
         } else if meta.is_symlink() {
             let target = fs::read_link(&host).context_at(&host, || "cannot read the link")?;
-            OverlayKind::Link(target.to_str().ok_or_else(|| Error::new("the link is not UTF-8").at(&host))?.to_owned())
+            OverlayKind::Link(
+                target.to_str().ok_or_else(|| Error::new("the link is not UTF-8").at(&host))?.to_owned(),
+            )
         } else {
             return Err(Error::new("only files, folders and symbolic links can be in an overlay").at(host));
         };
@@ -215,16 +217,28 @@ impl Spec {
         }
         for (arch, kernel) in &self.kernel {
             if !plain(&kernel.package) {
-                return Some((format!("kernel.{arch}.package"), format!("`{}` is not a package's name", kernel.package)));
+                return Some((
+                    format!("kernel.{arch}.package"),
+                    format!("`{}` is not a package's name", kernel.package),
+                ));
             }
         }
         let ramdisk = &self.ramdisk;
         if let Some(message) = inside(&ramdisk.overlay) {
             return Some(("ramdisk.overlay".into(), message));
         }
-        let directories = ramdisk.directories.iter().enumerate().map(|(i, path)| (format!("ramdisk.directories.{i}"), path));
-        let links = ramdisk.links.iter().enumerate().map(|(i, link)| (format!("ramdisk.link.{i}.path"), &link.path));
-        let devices = ramdisk.devices.iter().enumerate().map(|(i, dev)| (format!("ramdisk.device.{i}.path"), &dev.path));
+        let directories = ramdisk
+            .directories
+            .iter()
+            .enumerate()
+            .map(|(i, path)| (format!("ramdisk.directories.{i}"), path));
+        let links =
+            ramdisk.links.iter().enumerate().map(|(i, link)| (format!("ramdisk.link.{i}.path"), &link.path));
+        let devices = ramdisk
+            .devices
+            .iter()
+            .enumerate()
+            .map(|(i, dev)| (format!("ramdisk.device.{i}.path"), &dev.path));
         for (field, path) in directories.chain(links).chain(devices) {
             if let Some(message) = inside(path) {
                 return Some((field, message));
@@ -232,7 +246,10 @@ impl Spec {
         }
         for (index, package) in ramdisk.packages.iter().enumerate() {
             if !plain(&package.name) {
-                return Some((format!("ramdisk.package.{index}.name"), format!("`{}` is not a package's name", package.name)));
+                return Some((
+                    format!("ramdisk.package.{index}.name"),
+                    format!("`{}` is not a package's name", package.name),
+                ));
             }
             for (number, file) in package.files.iter().enumerate() {
                 let field = |name: &str| format!("ramdisk.package.{index}.files.{number}.{name}");
@@ -243,7 +260,10 @@ impl Spec {
                     return Some((field("from"), format!("`{}` is not an absolute path", file.from)));
                 }
                 if file.mode > 0o7777 {
-                    return Some((field("mode"), format!("{:#o} is not a set of permission bits", file.mode)));
+                    return Some((
+                        field("mode"),
+                        format!("{:#o} is not a set of permission bits", file.mode),
+                    ));
                 }
             }
         }

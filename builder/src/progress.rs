@@ -134,8 +134,11 @@ impl Inner {
 }
 
 impl Drop for Inner {
+    /// A step that nobody finished may have failed: it ends without a word.
     fn drop(&mut self) {
-        self.end(None);
+        if let Some(bar) = self.bar.as_ref().filter(|_| !self.ended.load(Ordering::Relaxed)) {
+            bar.abandon();
+        }
     }
 }
 

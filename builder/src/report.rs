@@ -52,20 +52,31 @@ pub fn board(board: &Board, source: Option<&Source>) -> String {
     row("name", board.name.clone());
     row("vendor", format!("{}, {}", board.vendor, board.soc));
     row("architecture", format!("{} (Debian's {})", board.architecture, board.architecture.debian()));
-    row("device tree", match &board.device_tree {
-        DeviceTree::Firmware {} => "from the firmware, at run time".to_owned(),
-        DeviceTree::Package { package, path } => format!("{path} of the package {package}"),
-        DeviceTree::File { path } => format!("{path}, beside the description"),
-    });
+    row(
+        "device tree",
+        match &board.device_tree {
+            DeviceTree::Firmware {} => "from the firmware, at run time".to_owned(),
+            DeviceTree::Package { package, path } => format!("{path} of the package {package}"),
+            DeviceTree::File { path } => format!("{path}, beside the description"),
+        },
+    );
     let memory = &board.memory;
     row("memory", format!("from {:#x}; {}, {} to {}", memory.base, memory.default, memory.min, memory.max));
-    row("console", board.console.as_ref().map_or_else(
-        || "as the device tree says".to_owned(),
-        |console| {
-            let stride = 1_u32 << (console.reg_shift & 31);
-            format!("{} at {:#x}, registers {stride} apart, SPI {}", console.driver.name(), console.base, console.spi)
-        },
-    ));
+    row(
+        "console",
+        board.console.as_ref().map_or_else(
+            || "as the device tree says".to_owned(),
+            |console| {
+                let stride = 1_u32 << (console.reg_shift & 31);
+                format!(
+                    "{} at {:#x}, registers {stride} apart, SPI {}",
+                    console.driver.name(),
+                    console.base,
+                    console.spi
+                )
+            },
+        ),
+    );
     let drivers: Vec<&str> = board.hypervisor.drivers.iter().map(|driver| driver.name()).collect();
     row("drivers", drivers.join(", "));
     for (method, boot) in &board.boot {
@@ -78,8 +89,15 @@ pub fn board(board: &Board, source: Option<&Source>) -> String {
         row("firmware", format!("{name}: {} of the package {}{place}", firmware.path, firmware.package));
     }
     if let Some(qemu) = &board.qemu {
-        let machine = std::iter::once(&qemu.machine).chain(&qemu.machine_options).cloned().collect::<Vec<_>>().join(",");
-        row("QEMU", format!("{} -machine {machine}, {} CPUs, at most {}", qemu.binary, qemu.cpus, qemu.max_cpus));
+        let machine = std::iter::once(&qemu.machine)
+            .chain(&qemu.machine_options)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(",");
+        row(
+            "QEMU",
+            format!("{} -machine {machine}, {} CPUs, at most {}", qemu.binary, qemu.cpus, qemu.max_cpus),
+        );
         for (name, variant) in &qemu.variants {
             let default = if qemu.default_variant.as_ref() == Some(name) { ", the default" } else { "" };
             row("variant", format!("{name}{default}: {}", variant.description));
@@ -91,10 +109,13 @@ pub fn board(board: &Board, source: Option<&Source>) -> String {
     for how in &board.verified {
         row("verified", how.clone());
     }
-    row("described in", match source {
-        Some(Source::Folder(path)) => path.join("board.toml").display().to_string(),
-        Some(Source::Embedded) | None => "this program".to_owned(),
-    });
+    row(
+        "described in",
+        match source {
+            Some(Source::Folder(path)) => path.join("board.toml").display().to_string(),
+            Some(Source::Embedded) | None => "this program".to_owned(),
+        },
+    );
     // A name that is there several times is printed once.
     let mut last = String::new();
     for row in &mut rows {
@@ -115,19 +136,25 @@ pub fn plan(plan: &Plan, qemu: Option<&str>) -> String {
         ["board".to_owned(), format!("{}{variant} ({})", plan.board, plan.architecture)],
         ["boot method".to_owned(), plan.method.clone()],
         ["disk layout".to_owned(), plan.layout.clone()],
-        ["dom0".to_owned(), format!(
-            "profile {}, {} of memory, {} CPUs",
-            plan.profile,
-            Size(plan.dom0_mem),
-            plan.dom0_cpus.map_or("all".to_owned(), |cpus| cpus.to_string())
-        )],
+        [
+            "dom0".to_owned(),
+            format!(
+                "profile {}, {} of memory, {} CPUs",
+                plan.profile,
+                Size(plan.dom0_mem),
+                plan.dom0_cpus.map_or("all".to_owned(), |cpus| cpus.to_string())
+            ),
+        ],
         ["machine".to_owned(), format!("{} of memory, {} CPUs", Size(plan.memory), plan.cpus)],
-        ["hypervisor".to_owned(), match &plan.hypervisor {
-            PlannedHypervisor::File(path) => format!("the file {}", path.display()),
-            PlannedHypervisor::Compiled { board, target, drivers } => {
-                format!("compiled for {board}, {target}, with {}", drivers.join(", "))
-            }
-        }],
+        [
+            "hypervisor".to_owned(),
+            match &plan.hypervisor {
+                PlannedHypervisor::File(path) => format!("the file {}", path.display()),
+                PlannedHypervisor::Compiled { board, target, drivers } => {
+                    format!("compiled for {board}, {target}, with {}", drivers.join(", "))
+                }
+            },
+        ],
         ["its arguments".to_owned(), plan.hypervisor_args.clone()],
         ["dom0's arguments".to_owned(), plan.dom0_args.clone()],
         ["image".to_owned(), format!("{}, {}", plan.image.display(), size(plan.disk.size))],
@@ -189,7 +216,12 @@ pub fn plan(plan: &Plan, qemu: Option<&str>) -> String {
         rows.push([format!("  {}", extent.start), end.to_string(), size(extent.size), what]);
         let partition = plan.disk.partitions.iter().find(|partition| partition.start == extent.start);
         for file in partition.into_iter().flat_map(|partition| &partition.files) {
-            rows.push([String::new(), String::new(), size(file.size), format!("  {} ({})", file.path, file.content.name())]);
+            rows.push([
+                String::new(),
+                String::new(),
+                size(file.size),
+                format!("  {} ({})", file.path, file.content.name()),
+            ]);
         }
     }
     text.push_str(&table(&rows));
@@ -238,6 +270,9 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        assert_eq!([size(17), size(17408), size(64 << 20), size(5 << 29)], ["17 B", "17.0 KiB", "64.0 MiB", "2.5 GiB"]);
+        assert_eq!(
+            [size(17), size(17408), size(64 << 20), size(5 << 29)],
+            ["17 B", "17.0 KiB", "64.0 MiB", "2.5 GiB"]
+        );
     }
 }

@@ -27,9 +27,11 @@ impl Workspace {
         let root = match wanted {
             Some(dir) if is_root(dir) => dir.to_path_buf(),
             Some(dir) => {
-                return Err(Error::new("these are not Vambrace's sources: there is no hypervisor/ with bsp/ and images/")
-                    .at(dir)
-                    .help("name the folder of a clone with --workspace or VAMBRACE_WORKSPACE"));
+                return Err(Error::new(
+                    "these are not Vambrace's sources: there is no hypervisor/ with bsp/ and images/",
+                )
+                .at(dir)
+                .help("name the folder of a clone with --workspace or VAMBRACE_WORKSPACE"));
             }
             None => find_root().ok_or_else(|| {
                 Error::new("Vambrace's sources are not here")
@@ -122,7 +124,8 @@ fn known(kind: &str, id: &str, all: &[String]) -> Result<()> {
     if all.iter().any(|name| name == id) {
         return Ok(());
     }
-    Err(Error::new(format!("no {kind} is called `{id}`")).help(did_you_mean(id, all.iter().map(String::as_str))))
+    Err(Error::new(format!("no {kind} is called `{id}`"))
+        .help(did_you_mean(id, all.iter().map(String::as_str))))
 }
 
 fn names(dir: &Path, name: impl Fn(&Path) -> Option<&std::ffi::OsStr>) -> Result<Vec<String>> {
@@ -138,7 +141,9 @@ fn names(dir: &Path, name: impl Fn(&Path) -> Option<&std::ffi::OsStr>) -> Result
 }
 
 fn is_root(dir: &Path) -> bool {
-    dir.join("hypervisor/Cargo.toml").is_file() && dir.join("bsp/boards").is_dir() && dir.join("images").is_dir()
+    dir.join("hypervisor/Cargo.toml").is_file()
+        && dir.join("bsp/boards").is_dir()
+        && dir.join("images").is_dir()
 }
 
 fn find_root() -> Option<PathBuf> {

@@ -290,3 +290,35 @@ fn a_file_system_of_the_size_asked_for_holds_its_files() {
     let (_dir, path) = write(&spec);
     verify_image(&path, &spec, &Progress::quiet()).unwrap();
 }
+
+/// Not a test of its own: runs where [`a_full_disk_is_told_and_leaves_the_old_image`] has made a small disk.
+#[test]
+#[ignore = "started by another test"]
+fn writes_onto_a_full_disk() {
+    let Some(folder) = std::env::var_os("FULL_DISK") else { return };
+    let path = Path::new(&folder).join("disk.img");
+    std::fs::write(&path, "the last good image").unwrap();
+    let report = write_image(&path, &spec(), &Progress::quiet()).unwrap_err().report();
+    assert!(report.contains("disk.img: cannot write") && report.contains("free some space"), "{report}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"the last good image");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+    println!("seen");
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_the_old_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=2m none \"$FULL_DISK\" && exec \"$0\" --exact writes_onto_a_full_disk --ignored --nocapture";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("FULL_DISK", dir.path())
+        .output();
+    // Not every machine lets its users make a small disk of their own.
+    let Ok(output) = output else { return };
+    let text = text(&output);
+    if text.contains("unshare") || text.contains("mount:") || text.contains("mount failed") {
+        return;
+    }
+    assert!(output.status.success() && text.contains("seen"), "{text}");
+}

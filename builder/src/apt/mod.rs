@@ -4,6 +4,7 @@
 //! no root is needed. Only how the host reaches the network (proxies, certificates, credentials) is kept.
 //! See apt.conf(5), apt-get(8) and apt-secure(8).
 
+mod package;
 mod sources;
 
 use std::fs::{self, File};
@@ -11,11 +12,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
+
+pub use package::Package;
+use package::{package_name, parse_stanza, word};
 
 /// The environment variable that names the mirror, when neither the options nor the host's sources shall.
 pub const MIRROR_VARIABLE: &str = "VAMBRACE_DEBIAN_MIRROR";
@@ -50,25 +53,6 @@ impl Default for AptOptions {
     fn default() -> Self {
         Self { mirror: None, suite: "trixie".into(), components: vec!["main".into()], keyring: None }
     }
-}
-
-/// One package of the archive's signed index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Package {
-    /// Its name.
-    pub name: String,
-    /// Its whole version, with the epoch.
-    pub version: String,
-    /// `arm64`, `armhf` or `all`.
-    pub arch: String,
-    /// The SHA-256 of the `.deb` in hexadecimal, from the signed index.
-    pub sha256: String,
-    /// Path below the mirror.
-    pub filename: String,
-    /// Bytes of the `.deb`.
-    pub size: u64,
-    /// Names that it depends on: of alternatives the first, without versions.
-    pub depends: Vec<String>,
 }
 
 /// Access to one suite of an archive.
@@ -493,52 +477,6 @@ fn write_if_new(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context_at(path, || "cannot write apt's configuration")
 }
 
-fn parse_stanza(stanza: &str) -> Option<Package> {
-    let field = |name: &str| {
-        stanza
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| value.trim().to_owned())
-    };
-    let depends = [field("Pre-Depends"), field("Depends")]
-        .into_iter()
-        .flatten()
-        .flat_map(|list| list.split(',').map(first_alternative).collect::<Vec<_>>())
-        .filter(|name| !name.is_empty())
-        .collect();
-    let package = Package {
-        name: field("Package")?,
-        version: field("Version")?,
-        arch: field("Architecture")?,
-        sha256: field("SHA256")?.to_ascii_lowercase(),
-        filename: field("Filename")?,
-        size: field("Size")?.parse().ok()?,
-        depends,
-    };
-    let hash = package.sha256.len() == 64 && package.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (hash && package_name(&package.name) && word(&package.version) && word(&package.arch)).then_some(package)
-}
-
-/// `a (>= 1) | b` gives `a`; `a:any` gives `a`.
-fn first_alternative(dependency: &str) -> String {
-    let first = dependency.split('|').next().unwrap_or("").trim();
-    first.split([' ', '(', ':', '[']).next().unwrap_or("").to_owned()
-}
-
-/// Debian policy 5.6.1: lower case letters, digits, `+`, `-` and `.`, beginning with a letter or digit.
-fn package_name(name: &str) -> bool {
-    name.len() >= 2
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
-}
-
-/// What a version, a suite or an architecture is made of.
-fn word(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.~:_/".contains(&b))
-        && !text.contains("..")
-}
-
 /// The SHA-256 of a file in hexadecimal.
 ///
 /// # Errors
@@ -564,32 +502,6 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STANZA: &str = "Package: linux-image-arm64\nSource: x\nVersion: 6.12.1-1+b2\nArchitecture: arm64\nPre-Depends: a:any\n\
-        Depends: linux-image-6.12 (= 6.12.1-1), b (>= 2) | c\nFilename: pool/x.deb\nSize: 1500\n\
-        SHA256: AAbbccddeeff00112233445566778899aabbccddeeff00112233445566778899\nDescription: one\n more\n";
-
-    #[test]
-    fn an_index_stanza_is_understood() {
-        let package = parse_stanza(STANZA).unwrap();
-        assert_eq!(package.name, "linux-image-arm64");
-        assert_eq!(package.depends, ["a", "linux-image-6.12", "b"]);
-        assert_eq!(package.size, 1500);
-        assert!(package.sha256.starts_with("aabb"));
-    }
-
-    #[test]
-    fn a_stanza_that_lies_is_refused() {
-        for (from, to) in [
-            ("Package: linux", "Package: ../linux"),
-            ("Version: 6", "Version: ../6"),
-            ("SHA256: AA", "SHA256: "),
-            ("Size: 1500", "Size: many"),
-            ("Architecture: arm64", "Architecture: arm64;x"),
-        ] {
-            assert_eq!(parse_stanza(&STANZA.replace(from, to)), None, "{to}");
-        }
-    }
 
     #[test]
     fn names_that_apt_would_take_for_options_are_refused() {

@@ -15,7 +15,7 @@ struct Extent {
 }
 
 pub(super) fn check(spec: &DiskSpec) -> Result<()> {
-    if spec.size % BLOCK != 0 {
+    if !spec.size.is_multiple_of(BLOCK) {
         return Err(Error::new(format!(
             "the image's size, {} bytes, is not a multiple of {BLOCK}",
             spec.size
@@ -61,7 +61,7 @@ pub(super) fn check(spec: &DiskSpec) -> Result<()> {
                 data.len()
             )));
         }
-        if partition.size % BLOCK != 0 {
+        if !partition.size.is_multiple_of(BLOCK) {
             return Err(Error::new(format!(
                 "the size of {what}, {} bytes, is not a multiple of {BLOCK}",
                 partition.size
@@ -103,7 +103,7 @@ fn extent(what: String, start: u64, size: u64, disk: u64) -> Result<Extent> {
     if size == 0 {
         return Err(Error::new(format!("{what} is empty")));
     }
-    if start % BLOCK != 0 {
+    if !start.is_multiple_of(BLOCK) {
         return Err(Error::new(format!(
             "{what} begins at byte {start:#x}, which is not a multiple of {BLOCK}"
         )));

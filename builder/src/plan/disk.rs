@@ -91,9 +91,11 @@ pub fn lay_out(
 ) -> Result<DiskMap> {
     let alignment = layout.alignment.bytes();
     let round = |bytes: u64| bytes.checked_next_multiple_of(alignment).filter(|bytes| *bytes < 1 << 50);
-    let too_large = || Error::new(format!("the layout `{}` needs a medium of more than 2^50 bytes", layout.id));
+    let too_large =
+        || Error::new(format!("the layout `{}` needs a medium of more than 2^50 bytes", layout.id));
 
-    let mut extents = vec![Extent { what: "GPT: protective MBR, header, entries".into(), start: 0, size: GPT_FRONT }];
+    let mut extents =
+        vec![Extent { what: "GPT: protective MBR, header, entries".into(), start: 0, size: GPT_FRONT }];
     extents.extend(blobs.iter().map(|blob| Extent {
         what: format!("firmware {}", blob.name),
         start: blob.offset,
@@ -106,7 +108,11 @@ pub fn lay_out(
         let files: Vec<PlannedFile> = partition
             .files
             .iter()
-            .map(|file| PlannedFile { path: file.path.clone(), content: file.content, size: size_of(file.content) })
+            .map(|file| PlannedFile {
+                path: file.path.clone(),
+                content: file.content,
+                size: size_of(file.content),
+            })
             .collect();
         let needed = filesystem_size(&files, partition.slack.bytes())?;
         let size = round(needed.max(partition.min_size.bytes())).ok_or_else(too_large)?;
@@ -122,7 +128,11 @@ pub fn lay_out(
         next = next.checked_add(size).ok_or_else(too_large)?;
     }
     let size = round(next.saturating_add(GPT_BACK)).ok_or_else(too_large)?;
-    extents.push(Extent { what: "GPT: second entries and header".into(), start: size - GPT_BACK, size: GPT_BACK });
+    extents.push(Extent {
+        what: "GPT: second entries and header".into(),
+        start: size - GPT_BACK,
+        size: GPT_BACK,
+    });
     extents.sort_by_key(|extent| extent.start);
     for pair in extents.windows(2) {
         if let [a, b] = pair
@@ -167,7 +177,12 @@ mod tests {
     fn firmware_over_the_partition_table_is_refused() {
         let spl = Blob { name: "spl".into(), offset: 8192, size: 32768 };
         let error = lay_out(&layout(), &[spl], |_| 1, sum).unwrap_err();
-        assert!(error.what().contains("GPT: protective MBR, header, entries (bytes 0 to 17408) is overlapped by firmware spl"), "{error}");
+        assert!(
+            error.what().contains(
+                "GPT: protective MBR, header, entries (bytes 0 to 17408) is overlapped by firmware spl"
+            ),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -79,7 +79,8 @@ fn first_fit(base: u64, end: u64, taken: &[Region], item: &Wanted) -> Option<u64
         .chain([base])
         .filter_map(|from| aligned(from, item))
         .filter(|start| {
-            let candidate = Region { what: String::new(), start: *start, size: item.size, why: String::new() };
+            let candidate =
+                Region { what: String::new(), start: *start, size: item.size, why: String::new() };
             start.checked_add(item.size).is_some_and(|behind| behind <= end)
                 && !taken.iter().any(|region| region.overlaps(&candidate))
         })
@@ -145,7 +146,8 @@ mod tests {
     #[test]
     fn things_go_low_around_what_is_fixed() {
         let fixed = [region("tree", 0x0, 0x1000), region("u-boot", 0xe000, 0x2000)];
-        let regions = place(0, 0x10000, &fixed, &[wanted(0x1800, 0x1000, 0x80), wanted(0x100, 0x100, 0)]).unwrap();
+        let regions =
+            place(0, 0x10000, &fixed, &[wanted(0x1800, 0x1000, 0x80), wanted(0x100, 0x100, 0)]).unwrap();
         let starts: Vec<u64> = regions.iter().map(|region| region.start).collect();
         assert_eq!(starts, [0, 0x1080, 0x2900, 0xe000]);
     }

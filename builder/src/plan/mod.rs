@@ -192,7 +192,7 @@ impl Plan {
         };
         let disk = disk::lay_out(&decision.layout, &blobs, size_of, |files, slack| {
             let files = files.iter().map(|file| (file.path.as_str(), file.size));
-            Ok(crate::disk::fat32_size(files.chain([("free-space", slack)])))
+            crate::disk::fat32_size(files, slack)
         })?;
         Ok(Self {
             board: decision.board.id.clone(),
@@ -255,27 +255,42 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
     // The kernel unpacks itself and the ramdisk; both are there twice for a moment.
     let needed = image_size(kernel).saturating_add(ramdisk.size.saturating_mul(4)).saturating_add(16 * MIB);
     if needed > dom0.bytes() {
-        return Err(Error::new(format!("dom0's kernel and ramdisk need {} MiB, and dom0 has {dom0}", mib(needed)))
-            .help("give dom0 more with --dom0-mem"));
+        return Err(Error::new(format!(
+            "dom0's kernel and ramdisk need {} MiB, and dom0 has {dom0}",
+            mib(needed)
+        ))
+        .help("give dom0 more with --dom0-mem"));
     }
     Ok(())
 }
 
-fn plan_uboot(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64) -> Result<(Vec<Region>, String)> {
+fn plan_uboot(
+    decision: &Decision,
+    artifacts: &Artifacts,
+    base: u64,
+    end: u64,
+) -> Result<(Vec<Region>, String)> {
     if decision.board.device_tree != (DeviceTree::Firmware {}) {
-        return Err(Error::new(format!("{}: only the firmware's device tree can be used so far", decision.board.id))
-            .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
+        return Err(Error::new(format!(
+            "{}: only the firmware's device tree can be used so far",
+            decision.board.id
+        ))
+        .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
     }
     let header = artifacts.hypervisor.header.ok_or_else(|| {
         Error::new("the hypervisor has no arm64 Image header, so U-Boot's `booti` does not take it")
             .help("give a flat arm64 Image, or boot with --method uefi")
     })?;
     if header.gzip {
-        return Err(Error::new("the hypervisor is compressed, and U-Boot starts it as it is").help("gunzip it first"));
+        return Err(
+            Error::new("the hypervisor is compressed, and U-Boot starts it as it is").help("gunzip it first")
+        );
     }
     if !header.loads_anywhere {
-        return Err(Error::new("the hypervisor's Image header binds it to the start of RAM, where U-Boot keeps things")
-            .help("set bit 3 of the header's flags"));
+        return Err(Error::new(
+            "the hypervisor's Image header binds it to the start of RAM, where U-Boot keeps things",
+        )
+        .help("set bit 3 of the header's flags"));
     }
     let kept = fixed_regions(decision, base, end)?;
     let wanted = [
@@ -317,11 +332,15 @@ fn plan_uboot(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64) -
             .ok_or_else(|| Error::new(format!("the plan has no place for the {what}")))
     };
     let load = |content: Content, artifact: &Artifact| {
-        let (_, path) = decision
-            .layout
-            .find(content)
-            .ok_or_else(|| Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.name())))?;
-        Ok::<_, Error>(Load { content, path: path.to_owned(), address: address(content.name())?, size: artifact.size })
+        let (_, path) = decision.layout.find(content).ok_or_else(|| {
+            Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.name()))
+        })?;
+        Ok::<_, Error>(Load {
+            content,
+            path: path.to_owned(),
+            address: address(content.name())?,
+            size: artifact.size,
+        })
     };
     let script = Script {
         board: &decision.board.id,
@@ -361,7 +380,12 @@ fn fixed_regions(decision: &Decision, base: u64, end: u64) -> Result<Vec<Region>
                     .help("give the machine more memory with --memory")
             })?,
         };
-        regions.push(Region { what: reserved.what.clone(), start, size, why: "the firmware's while it loads".into() });
+        regions.push(Region {
+            what: reserved.what.clone(),
+            start,
+            size,
+            why: "the firmware's while it loads".into(),
+        });
     }
     let start = decision
         .boot

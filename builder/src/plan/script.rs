@@ -50,7 +50,10 @@ impl Script<'_> {
             text.push_str(content);
             text.push('\n');
         };
-        line(&format!("# Starts the hypervisor on {}. The addresses were planned for exactly these files.", self.board));
+        line(&format!(
+            "# Starts the hypervisor on {}. The addresses were planned for exactly these files.",
+            self.board
+        ));
         for load in &self.loads {
             let Load { path, address, size, .. } = load;
             line(&checked(
@@ -77,7 +80,9 @@ impl Script<'_> {
         ] {
             line(&checked(&command, "cannot prepare the device tree"));
         }
-        for (content, kind) in [(Content::Kernel, "multiboot,kernel"), (Content::Ramdisk, "multiboot,ramdisk")] {
+        for (content, kind) in
+            [(Content::Kernel, "multiboot,kernel"), (Content::Ramdisk, "multiboot,ramdisk")]
+        {
             let Load { address, size, .. } = self.load(content)?;
             let node = format!("module@{address:x}");
             let cells = |value: u64| format!("{:#x} {:#x}", value >> 32, value & 0xffff_ffff);
@@ -114,7 +119,9 @@ fn checked(command: &str, otherwise: &str) -> String {
 /// A layout that has them in different folders.
 pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args: &str) -> Result<String> {
     let place = |content: Content| {
-        layout.find(content).ok_or_else(|| Error::new(format!("the layout `{}` has no {}", layout.id, content.name())))
+        layout
+            .find(content)
+            .ok_or_else(|| Error::new(format!("the layout `{}` has no {}", layout.id, content.name())))
     };
     let (partition, hypervisor) = place(Content::Hypervisor)?;
     let (folder, _) = hypervisor.rsplit_once('/').unwrap_or(("", hypervisor));
@@ -129,8 +136,11 @@ pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args
     };
     let config = beside(Content::EfiConfig)?;
     if config != "vambrace.cfg" {
-        return Err(Error::new(format!("in the layout `{}`, the configuration is called {config}", layout.id))
-            .help("the hypervisor looks for vambrace.cfg"));
+        return Err(Error::new(format!(
+            "in the layout `{}`, the configuration is called {config}",
+            layout.id
+        ))
+        .help("the hypervisor looks for vambrace.cfg"));
     }
     let mut text = format!("# What the hypervisor loads and starts on {board}, from the folder it is in.\n");
     let _ = writeln!(text, "options={hypervisor_args}");
@@ -161,9 +171,15 @@ mod tests {
     #[test]
     fn the_script_checks_each_file_and_describes_the_modules() {
         let text = script().text().unwrap();
-        assert!(text.contains("if load ${devtype} ${devnum}:${distro_bootpart} 0x40600000 v/hyp; then true; else"));
+        assert!(
+            text.contains(
+                "if load ${devtype} ${devnum}:${distro_bootpart} 0x40600000 v/hyp; then true; else"
+            )
+        );
         assert!(text.contains("if itest ${filesize} == 1234; then true; else"));
-        assert!(text.contains("fdt set /chosen/module@140800000 compatible \"multiboot,kernel\" \"multiboot,module\";"));
+        assert!(text.contains(
+            "fdt set /chosen/module@140800000 compatible \"multiboot,kernel\" \"multiboot,module\";"
+        ));
         assert!(text.contains("fdt set /chosen/module@140800000 reg <0x1 0x40800000 0x0 0x200>;"));
         assert!(text.contains("fdt set /chosen xen,dom0-bootargs \"console=hvc0\";"));
         assert!(text.contains("\nbooti 0x40600000 - 0x40400000\n"));
@@ -181,7 +197,10 @@ mod tests {
         let toml = include_str!("../../../images/gpt-uefi.toml");
         let layout = Layout::parse("l", toml, "gpt-uefi").unwrap();
         let text = efi_config(&layout, "b", "dom0_mem=1G", "console=hvc0").unwrap();
-        assert!(text.ends_with("\noptions=dom0_mem=1G\nkernel=kernel console=hvc0\nramdisk=ramdisk\n"), "{text}");
+        assert!(
+            text.ends_with("\noptions=dom0_mem=1G\nkernel=kernel console=hvc0\nramdisk=ramdisk\n"),
+            "{text}"
+        );
         for (from, to) in [("EFI/BOOT/kernel", "kernel"), ("EFI/BOOT/vambrace.cfg", "EFI/BOOT/other.cfg")] {
             let layout = Layout::parse("l", &toml.replace(from, to), "gpt-uefi").unwrap();
             assert!(efi_config(&layout, "b", "", "").is_err(), "{to}");

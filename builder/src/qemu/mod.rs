@@ -170,10 +170,11 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let mut reason = None;
     while let Some(stage) = stages.peek() {
         let waiting = step.get_or_insert_with(|| progress.step(format!("booting: {}", stage.name)));
-        let typed = |stage: &Stage, mut to: &UnixStream| match &stage.send {
-            // A guest that is gone shows in the next read.
-            Some(line) => drop(to.write_all(format!("{line}\n").as_bytes())),
-            None => {}
+        let typed = |stage: &Stage, mut to: &UnixStream| {
+            if let Some(line) = &stage.send {
+                // A guest that is gone shows in the next read.
+                drop(to.write_all(format!("{line}\n").as_bytes()));
+            }
         };
         if let Some(line) = console.find(&request.failures) {
             reason = Some(format!("the console says `{line}`"));

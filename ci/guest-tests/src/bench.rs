@@ -15,7 +15,7 @@ const RUNS: usize = 4;
 
 /// Counts a loop of the given instructions, which may change x0 to x17 and find the extra operands there.
 macro_rules! count {
-    ($name:literal, [$($line:literal),+] $(, $value:expr => $register:literal)*) => {{
+    ($name:literal, [$($line:literal),+] $(, $value:expr => $register:tt)*) => {{
         let mut least = u64::MAX;
         for _ in 0..RUNS {
             let (start, end): (u64, u64);

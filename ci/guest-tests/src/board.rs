@@ -1,7 +1,6 @@
 //! What the device tree tells this guest.
 
 use dtoolkit::fdt::Fdt;
-use dtoolkit::standard::NodeStandard as _;
 use dtoolkit::{Node, Property};
 
 /// The interrupt controller's kind and addresses (intermediate physical).
@@ -76,7 +75,8 @@ impl Board {
             psci_hvc: false,
         };
         if let Some(arguments) = root.child("chosen").and_then(|node| node.property("bootargs")) {
-            board.arguments = arguments.value_as::<&str>().ok().map_or("", |text| text.trim_end_matches('\0'));
+            board.arguments =
+                arguments.value_as::<&str>().ok().map_or("", |text| text.trim_end_matches('\0'));
         }
         board.read_below(root, 0);
         Some(board)
@@ -84,13 +84,17 @@ impl Board {
 
     fn read_below(&mut self, node: dtoolkit::fdt::FdtNode<'static>, depth: usize) {
         for child in node.children() {
-            let compatible = |name: &str| child.compatible().is_some_and(|mut names| names.any(|n| n == name));
+            let compatible =
+                |name: &str| child.compatible().is_some_and(|mut names| names.any(|n| n == name));
             let device = |name: &[u8]| child.property("device_type").is_some_and(|p| p.value() == name);
             let reg = |index: usize| -> Option<(u64, u64)> {
                 let reg = child.reg().ok()??.nth(index)?;
                 Some((reg.address().ok()?, reg.size().ok()?))
             };
-            if compatible("arm,cortex-a15-gic") || compatible("arm,gic-400") || compatible("arm,cortex-a9-gic") {
+            if compatible("arm,cortex-a15-gic")
+                || compatible("arm,gic-400")
+                || compatible("arm,cortex-a9-gic")
+            {
                 if let (Some(d), Some(c)) = (reg(0), reg(1)) {
                     self.gic = Some(GicAddresses::V2 { distributor: d.0, cpu: c.0 });
                 }

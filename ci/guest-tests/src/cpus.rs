@@ -18,7 +18,6 @@ pub mod psci {
     pub const NOT_SUPPORTED: i64 = -1;
     pub const INVALID_PARAMETERS: i64 = -2;
     pub const ALREADY_ON: i64 = -4;
-    pub const INVALID_ADDRESS: i64 = -9;
 }
 
 struct Mailbox {
@@ -29,9 +28,9 @@ struct Mailbox {
 }
 
 const IDLE: u64 = 1;
-static MAILBOXES: [Mailbox; MAX_CPUS] = [const {
-    Mailbox { work: AtomicU64::new(0), argument: AtomicU64::new(0), result: AtomicU64::new(0) }
-}; MAX_CPUS];
+static MAILBOXES: [Mailbox; MAX_CPUS] =
+    [const { Mailbox { work: AtomicU64::new(0), argument: AtomicU64::new(0), result: AtomicU64::new(0) } };
+        MAX_CPUS];
 
 #[unsafe(no_mangle)]
 extern "C" fn secondary_main(cpu: usize) -> ! {
@@ -65,7 +64,11 @@ fn wait(mut done: impl FnMut() -> bool) -> bool {
 /// Starts `cpu` (its index) with affinity `mpidr`; PSCI's answer, or `None` if it said success and did not come.
 pub fn start(cpu: usize, mpidr: u64) -> Option<i64> {
     let answer = smccc(psci::CPU_ON_64, [mpidr, secondary_entry as *const () as u64, cpu as u64]);
-    if answer != 0 || wait(|| MAILBOXES[cpu].work.load(Ordering::SeqCst) == IDLE) { Some(answer) } else { None }
+    if answer != 0 || wait(|| MAILBOXES[cpu].work.load(Ordering::SeqCst) == IDLE) {
+        Some(answer)
+    } else {
+        None
+    }
 }
 
 /// Starts work on `cpu`.

@@ -30,6 +30,9 @@ pub const UNDEFINED: u64 = 0x00;
 /// ESR class: a data abort of EL1 itself.
 pub const DATA_ABORT: u64 = 0x25;
 
+/// ESR class: an instruction abort of EL1 itself.
+pub const INSTRUCTION_ABORT: u64 = 0x21;
+
 /// 0 off, 1 expecting, 2 caught.
 static EXPECTING: AtomicU32 = AtomicU32::new(0);
 static CAUGHT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -66,7 +69,8 @@ extern "C" fn exception(frame: &mut Frame, kind: u64) {
             unsafe { asm!("mrs {}, esr_el1", "mrs {}, far_el1", out(reg) esr, out(reg) far) }
             CAUGHT[0].store(esr, Ordering::SeqCst);
             CAUGHT[1].store(far, Ordering::SeqCst);
-            frame.elr += 4;
+            // A jump that faults comes back to where it was called from.
+            frame.elr = if esr >> 26 & 0x3f == INSTRUCTION_ABORT { frame.x[30] } else { frame.elr + 4 };
         }
         1 => {
             if let Some(taken) = gic::acknowledge() {

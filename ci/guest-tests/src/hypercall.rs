@@ -45,7 +45,6 @@ pub mod number {
     pub const GRANT_TABLE_OP: u64 = 20;
     pub const VM_ASSIST: u64 = 21;
     pub const VCPU_OP: u64 = 24;
-    pub const XSM_OP: u64 = 27;
     pub const SCHED_OP: u64 = 29;
     pub const EVENT_CHANNEL_OP: u64 = 32;
     pub const PHYSDEV_OP: u64 = 33;
@@ -56,16 +55,15 @@ pub mod number {
 
 #[allow(missing_docs)]
 pub mod errno {
-    pub const EPERM: i64 = -1;
     pub const ENOENT: i64 = -2;
     pub const ESRCH: i64 = -3;
-    pub const E2BIG: i64 = -7;
+    pub const ENXIO: i64 = -6;
     pub const EACCES: i64 = -13;
     pub const EFAULT: i64 = -14;
+    pub const EBUSY: i64 = -16;
     pub const EEXIST: i64 = -17;
     pub const EINVAL: i64 = -22;
     pub const ENOSYS: i64 = -38;
-    pub const EOPNOTSUPP: i64 = -95;
 }
 
 /// DOMID_SELF (xen.h).

@@ -101,6 +101,8 @@ pub struct Plan {
     pub kernel: KernelImage,
     /// Who gets which memory.
     pub map: BootMap,
+    /// The hypervisor in memory (physical).
+    pub image: PaRange,
 }
 
 /// Plans the boot. `image` is the hypervisor in memory, `tree` the device tree's blob; both physical.
@@ -112,9 +114,15 @@ pub fn plan<M: Memory>(
 ) -> Result<Plan, BootError> {
     let options = Options::parse(&platform.boot.hypervisor_args);
     let module = platform.boot.kernel().ok_or(BootError::NoKernel)?;
-    let in_ram = platform.ram.iter().any(|bank| bank.contains_range(module.range));
-    if !in_ram {
-        return Err(MapError::OutsideRam("the kernel module", module.range).into());
+    // Before it is read; the arrangement checks all modules again, against each other.
+    let (what, range) = ("the kernel module", module.range);
+    if !platform.ram.iter().any(|bank| bank.contains_range(range)) {
+        return Err(MapError::OutsideRam(what, range).into());
+    }
+    for (other, there) in [("the hypervisor", image), ("the device tree", tree)] {
+        if range.overlaps(there) {
+            return Err(MapError::Overlap(what, range, other, there).into());
+        }
     }
     let kernel = KernelImage::inspect(module.range.size(), |offset, buffer| {
         m.read(module.range.start.offset(offset), buffer).is_ok()
@@ -139,5 +147,5 @@ pub fn plan<M: Memory>(
         dom0_mem,
         heap: HEAP_BASE + crate::frames::Frames::book_bytes(&platform.ram),
     })?;
-    Ok(Plan { options, kernel, map })
+    Ok(Plan { options, kernel, map, image })
 }

@@ -334,7 +334,7 @@ fn choose_banks(
     let mut missing = asked - first.size();
     let mut rest = subtract(pool, &banks);
     // Largest first, so that there are few.
-    rest.sort_by_key(|range| core::cmp::Reverse(range.size()));
+    rest.sort_unstable_by_key(|range| core::cmp::Reverse(range.size()));
     for chunk in rest {
         if missing == 0 {
             break;
@@ -348,7 +348,7 @@ fn choose_banks(
     }
     // Only the first bank's place matters: the others go in the order of their addresses.
     if let Some((_, others)) = banks.split_first_mut() {
-        others.sort();
+        others.sort_unstable();
     }
     Ok(banks)
 }

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 use vambrace_abi::virq::VIRQ_CONSOLE;
 
+use crate::console_ring::{ConsoleRing, GuestLine};
 use crate::domain::DOM0;
 use crate::hypervisor::Hypervisor;
 use crate::machine::{self, Machine};
@@ -46,29 +47,15 @@ pub struct Console {
 }
 
 struct Inner {
-    log: Log,
+    log: ConsoleRing,
+    /// The line that another domain than dom0 has begun.
+    line: GuestLine,
     input: VecDeque<u8>,
     to_hypervisor: bool,
     switch: u8,
     switches: u8,
     /// The last byte on the UART ended a line.
     at_line_start: bool,
-}
-
-/// The last [`LOG_BYTES`] bytes that the hypervisor said.
-struct Log {
-    bytes: VecDeque<u8>,
-}
-
-impl Log {
-    fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.bytes.len() == LOG_BYTES {
-                self.bytes.pop_front();
-            }
-            self.bytes.push_back(byte);
-        }
-    }
 }
 
 impl Default for Console {
@@ -82,7 +69,8 @@ impl Console {
     /// goes to the hypervisor from the start if `to_hypervisor`.
     pub fn new(switch: Option<u8>, to_hypervisor: bool) -> Self {
         let inner = Inner {
-            log: Log { bytes: VecDeque::new() },
+            log: ConsoleRing::new(LOG_BYTES),
+            line: GuestLine::default(),
             input: VecDeque::new(),
             to_hypervisor,
             switch: switch.map_or(0, |letter| letter & 0x1f),
@@ -122,11 +110,17 @@ impl Console {
         }
     }
 
-    /// Puts a guest's output on the UART as it comes.
+    /// Puts a guest's output on the UART: dom0's as it comes, another's line by line, and that into the log too.
     pub fn guest_output(&self, uart: &impl machine::Console, domain: u16, bytes: &[u8]) {
         let mut inner = self.inner.lock();
         if domain != DOM0 {
-            inner.log.push(bytes);
+            let mut line = core::mem::take(&mut inner.line);
+            line.push(domain, bytes, |text| {
+                // The sink cannot fail.
+                let _ = Sink { inner: &mut inner, uart }.write_fmt(text);
+            });
+            inner.line = line;
+            return;
         }
         uart.put(bytes);
         if let Some(last) = bytes.last() {
@@ -172,9 +166,16 @@ impl Console {
     /// Writes the log to the UART again.
     pub fn replay(&self, uart: &impl machine::Console) {
         let inner = self.inner.lock();
-        let (first, second) = inner.log.bytes.as_slices();
-        uart.put(first);
-        uart.put(second);
+        let mut chunk = [0; 256];
+        let mut from = None;
+        loop {
+            let (length, next) = inner.log.read(from, &mut chunk);
+            if length == 0 {
+                return;
+            }
+            uart.put(chunk.get(..length).unwrap_or_default());
+            from = Some(next);
+        }
     }
 }
 
@@ -185,7 +186,7 @@ struct Sink<'a, U> {
 
 impl<U: machine::Console> Write for Sink<'_, U> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.inner.log.push(text.as_bytes());
+        self.inner.log.write(text.as_bytes());
         self.uart.put(text.as_bytes());
         Ok(())
     }

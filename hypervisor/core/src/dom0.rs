@@ -89,11 +89,8 @@ fn new_domain<M: Machine>(
     vcpus: u32,
 ) -> Result<Domain<M>, BootError> {
     let m = &hv.machine;
-    let mut frames = hv.frames.lock();
-    let shared_info = frames.allocate(0).ok_or(BootError::OutOfMemory)?;
-    m.zero(shared_info, PAGE_SIZE).map_err(|_| BootError::OutOfMemory)?;
-    let p2m = P2m::new(m, &mut frames, hv.settings.shape, vmid(DOM0))?;
-    drop(frames);
+    let shared_info = hv.zeroed_frame().ok_or(BootError::OutOfMemory)?;
+    let p2m = P2m::new(m, &mut hv.frames.lock(), hv.settings.shape, vmid(DOM0))?;
     let mpidrs: Vec<u64> = (0..vcpus as usize).map(mpidr_of_vcpu).collect();
     let version = match platform.gic.frames {
         GicFrames::V2 { .. } => Version::V2,
@@ -110,10 +107,10 @@ fn new_domain<M: Machine>(
                 context: m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: false }),
                 physical_timer: PhysicalTimer::default(),
                 wake_armed: None,
-                timer_in_flight: false,
             }),
             running_on: AtomicUsize::new(NOWHERE),
             attention: AtomicBool::new(true),
+            private_changed: AtomicBool::new(false),
             online: AtomicBool::new(false),
             runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, hv.system_time())),
         })
@@ -184,6 +181,9 @@ fn map_memory<M: Machine>(
     };
     for bank in &plan.map.dom0 {
         map(bank.start, bank.start, bank.size(), Kind::Ram)?;
+    }
+    for reserved in platform.dom0_reserved(plan.image) {
+        map(reserved.start, reserved.start, reserved.size(), Kind::Ram)?;
     }
     let limit = Pa(1 << hv.settings.shape.ipa_bits);
     for region in platform.dom0_regions() {

@@ -45,6 +45,8 @@ pub struct Vcpu<M: Machine> {
     pub running_on: AtomicUsize,
     /// Its virtual interrupt controller has something that its list registers do not have yet.
     pub attention: AtomicBool,
+    /// Another vCPU changed the state of this one's private interrupts that physical ones back.
+    pub private_changed: AtomicBool,
     /// Switched on: PSCI's view, which changes before the scheduler's.
     pub online: AtomicBool,
     /// What it did with its time.
@@ -61,8 +63,6 @@ pub struct VcpuRun<M: Machine> {
     pub physical_timer: PhysicalTimer,
     /// Deadline armed for it on a CPU while it is blocked on its virtual timer.
     pub wake_armed: Option<(CpuId, u64)>,
-    /// The physical virtual-timer interrupt is active on behalf of this vCPU.
-    pub timer_in_flight: bool,
 }
 
 /// The EL1 physical timer as the guest programmed it (Arm ARM, CNTP_CTL_EL0, CNTP_CVAL_EL0).

@@ -212,7 +212,7 @@ fn write_register<M: Machine>(
     value: u64,
 ) -> bool {
     let vcpu = usize::from(seat.vcpu.key.vcpu);
-    let mut sgi = |register| {
+    let sgi = |register| {
         with_current(hv, seat, |_| None, |vgic, host| vgic.sgi_write(vcpu, register, value, host));
     };
     match register {

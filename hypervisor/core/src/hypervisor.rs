@@ -11,7 +11,7 @@ use spin::{Mutex, RwLock};
 use vambrace_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
 use vambrace_abi::shared_info;
 
-use crate::addr::Pa;
+use crate::addr::{PAGE_SIZE, Pa};
 use crate::console::Console;
 use crate::domain::{Domain, NOWHERE, Seat, Vcpu};
 use crate::frames::Frames;
@@ -123,6 +123,13 @@ impl<M: Machine> Hypervisor<M> {
         let domain = self.domain(key.domain)?;
         let vcpu = domain.vcpus.get(usize::from(key.vcpu))?.clone();
         Some(Seat { vcpu, domain })
+    }
+
+    /// A frame of zeroes.
+    pub fn zeroed_frame(&self) -> Option<Pa> {
+        let pa = self.frames.lock().allocate(0)?;
+        // Frames are RAM that the machine reaches; were one not, it stays out of use.
+        self.machine.zero(pa, PAGE_SIZE).ok().map(|()| pa)
     }
 
     /// Gives a physical SPI to a domain, where it has the same number.

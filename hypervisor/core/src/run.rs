@@ -88,7 +88,14 @@ impl<M: Machine> Hypervisor<M> {
                 }
                 vcpu.attention.store(false, Ordering::SeqCst);
                 let mut effects = Effects::new(self, &seat.domain, Some(index));
-                let may_enter = seat.domain.vgic.lock().flush(index, &self.machine, &mut effects);
+                let may_enter = {
+                    let mut vgic = seat.domain.vgic.lock();
+                    let may_enter = vgic.flush(index, &self.machine, &mut effects);
+                    if vcpu.private_changed.swap(false, Ordering::SeqCst) {
+                        self.set_timer_active(vgic.hardware_active(index));
+                    }
+                    may_enter
+                };
                 effects.tell();
                 if !may_enter {
                     // Another vCPU is looking at this one's interrupts.
@@ -139,9 +146,8 @@ impl<M: Machine> Hypervisor<M> {
         }
         self.enter_runstate(seat, RUNSTATE_RUNNING);
         self.machine.load(&mut run.context, seat.domain.stage2);
-        if run.timer_in_flight {
-            self.machine.set_active(self.settings.interrupts.virtual_timer, true);
-        }
+        // Asked anew: another vCPU may have changed it through this one's redistributor.
+        self.set_timer_active(seat.domain.vgic.lock().hardware_active(usize::from(vcpu.key.vcpu)));
         vcpu.running_on.store(cpu, Ordering::SeqCst);
         vcpu.attention.store(true, Ordering::SeqCst);
         self.arm_alarm(cpu);
@@ -151,19 +157,16 @@ impl<M: Machine> Hypervisor<M> {
     fn put(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>, how: Leave) {
         let vcpu = &seat.vcpu;
         let index = usize::from(vcpu.key.vcpu);
-        let host_timer = self.settings.interrupts.virtual_timer;
         let mut effects = Effects::new(self, &seat.domain, Some(index));
-        {
+        let timer_in_flight = {
             let mut vgic = seat.domain.vgic.lock();
             vgic.unload(index, &self.machine, &mut effects);
-            run.timer_in_flight = vgic.hardware_active(index) & 1u32.checked_shl(host_timer).unwrap_or(0) != 0;
-        }
+            vgic.hardware_active(index) & self.timer_bit() != 0
+        };
         effects.tell();
         self.machine.save(&mut run.context);
-        if run.timer_in_flight {
-            self.machine.set_active(host_timer, false);
-        }
-        if how == Leave::Blocked && !run.timer_in_flight {
+        self.set_timer_active(0);
+        if how == Leave::Blocked && !timer_in_flight {
             let timer = self.machine.virtual_timer(&run.context, false);
             if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE
                 && let Some(timers) = self.timers(cpu)
@@ -186,6 +189,17 @@ impl<M: Machine> Hypervisor<M> {
             },
         );
         self.leave(cpu, vcpu, how);
+    }
+
+    /// The bit of the host's virtual timer among the PPIs.
+    fn timer_bit(&self) -> u32 {
+        1u32.checked_shl(self.settings.interrupts.virtual_timer).unwrap_or(0)
+    }
+
+    /// Has this CPU's virtual timer interrupt be active exactly if it is among `ppis`: it is while the loaded vCPU has
+    /// its virtual counterpart pending or active.
+    fn set_timer_active(&self, ppis: u32) {
+        self.machine.set_active(self.settings.interrupts.virtual_timer, ppis & self.timer_bit() != 0);
     }
 
     fn enter_runstate(&self, seat: &Seat<M>, state: u32) {

@@ -67,9 +67,12 @@ impl<M: Machine> VgicHost for Effects<'_, M> {
     }
 
     fn physical_set_active(&mut self, vcpu: usize, physical: Intid, active: bool) {
-        // A PPI is this CPU's; another CPU applies it when it loads or flushes the vCPU.
+        // A PPI is this CPU's; for a vCPU that is elsewhere, its CPU applies it before it enters the guest again.
         if physical >= FIRST_SPI || self.loaded == Some(vcpu) {
             self.hv.machine.set_active(physical, active);
+        } else if let Some(other) = self.domain.vcpus.get(vcpu) {
+            other.private_changed.store(true, Ordering::SeqCst);
+            self.kick(vcpu);
         }
     }
 }

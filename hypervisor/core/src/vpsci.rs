@@ -135,7 +135,7 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
     if vcpu.is_online() {
         return status(run, ALREADY_ON);
     }
-    if entry % 4 != 0 || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device) {
+    if !entry.is_multiple_of(4) || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device) {
         return status(run, INVALID_ADDRESS);
     }
     {
@@ -158,7 +158,6 @@ impl<M: Machine> VcpuRun<M> {
         self.regs.x[0] = context;
         self.context = m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: false });
         self.physical_timer.control = 0;
-        self.timer_in_flight = false;
     }
 }
 

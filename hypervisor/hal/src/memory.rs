@@ -81,7 +81,7 @@ impl Reach {
         for bank in ram {
             let mut start = bank.start;
             let mut cuts: ArrayVec<PaRange, 16> = private_ranges().filter(|p| p.overlaps(*bank)).take(16).collect();
-            cuts.sort();
+            cuts.sort_unstable();
             for cut in cuts {
                 if start < cut.start && ranges.try_push(PaRange { start, end: cut.start }).is_err() {
                     return Self { ranges };

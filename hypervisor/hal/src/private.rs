@@ -13,7 +13,8 @@ struct Slot {
 }
 
 /// Ranges are only ever added, so readers need no lock: a slot is written before the count that shows it.
-static SLOTS: [Slot; CAPACITY] = [const { Slot { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; CAPACITY];
+static SLOTS: [Slot; CAPACITY] =
+    [const { Slot { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; CAPACITY];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static ADD: Mutex<()> = Mutex::new(());
 
@@ -32,7 +33,10 @@ pub fn is_private(range: PaRange) -> bool {
 }
 
 /// Registers `range`. Returns false, and registers nothing, where it overlaps a private range or no slot is left.
-#[cfg_attr(not(any(test, target_os = "none")), expect(dead_code, reason = "only the bare-metal parts register"))]
+#[cfg_attr(
+    not(any(test, target_os = "none")),
+    expect(dead_code, reason = "only the bare-metal parts register")
+)]
 pub(crate) fn add(range: PaRange) -> bool {
     let _guard = ADD.lock();
     let count = COUNT.load(Ordering::Relaxed);
@@ -57,7 +61,9 @@ mod tests {
         assert!(!add(range(0x1fff, 0x10)));
         assert!(!add(range(0x5000, 0)));
         assert!(add(range(0x2000, 0x1000)));
-        assert!(is_private(range(0, 0x1001)) && !is_private(range(0, 0x1000)) && !is_private(range(0x3000, 1)));
+        assert!(
+            is_private(range(0, 0x1001)) && !is_private(range(0, 0x1000)) && !is_private(range(0x3000, 1))
+        );
         assert!((0..20u64).filter(|&i| add(range(0x10000 + i * 0x1000, 0x1000))).count() == CAPACITY - 2);
         assert_eq!(private_ranges().count(), CAPACITY);
     }

@@ -55,8 +55,8 @@ pub fn free_address_space(
     for hole in &mut extended {
         hole.end = Pa(hole.end.0.min(hole.start.0.saturating_add(largest)));
     }
-    extended.sort_by_key(|hole| core::cmp::Reverse(hole.size()));
+    extended.sort_unstable_by_key(|hole| core::cmp::Reverse(hole.size()));
     extended.truncate(MAX_EXTENDED);
-    extended.sort();
+    extended.sort_unstable();
     Ok(Some(GuestSpace { grant_table, extended }))
 }

@@ -1,8 +1,159 @@
-//! placeholder
-use super::Caller;
-use crate::machine::Machine;
-use vambrace_abi::errno::{Errno, HypercallResult};
+//! `grant_table_op` (`grant_table.h`): the operations by which a domain sets its own table up.
 
-pub(super) fn op<M: Machine>(_: &Caller<'_, M>, _: u64, _: u64, _: u64) -> HypercallResult {
-    Err(Errno::ENOSYS)
+use vambrace_abi::errno::{Errno, HypercallResult};
+use vambrace_abi::grant_table::*;
+use vambrace_abi::handle::XenHandle;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::Caller;
+use crate::addr::{Ipa, Pa};
+use crate::grant::CacheFlush;
+use crate::machine::Machine;
+
+/// Most requests of one call.
+const MAX_REQUESTS: u64 = 1024;
+
+pub(super) fn op<M: Machine>(
+    caller: &Caller<'_, M>,
+    command: u64,
+    list: u64,
+    count: u64,
+) -> HypercallResult {
+    // The count is an unsigned int; the upper bits say where a continued call goes on, which callers leave 0.
+    let count = count & 0xffff_ffff;
+    if count > i32::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        GNTTABOP_QUERY_SIZE => one(caller, list, count, query_size),
+        GNTTABOP_SETUP_TABLE => one(caller, list, count, setup_table),
+        GNTTABOP_SET_VERSION => set_version(caller, list, count),
+        GNTTABOP_GET_VERSION => one(caller, list, count, get_version),
+        GNTTABOP_GET_STATUS_FRAMES => one(caller, list, count, status_frames),
+        GNTTABOP_CACHE_FLUSH => cache_flush(caller, list, count),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Operations that take exactly one request.
+fn one<M: Machine, T: FromBytes + IntoBytes + Immutable>(
+    caller: &Caller<'_, M>,
+    list: u64,
+    count: u64,
+    each: impl FnOnce(&Caller<'_, M>, &mut T) -> Result<(), Errno>,
+) -> HypercallResult {
+    if count != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let handle = XenHandle::<T>::new(list);
+    let mut request = caller.memory().read(handle)?;
+    each(caller, &mut request)?;
+    caller.memory().write(handle, &request)?;
+    Ok(0)
+}
+
+/// The status for a request that names `dom`; only one's own table can be set up.
+fn own<M: Machine>(caller: &Caller<'_, M>, dom: u16) -> i16 {
+    if caller.is_self(dom) {
+        GNTST_OKAY
+    } else if caller.hv.domain(dom).is_some() {
+        GNTST_PERMISSION_DENIED
+    } else {
+        GNTST_BAD_DOMAIN
+    }
+}
+
+fn query_size<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabQuerySize) -> Result<(), Errno> {
+    request.status = own(caller, request.dom);
+    if request.status == GNTST_OKAY {
+        (request.nr_frames, request.max_nr_frames) = caller.domain().grants.lock().size();
+    }
+    Ok(())
+}
+
+fn setup_table<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabSetupTable) -> Result<(), Errno> {
+    request.status = own(caller, request.dom);
+    if request.status != GNTST_OKAY {
+        return Ok(());
+    }
+    let mut grants = caller.domain().grants.lock();
+    match grants.setup(request.nr_frames, || caller.hv.zeroed_frame()) {
+        Ok(frames) => write_list(caller, request.frame_list, frames)?,
+        Err(status) => request.status = status,
+    }
+    Ok(())
+}
+
+fn status_frames<M: Machine>(
+    caller: &Caller<'_, M>,
+    request: &mut GnttabGetStatusFrames,
+) -> Result<(), Errno> {
+    request.status = own(caller, request.dom);
+    if request.status != GNTST_OKAY {
+        return Ok(());
+    }
+    let grants = caller.domain().grants.lock();
+    match grants.status_frames(request.nr_frames) {
+        Ok(frames) => write_list(caller, request.frame_list, frames)?,
+        Err(status) => request.status = status,
+    }
+    Ok(())
+}
+
+fn write_list<M: Machine>(
+    caller: &Caller<'_, M>,
+    list: XenHandle<u64>,
+    frames: impl Iterator<Item = u64>,
+) -> Result<(), Errno> {
+    for (index, gfn) in (0..).zip(frames) {
+        caller.memory().write(list.element(index).ok_or(Errno::EFAULT)?, &gfn)?;
+    }
+    Ok(())
+}
+
+fn get_version<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabGetVersion) -> Result<(), Errno> {
+    match own(caller, request.dom) {
+        GNTST_OKAY => {
+            request.version = caller.domain().grants.lock().version().number();
+            Ok(())
+        }
+        GNTST_BAD_DOMAIN => Err(Errno::ESRCH),
+        _ => Err(Errno::EPERM),
+    }
+}
+
+/// The version in use is written back whether it could be changed or not (`grant_table.h`).
+fn set_version<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> HypercallResult {
+    if count != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let handle = XenHandle::<GnttabSetVersion>::new(list);
+    let mut request = caller.memory().read(handle)?;
+    let mut grants = caller.domain().grants.lock();
+    let result = grants.set_version(&caller.hv.machine, request.version, || caller.hv.zeroed_frame());
+    request.version = grants.version().number();
+    drop(grants);
+    caller.memory().write(handle, &request)?;
+    result.map(|()| 0)
+}
+
+/// Cleans cache lines of the caller's own pages for devices that do not snoop.
+fn cache_flush<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> HypercallResult {
+    for index in 0..count.min(MAX_REQUESTS) {
+        let handle = XenHandle::<GnttabCacheFlush>::new(list).element(index).ok_or(Errno::EFAULT)?;
+        let request = caller.memory().read(handle)?;
+        let Some(flush) = CacheFlush::check(&request)? else { continue };
+        if !is_own(caller, flush.at) {
+            return Err(Errno::EPERM);
+        }
+        caller.hv.machine.clean_dcache(flush.at, flush.length).map_err(|_| Errno::EPERM)?;
+    }
+    if count > MAX_REQUESTS { Err(Errno::E2BIG) } else { Ok(0) }
+}
+
+/// Whether a physical address is RAM of the caller's that is mapped one to one; others' pages come by grant, and with
+/// the operations that map those.
+fn is_own<M: Machine>(caller: &Caller<'_, M>, at: Pa) -> bool {
+    let mapped = caller.domain().p2m.lock().lookup(&caller.hv.machine, Ipa(at.0));
+    mapped.is_some_and(|m| m.pa == at && !m.device) && caller.domain().ram.iter().any(|bank| bank.contains(at))
 }

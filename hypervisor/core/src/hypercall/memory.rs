@@ -89,25 +89,17 @@ fn frame(gfn: u64) -> Result<Ipa, Errno> {
 /// Maps one page of the hypervisor's at `gpfn`: shared_info, or a frame of the grant table.
 fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u64) -> Result<(), Errno> {
     let (hv, domain) = (caller.hv, caller.domain());
+    let at = frame(gpfn)?;
     let page = match space {
         XENMAPSPACE_SHARED_INFO if index == 0 => domain.shared_info,
         XENMAPSPACE_SHARED_INFO => return Err(Errno::EINVAL),
-        _ => domain.grants.lock().frame(index, || allocate_zeroed(hv))?,
+        _ => domain.grants.lock().frame(index, || hv.zeroed_frame())?,
     };
-    let at = frame(gpfn)?;
-    let mut p2m = domain.p2m.lock();
-    p2m.map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data)?;
-    Ok(())
-}
-
-/// A zeroed frame.
-fn allocate_zeroed<M: Machine>(hv: &crate::hypervisor::Hypervisor<M>) -> Option<Pa> {
-    let mut frames = hv.frames.lock();
-    let pa = frames.allocate(0)?;
-    match hv.machine.zero(pa, PAGE_SIZE) {
-        Ok(()) => Some(pa),
-        Err(_) => None,
+    domain.p2m.lock().map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data)?;
+    if space == XENMAPSPACE_GRANT_TABLE {
+        domain.grants.lock().set_mapped(index, at);
     }
+    Ok(())
 }
 
 fn add_batch<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {

@@ -41,10 +41,6 @@ impl<'a, M: Machine> Caller<'a, M> {
         &self.seat.domain
     }
 
-    pub(crate) fn vcpu_index(&self) -> u32 {
-        u32::from(self.seat.vcpu.key.vcpu)
-    }
-
     /// Whether `domid` names the caller's own domain.
     pub(crate) fn is_self(&self, domid: u16) -> bool {
         domid == DOMID_SELF || domid == self.domain().id

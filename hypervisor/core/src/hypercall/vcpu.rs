@@ -53,7 +53,7 @@ pub(super) fn op<M: Machine>(
 
 /// The physical places of the area at `at`, which may cross into a second page.
 fn runstate_area(at: u64, find: impl Fn(u64) -> Option<crate::addr::Pa>) -> Result<Area, Errno> {
-    if at % 8 != 0 {
+    if !at.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     Area::find(at, find).ok_or(Errno::EFAULT)

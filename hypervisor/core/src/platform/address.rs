@@ -121,7 +121,7 @@ pub(crate) fn to_physical(
 /// Sorts ranges and joins those that touch or overlap; empty ones are dropped.
 pub fn merge(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
     ranges.retain(|range| !range.is_empty());
-    ranges.sort();
+    ranges.sort_unstable();
     let mut merged: Vec<PaRange> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match merged.last_mut() {

@@ -198,7 +198,7 @@ impl<'t, 'a> Resolver<'t, 'a> {
                 self.resolve(nexus, entry.parent, &entry.parent_specifier, &entry.parent_unit, 1)?;
             found.extend(interrupt);
         }
-        found.sort();
+        found.sort_unstable();
         found.dedup();
         Ok(found)
     }

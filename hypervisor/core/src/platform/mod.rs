@@ -153,7 +153,7 @@ impl Platform {
         let mut all: Vec<Interrupt> =
             self.passthrough.iter().flat_map(|device| device.interrupts.iter().copied()).collect();
         all.retain(|interrupt| Some(interrupt.intid) != ours);
-        all.sort();
+        all.sort_unstable();
         all.dedup_by_key(|interrupt| interrupt.intid);
         all
     }

@@ -157,7 +157,9 @@ pub(super) extern "C" fn start(dtb: u64, entered: u64) -> ! {
 /// Points this CPU to the exception vectors.
 pub(super) fn install_vectors() {
     // SAFETY: `vectors::table` is a complete vector table, which handles every exception on a stack of its own or ends.
-    unsafe { core::arch::asm!("msr vbar_el2, {}", in(reg) vectors::table(), options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("msr vbar_el2, {}", in(reg) vectors::table(), options(nomem, nostack, preserves_flags))
+    };
     isb!();
 }
 
@@ -180,7 +182,8 @@ pub(super) extern "C" fn early_exception(syndrome: u64, at: u64, address: u64) -
     EarlyConsole.put_hex(address);
     EarlyConsole.put(" image at ");
     EarlyConsole.put_hex(image().start.0);
-    fail("")
+    EarlyConsole.put("\n");
+    park()
 }
 
 /// Pages that `range` needs, rounded outwards.

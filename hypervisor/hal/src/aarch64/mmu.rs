@@ -161,7 +161,10 @@ pub fn is_mapped_ram(range: PaRange) -> bool {
 /// Maps a stack for CPU number `cpu`, with nothing mapped on either side, and returns its top (virtual). The memory
 /// comes from the heap. A second stack for the same CPU is [`MapError::Occupied`].
 pub(super) fn map_stack(cpu: usize) -> Result<u64, MapError> {
-    let offset = (cpu as u64).checked_mul(STACK_SLOT).filter(|offset| *offset < 1 << 38).ok_or(MapError::OutOfRange)?;
+    let offset = (cpu as u64)
+        .checked_mul(STACK_SLOT)
+        .filter(|offset| *offset < 1 << 38)
+        .ok_or(MapError::OutOfRange)?;
     let top = STACK_WINDOW + offset + STACK_SLOT / 2;
     let bottom = top - STACK_SIZE;
     if with_tables(|tables| tables.lookup(bottom)).is_some() {

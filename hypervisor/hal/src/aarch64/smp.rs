@@ -190,7 +190,10 @@ fn wait(cpu: usize) -> Result<(), StartError> {
 /// Called from `head` on the new CPU, with translation on.
 pub(super) extern "C" fn secondary_start(cpu: usize) -> ! {
     boot::install_vectors();
-    if STATE.compare_exchange(state(cpu, STARTING), state(cpu, UP), Ordering::SeqCst, Ordering::SeqCst).is_err() {
+    if STATE
+        .compare_exchange(state(cpu, STARTING), state(cpu, UP), Ordering::SeqCst, Ordering::SeqCst)
+        .is_err()
+    {
         boot::park();
     }
     // SAFETY: `entry!` defines the function with this signature.
@@ -203,7 +206,8 @@ pub(super) extern "C" fn secondary_start(cpu: usize) -> ! {
 ///
 /// Firmware is trusted: what it does with addresses among the arguments of its own services is not checked here.
 pub fn firmware_call(conduit: Conduit, function: u64, args: [u64; 7]) -> Option<[u64; 4]> {
-    let continues_elsewhere = matches!(function as u32 & !(1 << 30), 0x8400_0001 | 0x8400_0003 | 0x8400_000c | 0x8400_000e);
+    let continues_elsewhere =
+        matches!(function as u32 & !(1 << 30), 0x8400_0001 | 0x8400_0003 | 0x8400_000c | 0x8400_000e);
     if conduit != Conduit::Smc || continues_elsewhere {
         return None;
     }

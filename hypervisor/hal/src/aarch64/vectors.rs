@@ -49,6 +49,10 @@ global_asm!(
         mrs     x2, elr_el2
         mrs     x3, far_el2
         mov     x4, sp
+        // The stack itself may be what is broken.
+        adrp    x5, __fault_stack_top
+        add     x5, x5, :lo12:__fault_stack_top
+        mov     sp, x5
         b       vambrace_own_exception
     .endm
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::c_void;
-use core::ptr::{null, null_mut};
+use core::ptr::null_mut;
 
 use arrayvec::ArrayVec;
 use uefi_raw::protocol::file_system::{FileAttribute, FileMode, FileProtocolV1, SimpleFileSystemProtocol};
@@ -88,7 +88,7 @@ impl Firmware {
             return;
         }
         let mut line: ArrayVec<u16, 128> = ArrayVec::new();
-        let mut flush = |line: &mut ArrayVec<u16, 128>| {
+        let flush = |line: &mut ArrayVec<u16, 128>| {
             line.push(0);
             // SAFETY: the protocol is the firmware's; the text ends with a zero.
             let _ = unsafe { ((*out).output_string)(out, line.as_ptr()) };
@@ -112,7 +112,12 @@ impl Firmware {
         let (pages, mut address) = (usize::try_from(pages).map_err(|_| String::from("no memory"))?, 0);
         // SAFETY: boot services; `address` is written.
         let status = unsafe {
-            (self.boot_services().allocate_pages)(AllocateType::ANY_PAGES, MemoryType::LOADER_DATA, pages, &mut address)
+            (self.boot_services().allocate_pages)(
+                AllocateType::ANY_PAGES,
+                MemoryType::LOADER_DATA,
+                pages,
+                &mut address,
+            )
         };
         check(status, || format!("no memory for {} KiB", bytes >> 10))?;
         if self.taken.try_push((address, pages)).is_err() {
@@ -139,15 +144,19 @@ impl Firmware {
 
     /// The root of the file system that the application came from, and the application's own path there.
     fn home(&self) -> Result<(File, String)> {
-        let loaded: *mut LoadedImageProtocol =
-            self.protocol(self.image, &LoadedImageProtocol::GUID, "the firmware does not say where this came from")?;
+        let loaded: *mut LoadedImageProtocol = self.protocol(
+            self.image,
+            &LoadedImageProtocol::GUID,
+            "the firmware does not say where this came from",
+        )?;
         // SAFETY: the firmware's protocol instance for this image.
         let (device, path) = unsafe { ((*loaded).device_handle, (*loaded).file_path) };
         let what = "this was not loaded from a file system";
         if device.is_null() {
             return Err(String::from(what));
         }
-        let volume: *mut SimpleFileSystemProtocol = self.protocol(device, &SimpleFileSystemProtocol::GUID, what)?;
+        let volume: *mut SimpleFileSystemProtocol =
+            self.protocol(device, &SimpleFileSystemProtocol::GUID, what)?;
         let mut root = null_mut();
         // SAFETY: the firmware's protocol instance; `root` is written.
         let status = unsafe { ((*volume).open_volume)(volume, &mut root) };
@@ -159,8 +168,9 @@ impl Firmware {
     fn open(&self, root: &File, name: &str) -> core::result::Result<File, Status> {
         let (name, mut file) = (utf16(name), null_mut());
         // SAFETY: `root` is open; the name ends with a zero; `file` is written.
-        let status =
-            unsafe { ((*root.0).open)(root.0, &mut file, name.as_ptr(), FileMode::READ, FileAttribute::empty()) };
+        let status = unsafe {
+            ((*root.0).open)(root.0, &mut file, name.as_ptr(), FileMode::READ, FileAttribute::empty())
+        };
         if status == Status::SUCCESS && !file.is_null() { Ok(File(file)) } else { Err(status) }
     }
 
@@ -207,9 +217,13 @@ impl Firmware {
             if table.configuration_table.is_null() {
                 return None;
             }
-            core::slice::from_raw_parts(table.configuration_table, table.number_of_configuration_table_entries)
+            core::slice::from_raw_parts(
+                table.configuration_table,
+                table.number_of_configuration_table_entries,
+            )
         };
-        let dtb = tables.iter().find(|table| table.vendor_guid == DEVICE_TREE_TABLE)?.vendor_table.cast::<u8>();
+        let dtb =
+            tables.iter().find(|table| table.vendor_guid == DEVICE_TREE_TABLE)?.vendor_table.cast::<u8>();
         // SAFETY: the table of this GUID is a device tree blob, whose header gives its length.
         unsafe { blob(dtb.cast_const()) }
     }
@@ -237,8 +251,10 @@ impl Firmware {
         for words in buffer.chunks_exact(stride / 8).take(size / stride) {
             // SAFETY: `words` holds at least a descriptor, aligned; any bit pattern is one.
             let entry = unsafe { &*words.as_ptr().cast::<MemoryDescriptor>() };
-            let Some(range) =
-                entry.page_count.checked_mul(PAGE_SIZE).and_then(|size| PaRange::new(Pa(entry.phys_start), size))
+            let Some(range) = entry
+                .page_count
+                .checked_mul(PAGE_SIZE)
+                .and_then(|size| PaRange::new(Pa(entry.phys_start), size))
             else {
                 continue;
             };
@@ -326,7 +342,9 @@ impl Firmware {
                 core::slice::from_raw_parts(range.start.0 as *const u8, range.size() as usize)
             },
             None => self.device_tree().ok_or_else(|| {
-                String::from("the firmware has no device tree (it uses ACPI; on QEMU start with -M virt,acpi=off)")
+                String::from(
+                    "the firmware has no device tree (it uses ACPI; on QEMU start with -M virt,acpi=off)",
+                )
             })?,
         };
         let additions =
@@ -368,7 +386,7 @@ impl Firmware {
 /// # Safety
 /// `dtb` is null or points to readable memory, as much as its header says if that is one.
 unsafe fn blob<'a>(dtb: *const u8) -> Option<&'a [u8]> {
-    if dtb == null() || !dtb.addr().is_multiple_of(8) {
+    if dtb.is_null() || !dtb.addr().is_multiple_of(8) {
         return None;
     }
     // SAFETY: by this function's contract; aligned.
@@ -399,7 +417,9 @@ unsafe fn file_path(path: *const u8) -> String {
             if units.last().is_some_and(|last| *last != u16::from(b'\\')) {
                 units.push(u16::from(b'\\'));
             }
-            units.extend(text.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).take_while(|c| *c != 0));
+            units.extend(
+                text.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).take_while(|c| *c != 0),
+            );
         }
         at += length;
     }

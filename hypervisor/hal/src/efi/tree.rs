@@ -8,7 +8,8 @@ use core::fmt;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use vambrace_core::addr::{Pa, PaRange};
-use vm_fdt::{FdtReserveEntry, FdtWriter};
+
+use super::blob::Blob;
 
 /// What a loaded file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,12 +65,6 @@ impl fmt::Display for TreeError {
     }
 }
 
-impl From<vm_fdt::Error> for TreeError {
-    fn from(_: vm_fdt::Error) -> Self {
-        Self::Write
-    }
-}
-
 /// Properties of `/chosen` that belong to the former loader, or that are set here.
 const REPLACED: &[&str] = &[
     "#address-cells",
@@ -86,48 +81,45 @@ const MODULE_NAMES: &[&str] = &["multiboot,module", "xen,multiboot-module"];
 /// Makes the tree: a copy of the blob `dtb` with `additions`.
 pub fn build(dtb: &[u8], additions: &Additions<'_>) -> Result<Vec<u8>, TreeError> {
     let fdt = Fdt::new(dtb).map_err(|_| TreeError::Read)?;
-    let kept = fdt.memory_reservations().filter_map(|entry| PaRange::new(Pa(entry.address()), entry.size()));
-    let reserved = merge(kept.chain(additions.reserved.iter().copied()));
-    let entries: Vec<_> = reserved
-        .into_iter()
-        .map(|range| FdtReserveEntry::new(range.start.0, range.size()))
-        .collect::<Result<_, _>>()?;
-    let mut writer = FdtWriter::new_with_mem_reserv(&entries)?;
-    writer.set_boot_cpuid_phys(fdt.boot_cpuid_phys());
-
+    let mut blob = Blob::default();
     let root = fdt.root();
-    let open = writer.begin_node("")?;
-    properties(&mut writer, &root, &[])?;
+    blob.begin("")?;
+    properties(&mut blob, &root, &[])?;
     let (mut has_chosen, mut has_memory) = (false, false);
     for child in root.children() {
         if child.name_without_address() == "chosen" && !has_chosen {
             has_chosen = true;
-            chosen(&mut writer, Some(&child), additions)?;
+            chosen(&mut blob, Some(&child), additions)?;
         } else {
             has_memory |= is_memory(&child);
-            copy(&mut writer, &child)?;
+            copy(&mut blob, &child)?;
         }
     }
     if !has_chosen {
-        chosen(&mut writer, None, additions)?;
+        chosen(&mut blob, None, additions)?;
     }
     if !has_memory {
-        memory(&mut writer, &root, additions.memory)?;
+        memory(&mut blob, &root, additions.memory)?;
     }
-    writer.end_node(open)?;
-    Ok(writer.finish()?)
+    blob.end();
+    let kept = fdt.memory_reservations().filter_map(|entry| PaRange::new(Pa(entry.address()), entry.size()));
+    let reserved = merge(kept.chain(additions.reserved.iter().copied()));
+    blob.finish(&reserved, fdt.boot_cpuid_phys())
 }
 
 /// Sorted ranges that do not touch, with the same bytes.
 fn merge(ranges: impl Iterator<Item = PaRange>) -> Vec<PaRange> {
-    let mut ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
-    ranges.sort_unstable();
     let mut merged: Vec<PaRange> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
+    for mut range in ranges.filter(|range| !range.is_empty()) {
+        merged.retain(|other| {
+            let apart = other.end < range.start || range.end < other.start;
+            if !apart {
+                range = PaRange { start: range.start.min(other.start), end: range.end.max(other.end) };
+            }
+            apart
+        });
+        let place = merged.iter().position(|other| range < *other).unwrap_or(merged.len());
+        merged.insert(place, range);
     }
     merged
 }
@@ -140,58 +132,64 @@ fn is_memory(node: &FdtNode<'_>) -> bool {
 
 fn is_module(node: &FdtNode<'_>) -> bool {
     node.property("compatible").is_some_and(|property| {
-        property.value().split(|byte| *byte == 0).any(|name| MODULE_NAMES.iter().any(|known| known.as_bytes() == name))
+        property
+            .value()
+            .split(|byte| *byte == 0)
+            .any(|name| MODULE_NAMES.iter().any(|known| known.as_bytes() == name))
     })
 }
 
-fn properties(writer: &mut FdtWriter, node: &FdtNode<'_>, without: &[&str]) -> Result<(), TreeError> {
+fn properties(blob: &mut Blob, node: &FdtNode<'_>, without: &[&str]) -> Result<(), TreeError> {
     for property in node.properties() {
         if !without.contains(&property.name()) {
-            writer.property(property.name(), property.value())?;
+            blob.property(property.name(), property.value())?;
         }
     }
     Ok(())
 }
 
-/// Copies a node with all below it. The writer refuses trees deeper than its limit (64), which bounds the recursion.
-fn copy(writer: &mut FdtWriter, node: &FdtNode<'_>) -> Result<(), TreeError> {
-    let open = writer.begin_node(node.name())?;
-    properties(writer, node, &[])?;
+/// Copies a node with all below it. The writer refuses trees deeper than its limit, which bounds the recursion.
+fn copy(blob: &mut Blob, node: &FdtNode<'_>) -> Result<(), TreeError> {
+    blob.begin(node.name())?;
+    properties(blob, node, &[])?;
     for child in node.children() {
-        copy(writer, &child)?;
+        copy(blob, &child)?;
     }
-    Ok(writer.end_node(open)?)
+    blob.end();
+    Ok(())
 }
 
-fn chosen(writer: &mut FdtWriter, old: Option<&FdtNode<'_>>, additions: &Additions<'_>) -> Result<(), TreeError> {
-    let open = writer.begin_node("chosen")?;
+fn chosen(blob: &mut Blob, old: Option<&FdtNode<'_>>, additions: &Additions<'_>) -> Result<(), TreeError> {
+    blob.begin("chosen")?;
     if let Some(old) = old {
-        properties(writer, old, REPLACED)?;
+        properties(blob, old, REPLACED)?;
     }
-    writer.property_u32("#address-cells", 2)?;
-    writer.property_u32("#size-cells", 2)?;
-    writer.property_null("ranges")?;
-    writer.property_string("xen,xen-bootargs", additions.options)?;
+    blob.property("#address-cells", &2u32.to_be_bytes())?;
+    blob.property("#size-cells", &2u32.to_be_bytes())?;
+    blob.property("ranges", &[])?;
+    blob.text("xen,xen-bootargs", additions.options)?;
     for module in additions.modules {
         let (name, compatible) = match module.kind {
             ModuleKind::Kernel => ("kernel", &b"multiboot,kernel\0multiboot,module\0"[..]),
             ModuleKind::Ramdisk => ("ramdisk", &b"multiboot,ramdisk\0multiboot,module\0"[..]),
         };
-        let node = writer.begin_node(&format!("{name}@{:x}", module.range.start.0))?;
-        writer.property("compatible", compatible)?;
-        writer.property_array_u64("reg", &[module.range.start.0, module.range.size()])?;
+        let (start, size) = (module.range.start.0, module.range.size());
+        blob.begin(&format!("{name}@{start:x}"))?;
+        blob.property("compatible", compatible)?;
+        blob.property("reg", [start.to_be_bytes(), size.to_be_bytes()].as_flattened())?;
         if module.kind == ModuleKind::Kernel {
-            writer.property_string("bootargs", module.args)?;
+            blob.text("bootargs", module.args)?;
         }
-        writer.end_node(node)?;
+        blob.end();
     }
     for child in old.into_iter().flat_map(|old| old.children()).filter(|child| !is_module(child)) {
-        copy(writer, &child)?;
+        copy(blob, &child)?;
     }
-    Ok(writer.end_node(open)?)
+    blob.end();
+    Ok(())
 }
 
-fn memory(writer: &mut FdtWriter, root: &FdtNode<'_>, ranges: &[PaRange]) -> Result<(), TreeError> {
+fn memory(blob: &mut Blob, root: &FdtNode<'_>, ranges: &[PaRange]) -> Result<(), TreeError> {
     let cells = |name: &str, default: u32| match root.property(name) {
         None => Ok(default),
         Some(property) => property.value_as::<u32>().map_err(|_| TreeError::Read),
@@ -206,16 +204,18 @@ fn memory(writer: &mut FdtWriter, root: &FdtNode<'_>, ranges: &[PaRange]) -> Res
                 _ => return Err(TreeError::Cells),
             }
         }
-        let node = writer.begin_node(&format!("memory@{:x}", range.start.0))?;
-        writer.property_string("device_type", "memory")?;
-        writer.property("reg", &reg)?;
-        writer.end_node(node)?;
+        blob.begin(&format!("memory@{:x}", range.start.0))?;
+        blob.text("device_type", "memory")?;
+        blob.property("reg", &reg)?;
+        blob.end();
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use vm_fdt::{FdtReserveEntry, FdtWriter};
+
     use super::*;
 
     fn range(start: u64, size: u64) -> PaRange {
@@ -223,7 +223,8 @@ mod tests {
     }
 
     fn firmware_tree(with_memory: bool) -> Vec<u8> {
-        let mut writer = FdtWriter::new_with_mem_reserv(&[FdtReserveEntry::new(0x1000, 0x1000).unwrap()]).unwrap();
+        let mut writer =
+            FdtWriter::new_with_mem_reserv(&[FdtReserveEntry::new(0x1000, 0x1000).unwrap()]).unwrap();
         let root = writer.begin_node("").unwrap();
         writer.property_u32("#address-cells", 2).unwrap();
         writer.property_u32("#size-cells", 2).unwrap();
@@ -244,7 +245,11 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    fn additions<'a>(modules: &'a [Module<'a>], memory: &'a [PaRange], reserved: &'a [PaRange]) -> Additions<'a> {
+    fn additions<'a>(
+        modules: &'a [Module<'a>],
+        memory: &'a [PaRange],
+        reserved: &'a [PaRange],
+    ) -> Additions<'a> {
         Additions { modules, options: "dom0_mem=1G", memory, reserved }
     }
 
@@ -255,7 +260,8 @@ mod tests {
             Module { kind: ModuleKind::Ramdisk, range: range(0x5000_0000, 7), args: "" },
         ];
         let memory = [range(0, 1)];
-        let blob = build(&firmware_tree(true), &additions(&modules, &memory, &[range(0x1800, 0x1000)])).unwrap();
+        let blob =
+            build(&firmware_tree(true), &additions(&modules, &memory, &[range(0x1800, 0x1000)])).unwrap();
         let fdt = Fdt::new(&blob).unwrap();
         let chosen = fdt.find_node("/chosen").unwrap();
         let text = |node: &FdtNode<'_>, name: &str| node.property(name).map(|p| Vec::from(p.value()));
@@ -264,7 +270,10 @@ mod tests {
         assert_eq!((text(&chosen, "bootargs"), fdt.find_node("/chosen/module@0").is_none()), (None, true));
         let kernel = fdt.find_node("/chosen/kernel@180000000").unwrap();
         assert_eq!(text(&kernel, "compatible"), Some(b"multiboot,kernel\0multiboot,module\0".to_vec()));
-        assert_eq!(text(&kernel, "reg"), Some([0x1_8000_0000u64.to_be_bytes(), 0x123u64.to_be_bytes()].concat()));
+        assert_eq!(
+            text(&kernel, "reg"),
+            Some([0x1_8000_0000u64.to_be_bytes(), 0x123u64.to_be_bytes()].concat())
+        );
         assert_eq!(text(&kernel, "bootargs"), Some(b"console=hvc0\0".to_vec()));
         assert!(fdt.find_node("/chosen/ramdisk@50000000").is_some());
         assert!(fdt.find_node("/memory@40000000").is_some() && fdt.find_node("/memory@0").is_none());

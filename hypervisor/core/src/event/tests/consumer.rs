@@ -142,7 +142,7 @@ impl Consumer {
             self.bits &= self.bits - 1;
             return Phase::Handle(self.word * 32 + bit);
         }
-        if self.word % 2 == 0 {
+        if self.word.is_multiple_of(2) {
             return Phase::ReadWord(self.word + 1);
         }
         self.ready &= !(1 << (self.word / 2));

@@ -245,7 +245,8 @@ fn fifo_queues() {
 
     // The guest took `b`, the tail; it goes to another queue, and `a`'s queue must not drag it along.
     machine.set_word(event_word(1, a), 0);
-    machine.set_word(event_word(1, b), 0);
+    // (It left a link behind, which must not come back.)
+    machine.set_word(event_word(1, b), 55);
     events.set_priority(b, 3).unwrap();
     events.raise(&machine, b);
     events.raise(&machine, a);

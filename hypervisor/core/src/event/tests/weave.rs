@@ -10,7 +10,7 @@ use super::*;
 use crate::machine::BadAddress;
 
 const ROUNDS: u64 = if cfg!(miri) { 60 } else { 3000 };
-const WORLDS: u64 = if cfg!(miri) { 2 } else { 12 };
+const WORLDS: u64 = if cfg!(miri) { 2 } else { 6 };
 const PORTS: usize = 7;
 
 /// The guest side: its vCPUs, and for each port how often it was raised, how many of these the guest knows of, and how

@@ -1,0 +1,229 @@
+//! The command as a user runs it, on good and on bad input. Nothing here needs the network, QEMU or a compiler.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The project's sources.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A run's exit code, standard output and standard error.
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// A folder with an empty cache, and nothing else.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        let output = Command::new(env!("CARGO_BIN_EXE_vambrace"))
+            .args(args)
+            .current_dir(self.0.path())
+            .env("VAMBRACE_CACHE", self.path("cache"))
+            .env("VAMBRACE_WORKSPACE", workspace())
+            .env_remove("SOURCE_DATE_EPOCH")
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Runs a command that has to fail with code 1, and gives what it says.
+    fn fails(&self, args: &[&str]) -> String {
+        let run = self.run(args);
+        assert_eq!(run.code, Some(1), "{args:?}: {}{}", run.out, run.err);
+        assert!(run.err.starts_with("error: ") && !run.err.contains("panicked"), "{}", run.err);
+        run.err
+    }
+
+    /// Puts a board of the user's own into `boards/`: qemu-arm64 with these replacements.
+    fn board(&self, id: &str, changes: &[(&str, &str)]) -> String {
+        let text = fs::read_to_string(workspace().join("bsp/boards/qemu-arm64/board.toml")).unwrap();
+        let mut text = text.replace("id = \"qemu-arm64\"", &format!("id = \"{id}\""));
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        let folder = self.path("boards").join(id);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("board.toml"), text).unwrap();
+        self.path("boards").display().to_string()
+    }
+}
+
+#[test]
+fn boards_and_show_say_what_is_there() {
+    let place = Place::new();
+    let run = place.run(&["boards"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("qemu-arm64") && run.out.contains("generic-arm64"), "{}", run.out);
+    let run = place.run(&["show", "qemu-arm64"]);
+    assert!(run.out.contains("pl011 at 0x9000000") && run.out.contains("gicv3"), "{}", run.out);
+}
+
+#[test]
+fn what_is_mistyped_gets_a_suggestion() {
+    let place = Place::new();
+    for (args, expected) in [
+        (&["plan", "qemu-arm46"][..], "did you mean `qemu-arm64`?"),
+        (&["show", "qemu"], "did you mean `qemu-arm64`?"),
+        (&["build", "qemu-arm64:gic3"], "did you mean `gicv3`?"),
+        (&["plan", "qemu-arm64", "--variant", "gicv4"], "did you mean `gicv"),
+        (&["plan", "qemu-arm64", "--profile", "minimla"], "did you mean `minimal`?"),
+        (&["plan", "qemu-arm64", "--layout", "gpt-ubot"], "did you mean `gpt-uboot`?"),
+        (&["plan", "qemu-arm64", "--hypervisor-board", "generic-arm46"], "did you mean `generic-arm64`?"),
+        (&["clean", "qemu-arm46"], "did you mean `qemu-arm64`?"),
+    ] {
+        let said = place.fails(args);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let run = place.run(&["plan", "qemu-arm64", "--method", "ubot"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("uboot"), "{}", run.err);
+    let run = place.run(&["biuld", "qemu-arm64"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("'build'"), "{}", run.err);
+}
+
+#[test]
+fn what_the_machine_cannot_have_is_refused() {
+    let place = Place::new();
+    for (args, expected) in [
+        (&["--memory", "128M"][..], "cannot have 128M of memory"),
+        (&["--dom0-mem", "4G"], "dom0 cannot have 4G of the machine's 2G"),
+        (&["--memory", "1G", "--dom0-mem", "1000M"], "are more than the machine's 1G"),
+        (&["--dom0-mem", "64M"], "dom0's kernel and ramdisk need"),
+        (&["--dom0-mem", "8M"], "at least 64M"),
+        (&["--cpus", "9"], "--variant gicv3 takes as many"),
+        (&["--cpus", "0"], "has 1 to 8 CPUs, not 0"),
+        (&["--dom0-cpus", "0"], "dom0 cannot run without a CPU"),
+        (&["--layout", "gpt-uefi"], "the layout `gpt-uefi` is for uefi"),
+        (&["--dom0-args", "a\"; reset; \""], "cannot be passed on to the board"),
+        (&["--hypervisor-args", "a\nkernel=x"], "cannot be passed on to the board"),
+        (&["--hypervisor-file", "no-such-file"], "no-such-file"),
+    ] {
+        let all = [&["plan", "qemu-arm64"], args].concat();
+        let said = place.fails(&all);
+        assert!(said.contains(expected), "{args:?}: {said}");
+        assert!(said.contains("help: ") || expected == "no-such-file", "{said}");
+    }
+    let long = "x".repeat(2000);
+    assert!(place.fails(&["plan", "qemu-arm64", "--dom0-args", &long]).contains("U-Boot takes at most"));
+}
+
+#[test]
+fn the_json_plan_is_json_and_its_addresses_do_not_overlap() {
+    let place = Place::new();
+    for memory in ["512M", "2G", "4G"] {
+        let run = place.run(&["plan", "qemu-arm64:gicv3", "--json", "--memory", memory]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!(plan["board"], "qemu-arm64");
+        assert_eq!(plan["variant"], "gicv3");
+        assert_eq!(plan["exact"], false, "nothing has been made in this cache");
+        assert!(plan["qemu"].as_str().unwrap().contains("gic-version=3"), "{plan}");
+        let regions: Vec<(u64, u64)> = plan["ram_map"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|region| (region["start"].as_u64().unwrap(), region["size"].as_u64().unwrap()))
+            .collect();
+        assert!(regions.len() >= 6);
+        for pair in regions.windows(2) {
+            assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{regions:?}");
+        }
+        assert!(plan["boot_text"].as_str().unwrap().contains("booti"));
+    }
+    assert!(!place.path("cache").exists() && !place.path("out").exists(), "a plan touches nothing");
+}
+
+#[test]
+fn the_uefi_plan_leaves_addresses_to_the_firmware() {
+    let run = Place::new().run(&["plan", "generic-arm64", "--json", "--dom0-args", "quiet"]);
+    let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(plan["method"], "uefi");
+    assert!(plan["ram_map"].as_array().unwrap().is_empty());
+    assert!(plan["boot_text"].as_str().unwrap().contains("\nkernel=kernel console=hvc0 quiet\n"));
+    assert!(plan["qemu"].as_str().unwrap().contains("acpi=off"));
+}
+
+#[test]
+fn a_broken_board_names_file_line_and_field() {
+    let place = Place::new();
+    let dir = place.board("mine", &[("drivers = [", "drivrs = [")]);
+    let said = place.fails(&["--boards-dir", &dir, "plan", "mine"]);
+    assert!(said.contains("mine/board.toml:") && said.contains("in `hypervisor.drivrs`"), "{said}");
+    assert!(said.contains("| drivrs = [") && said.contains("did you mean `drivers`?"), "{said}");
+    let run = place.run(&["--boards-dir", &dir, "boards"]);
+    assert_eq!(run.code, Some(0), "the others can still be used");
+    assert!(run.out.contains("cannot be used"), "{}", run.out);
+}
+
+#[test]
+fn a_board_whose_regions_overlap_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let dir = place.board("mine", &[("script-address = 0x4020_0000", "script-address = 0x401f_f000")]);
+    let said = place.fails(&["--boards-dir", &dir, "plan", "mine"]);
+    assert!(said.contains("boot-script (0x401ff000 to 0x40203000) overlaps QEMU's device tree"), "{said}");
+}
+
+#[test]
+fn firmware_over_the_partition_table_is_refused() {
+    let place = Place::new();
+    let qemu = "qemu = [\"-bios\", \"{file}\"]";
+    let dir = place.board("mine", &[(qemu, "offset = \"8K\"")]);
+    let said = place.fails(&["--boards-dir", &dir, "plan", "mine"]);
+    assert!(said.contains("is overlapped by firmware u-boot"), "{said}");
+}
+
+#[test]
+fn completions_are_for_this_command() {
+    let run = Place::new().run(&["completions", "bash"]);
+    assert_eq!(run.code, Some(0));
+    assert!(run.out.contains("_vambrace") && run.out.contains("--dom0-mem"));
+}
+
+#[test]
+fn clean_leaves_what_is_not_its_own() {
+    let place = Place::new();
+    let folder = place.path("out/qemu-arm64");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["a.img", "a.json", "a.log", "thesis.txt"] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    fs::create_dir_all(place.path("out/holiday")).unwrap();
+    let run = place.run(&["clean"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("removed 3 files"), "{}", run.out);
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["thesis.txt"]);
+    assert!(place.path("out/holiday").is_dir());
+}
+
+#[test]
+fn a_wrong_epoch_and_a_wrong_workspace_are_errors() {
+    let place = Place::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_vambrace"))
+        .args(["plan", "qemu-arm64"])
+        .env("VAMBRACE_CACHE", place.path("cache"))
+        .env("VAMBRACE_WORKSPACE", workspace())
+        .env("SOURCE_DATE_EPOCH", "yesterday")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SOURCE_DATE_EPOCH is `yesterday`"));
+    let said = place.fails(&["--workspace", place.0.path().to_str().unwrap(), "boards"]);
+    assert!(said.contains("these are not Vambrace's sources"), "{said}");
+}
