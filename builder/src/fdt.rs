@@ -379,7 +379,9 @@ mod tests {
                 other[at] = value;
                 // Many a byte may change and leave a tree; it must only come back.
                 let _ = summary(&other);
-                let _ = modules().insert(&other);
+                if value == 0xff {
+                    let _ = modules().insert(&other);
+                }
             }
         }
     }

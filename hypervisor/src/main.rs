@@ -97,6 +97,7 @@ fn main(info: BootInfo) -> ! {
     let started = start_cpus(hv, &cpus);
     let dom0 = or_halt(dom0::build(hv, &tree, &platform, &plan, started), "Dom0");
     hv.log(format_args!("{}", dom0::describe(&dom0, &plan)));
+    hv.log(format_args!("Dom0 starts, {} us after the hypervisor did", hv.system_time() / 1000));
     drop((platform, plan, dom0));
     hv.run_cpu(0)
 }
@@ -121,7 +122,8 @@ fn megabytes(ranges: &[PaRange]) -> u64 {
 
 /// Maps all RAM that may be mapped.
 fn map_ram(platform: &Platform) -> Vec<PaRange> {
-    let off: Vec<PaRange> = platform.reserved.iter().filter(|r| r.no_map).map(|r| r.range.page_outer()).collect();
+    let off: Vec<PaRange> =
+        platform.reserved.iter().filter(|r| r.no_map).map(|r| r.range.page_outer()).collect();
     let ram = subtract(&platform.ram, &off);
     for bank in &ram {
         if let Err(e) = mmu::map_ram(*bank) {
@@ -206,7 +208,10 @@ fn start_cpus(hv: &'static Hypervisor<Arm>, cpus: &[Cpu]) -> usize {
     let mut running = 1;
     for (number, cpu) in cpus.iter().enumerate().skip(1) {
         let Some(method) = hv.machine.start_method(cpu) else {
-            hv.log(format_args!("CPU {number} (MPIDR {:#x}): no way to start it ({:?})", cpu.mpidr, cpu.enable));
+            hv.log(format_args!(
+                "CPU {number} (MPIDR {:#x}): no way to start it ({:?})",
+                cpu.mpidr, cpu.enable
+            ));
             continue;
         };
         match smp::start(number, cpu.mpidr, method) {

@@ -1,6 +1,6 @@
 //! FAT32, by Microsoft's "FAT32 File System Specification" 1.03.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -19,7 +19,7 @@ struct Volume<'a> {
     cluster: u64,
     clusters: u32,
     table: Vec<u32>,
-    seen: BTreeSet<u32>,
+    seen: Vec<bool>,
 }
 
 /// One file or folder of a directory.
@@ -76,7 +76,8 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Fat32) -> Resul
         return Err(Error::new(format!("there is a file too many: {path}")));
     }
     let lost = (2..volume.clusters + 2).find(|cluster| {
-        !volume.seen.contains(cluster) && volume.table.get(*cluster as usize).is_some_and(|&next| next != 0)
+        volume.seen.get(*cluster as usize) == Some(&false)
+            && volume.table.get(*cluster as usize).is_some_and(|&next| next != 0)
     });
     match lost {
         Some(cluster) => Err(Error::new(format!("cluster {cluster} is taken and belongs to no file"))),
@@ -130,7 +131,10 @@ fn open<'a>(file: &'a File, start: u64, size: u64, boot: &[u8]) -> Result<(Volum
     }
     let data = start + meta * 512;
     let cluster = u64::from(per_cluster) * 512;
-    Ok((Volume { file, data, cluster, clusters, table, seen: BTreeSet::new() }, u32_at(boot, 44)? & MASK))
+    Ok((
+        Volume { file, data, cluster, clusters, table, seen: vec![false; clusters as usize + 2] },
+        u32_at(boot, 44)? & MASK,
+    ))
 }
 
 impl Volume<'_> {
@@ -142,7 +146,9 @@ impl Volume<'_> {
             if at < 2 || at >= self.clusters + 2 {
                 return Err(Error::new(format!("a chain leads to cluster {at}, which is none")));
             }
-            if !self.seen.insert(at) {
+            // The bounds were checked above: there is a mark for each cluster.
+            let seen = self.seen.get_mut(at as usize).is_none_or(|seen| std::mem::replace(seen, true));
+            if seen {
                 return Err(Error::new(format!("cluster {at} belongs to two chains")));
             }
             chain.push(at);
@@ -241,7 +247,7 @@ impl Volume<'_> {
             return Err(Error::new("the information sector has no signature"));
         }
         let claimed = u32_at(&info, 488)?;
-        let free = self.clusters - u32::try_from(self.seen.len()).unwrap_or(0);
+        let free = self.clusters - u32::try_from(self.seen.iter().filter(|&&seen| seen).count()).unwrap_or(0);
         if claimed != u32::MAX && claimed != free {
             return Err(Error::new(format!(
                 "the information sector claims {claimed} free clusters; {free} are"

@@ -110,7 +110,10 @@ impl PaRange {
     }
     /// The range widened to whole pages.
     pub const fn page_outer(self) -> Self {
-        Self { start: self.start.page(), end: Pa(self.end.0.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)) }
+        Self {
+            start: self.start.page(),
+            end: Pa(self.end.0.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)),
+        }
     }
 }
 

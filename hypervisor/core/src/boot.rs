@@ -14,8 +14,8 @@ use core::fmt;
 use crate::addr::PaRange;
 use crate::bootmap::{BootMap, KernelModule, MapError, Request};
 use crate::cmdline::Options;
-use crate::frames::NotReleasable;
 use crate::dom0_tree::{self, TreeError};
+use crate::frames::NotReleasable;
 use crate::image::{ImageError, KernelImage, Packing};
 use crate::machine::Memory;
 use crate::p2m::P2mError;
@@ -69,7 +69,9 @@ impl fmt::Display for BootError {
             Self::Stage2(e) => write!(f, "dom0's address space: {e:?}"),
             Self::Vgic(e) => write!(f, "dom0's interrupt controller: {e}"),
             Self::Frames(e) => write!(f, "free memory: {e}"),
-            Self::Unwritable(range) => write!(f, "memory at {}..{} cannot be written", range.start, range.end),
+            Self::Unwritable(range) => {
+                write!(f, "memory at {}..{} cannot be written", range.start, range.end)
+            }
         }
     }
 }
@@ -106,12 +108,7 @@ pub struct Plan {
 }
 
 /// Plans the boot. `image` is the hypervisor in memory, `tree` the device tree's blob; both physical.
-pub fn plan<M: Memory>(
-    m: &M,
-    platform: &Platform,
-    image: PaRange,
-    tree: PaRange,
-) -> Result<Plan, BootError> {
+pub fn plan<M: Memory>(m: &M, platform: &Platform, image: PaRange, tree: PaRange) -> Result<Plan, BootError> {
     let options = Options::parse(&platform.boot.hypervisor_args);
     let module = platform.boot.kernel().ok_or(BootError::NoKernel)?;
     // Before it is read; the arrangement checks all modules again, against each other.

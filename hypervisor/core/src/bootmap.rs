@@ -6,10 +6,11 @@
 //! order.
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::fmt;
 
 use crate::addr::{PAGE_SIZE, Pa, PaRange};
-use crate::platform::{merge, subtract};
+use crate::platform::{merge, sorted, subtract};
 
 /// Block that stage 2 maps with one entry of its third-last level, in bytes.
 pub const BLOCK: u64 = 2 << 20;
@@ -332,10 +333,9 @@ fn choose_banks(
         best.ok_or(MapError::NoRoom("dom0's kernel, RAM disk and device tree", needed(request)))?.bank;
     let mut banks = Vec::from([first]);
     let mut missing = asked - first.size();
-    let mut rest = subtract(pool, &banks);
+    let rest = subtract(pool, &banks);
     // Largest first, so that there are few.
-    rest.sort_unstable_by_key(|range| core::cmp::Reverse(range.size()));
-    for chunk in rest {
+    for (_, chunk) in sorted(rest.iter().map(|range| (Reverse(range.size()), *range)).collect()) {
         if missing == 0 {
             break;
         }
@@ -347,9 +347,8 @@ fn choose_banks(
         missing -= size;
     }
     // Only the first bank's place matters: the others go in the order of their addresses.
-    if let Some((_, others)) = banks.split_first_mut() {
-        others.sort_unstable();
-    }
+    let others = banks.split_off(1);
+    banks.extend(sorted(others));
     Ok(banks)
 }
 

@@ -204,9 +204,13 @@ impl<M: Machine> Hypervisor<M> {
                 }
                 Input::Key(key) => self.key(key),
                 Input::Switched(true) => {
-                    self.log(format_args!("Input to the hypervisor (three times Ctrl-A to switch back, h for help)"));
+                    self.log(format_args!(
+                        "Input to the hypervisor (three times Ctrl-A to switch back, h for help)"
+                    ));
                 }
-                Input::Switched(false) => self.log(format_args!("Input to dom0 (three times Ctrl-A to switch)")),
+                Input::Switched(false) => {
+                    self.log(format_args!("Input to dom0 (three times Ctrl-A to switch)"))
+                }
                 Input::Lost => {}
             }
         }

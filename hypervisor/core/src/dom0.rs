@@ -15,7 +15,8 @@ use crate::boot::{BootError, Plan};
 use crate::bootmap::Placement;
 use crate::dom0_tree::{self, Dom0Spec, GUEST_TIMERS};
 use crate::domain::{
-    DOM0, Domain, GuestInterrupts, MmioDevice, MmioRegion, NOWHERE, PhysicalTimer, Vcpu, VcpuRun, mpidr_of_vcpu,
+    DOM0, Domain, GuestInterrupts, MmioDevice, MmioRegion, NOWHERE, PhysicalTimer, Vcpu, VcpuRun,
+    mpidr_of_vcpu,
 };
 use crate::event::EventChannels;
 use crate::grant::{DEFAULT_MAX_FRAMES, GrantTable};
@@ -176,9 +177,8 @@ fn map_memory<M: Machine>(
 ) -> Result<(), BootError> {
     let mut p2m = domain.p2m.lock();
     let mut frames = hv.frames.lock();
-    let mut map = |at: Pa, to: Pa, size: u64, kind: Kind| {
-        p2m.map(&hv.machine, &mut frames, Ipa(at.0), to, size, kind)
-    };
+    let mut map =
+        |at: Pa, to: Pa, size: u64, kind: Kind| p2m.map(&hv.machine, &mut frames, Ipa(at.0), to, size, kind);
     for bank in &plan.map.dom0 {
         map(bank.start, bank.start, bank.size(), Kind::Ram)?;
     }

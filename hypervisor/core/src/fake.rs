@@ -302,14 +302,13 @@ impl Memory for FakeMachine {
     fn zero(&self, pa: Pa, len: u64) -> Result<(), BadAddress> {
         self.check(pa, len)?;
         let mut pages = self.pages.lock();
-        by_page(pa, len as usize, |_, frame, within, part| {
-            // A whole page of zeroes needs no page: dom0's gigabytes stay sparse.
-            if part == PAGE_BYTES {
-                pages.remove(&frame);
-            } else if let Some(page) = pages.get_mut(&frame) {
-                page[within..within + part].fill(0);
-            }
-        });
+        // Absent pages are zero already, so gigabytes cost what was written to them.
+        let end = pa.offset(len);
+        for (&frame, page) in pages.range_mut(pa.frame()..=end.frame()) {
+            let from = if frame == pa.frame() { pa.page_offset() as usize } else { 0 };
+            let to = if frame == end.frame() { end.page_offset() as usize } else { PAGE_BYTES };
+            page[from..to].fill(0);
+        }
         Ok(())
     }
     fn read_u64(&self, pa: Pa) -> Result<u64, BadAddress> {

@@ -93,7 +93,13 @@ impl Frames {
             banks.push(Bank { first, offset, infos });
             offset += count as u32;
         }
-        Self { banks, free_lists: [NONE; MAX_ORDER as usize + 1], released: Vec::new(), free: 0, total: u64::from(offset) }
+        Self {
+            banks,
+            free_lists: [NONE; MAX_ORDER as usize + 1],
+            released: Vec::new(),
+            free: 0,
+            total: u64::from(offset),
+        }
     }
 
     /// Bytes of heap that the books for these banks take.
@@ -113,7 +119,8 @@ impl Frames {
 
     /// Adds the whole pages of `range` to the free memory, each page once ever.
     pub fn release(&mut self, range: PaRange) -> Result<(), NotReleasable> {
-        let range = PaRange { start: Pa(range.start.0.div_ceil(PAGE_SIZE) * PAGE_SIZE), end: range.end.page() };
+        let range =
+            PaRange { start: Pa(range.start.0.div_ceil(PAGE_SIZE) * PAGE_SIZE), end: range.end.page() };
         if range.is_empty() {
             return Ok(());
         }

@@ -268,7 +268,8 @@ impl<M: Machine> Hypervisor<M> {
         let (seconds, nanoseconds) = ((at_boot / 1_000_000_000) as u64, (at_boot % 1_000_000_000) as u32);
         // A version that is odd while the rest changes (`xen.h`, wc_version).
         let at = |offset: usize| domain.shared_info.offset(offset as u64);
-        let bump = || self.machine.update_u32(at(shared_info::SHARED_INFO_WC_VERSION), |v| Some(v.wrapping_add(1)));
+        let bump =
+            || self.machine.update_u32(at(shared_info::SHARED_INFO_WC_VERSION), |v| Some(v.wrapping_add(1)));
         let put = |offset: usize, word: u32| self.machine.update_u32(at(offset), |_| Some(word));
         let wrote = bump()
             .and_then(|_| put(shared_info::SHARED_INFO_WC_SEC, seconds as u32))

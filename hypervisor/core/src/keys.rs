@@ -7,7 +7,8 @@ use crate::hypervisor::Hypervisor;
 use crate::machine::Machine;
 use crate::sched::Status;
 
-const HELP: &str = "h help, q domains, r run queue, m memory, e event channels, i virtual interrupts, l log, R reset";
+const HELP: &str =
+    "h help, q domains, r run queue, m memory, e event channels, i virtual interrupts, l log, R reset";
 
 impl<M: Machine> Hypervisor<M> {
     /// Does what a key asks.

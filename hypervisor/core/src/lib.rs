@@ -17,11 +17,11 @@ pub mod boot;
 pub mod bootmap;
 pub mod cmdline;
 pub mod console;
+pub mod console_ring;
 pub mod dom0;
 pub mod dom0_tree;
 pub mod domain;
 mod emulate;
-pub mod console_ring;
 pub mod event;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

@@ -19,8 +19,8 @@ use vambrace_abi::sched::SHUTDOWN_WATCHDOG;
 use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
 
 use crate::domain::{NOWHERE, PhysicalTimer, Seat, VcpuRun};
-use crate::hypervisor::Hypervisor;
 use crate::hypercall;
+use crate::hypervisor::Hypervisor;
 use crate::machine::{CpuId, Machine};
 use crate::sched::Leave;
 use crate::timers::Due;
@@ -238,7 +238,10 @@ impl<M: Machine> Hypervisor<M> {
             }
             Trap::DataAbort { va, ipa, write, .. } => {
                 let what = if write { "write to" } else { "read of" };
-                self.guest_warning(seat, format_args!("{what} {ipa}, where nothing is (pc {:#x})", run.regs.pc));
+                self.guest_warning(
+                    seat,
+                    format_args!("{what} {ipa}, where nothing is (pc {:#x})", run.regs.pc),
+                );
                 self.machine.inject_abort(&mut run.regs, &mut run.context, va, false);
                 Next::Resume
             }
@@ -325,7 +328,8 @@ impl<M: Machine> Hypervisor<M> {
         let due = self.machine.now() >= timer.compare;
         let intid = seat.domain.interrupts.physical_timer;
         self.set_line(&seat.domain, usize::from(key.vcpu), intid, live && due);
-        if live && !due
+        if live
+            && !due
             && let Some(timers) = self.timers(cpu)
         {
             timers.lock().arm(timer.compare, key, Due::PhysicalTimer);

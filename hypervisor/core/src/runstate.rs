@@ -47,10 +47,7 @@ pub struct Runstate {
 impl Runstate {
     /// An account that begins at `now` in `state` (RUNSTATE_*).
     pub fn new(state: u32, now: u64) -> Self {
-        Self {
-            info: VcpuRunstateInfo { state, state_entry_time: now, ..Default::default() },
-            area: None,
-        }
+        Self { info: VcpuRunstateInfo { state, state_entry_time: now, ..Default::default() }, area: None }
     }
 
     /// Goes over into `state` at `now`.

@@ -122,7 +122,12 @@ impl<T> Scheduler<T> {
         let slots = (0..cpus).map(|_| CpuSlot { online: false, current: None, since: 0 }).collect();
         let ticks = |us: u64| frequency.saturating_mul(us) / 1_000_000;
         Self {
-            state: Mutex::new(State { units: BTreeMap::new(), queue: BTreeSet::new(), cpus: slots, floor: 0 }),
+            state: Mutex::new(State {
+                units: BTreeMap::new(),
+                queue: BTreeSet::new(),
+                cpus: slots,
+                floor: 0,
+            }),
             waiting: AtomicUsize::new(0),
             preempt: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
             slice: ticks(SLICE_US).max(1),

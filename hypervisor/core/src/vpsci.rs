@@ -85,8 +85,19 @@ pub(crate) fn call<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut Vcp
         FEATURES => {
             let known = matches!(
                 run.regs.x[1] as u32,
-                VERSION | CPU_SUSPEND | CPU_OFF | CPU_ON | AFFINITY_INFO | MIGRATE_INFO_TYPE | SYSTEM_OFF
-                    | SYSTEM_RESET | FEATURES | CPU_SUSPEND_64 | CPU_ON_64 | AFFINITY_INFO_64 | SMCCC_VERSION
+                VERSION
+                    | CPU_SUSPEND
+                    | CPU_OFF
+                    | CPU_ON
+                    | AFFINITY_INFO
+                    | MIGRATE_INFO_TYPE
+                    | SYSTEM_OFF
+                    | SYSTEM_RESET
+                    | FEATURES
+                    | CPU_SUSPEND_64
+                    | CPU_ON_64
+                    | AFFINITY_INFO_64
+                    | SMCCC_VERSION
             );
             status(run, if known { SUCCESS } else { NOT_SUPPORTED })
         }
@@ -135,7 +146,8 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
     if vcpu.is_online() {
         return status(run, ALREADY_ON);
     }
-    if !entry.is_multiple_of(4) || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device) {
+    if !entry.is_multiple_of(4) || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device)
+    {
         return status(run, INVALID_ADDRESS);
     }
     {

@@ -25,7 +25,9 @@ pub enum DeviceError {
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Map(range, e) => write!(f, "registers at {}..{} cannot be mapped: {e:?}", range.start, range.end),
+            Self::Map(range, e) => {
+                write!(f, "registers at {}..{} cannot be mapped: {e:?}", range.start, range.end)
+            }
             Self::NoDriver(what) => write!(f, "this build has no driver for the board's {what}"),
             Self::Gic(e) => write!(f, "{e}"),
         }
@@ -68,9 +70,9 @@ pub fn open_gic(gic: &platform::Gic) -> Result<Gic, DeviceError> {
         GicFrames::V3 { gicd, redistributors, stride, .. } => {
             let mut regions = ArrayVec::new();
             for range in redistributors {
-                regions
-                    .try_push(map(*range)?)
-                    .map_err(|_| DeviceError::NoDriver("interrupt controller: too many redistributor regions"))?;
+                regions.try_push(map(*range)?).map_err(|_| {
+                    DeviceError::NoDriver("interrupt controller: too many redistributor regions")
+                })?;
             }
             Ok(Gic::V3(crate::gic::v3::GicV3::new(map(*gicd)?, regions, stride.map(|s| s as usize))?))
         }

@@ -4,8 +4,8 @@ use core::arch::asm;
 
 use vambrace_core::addr::{GuestVa, Ipa, Pa, PaRange};
 use vambrace_core::machine::{
-    Access, Acknowledged, BadAddress, Clock, Console, ContextSpec, CpuId, Interrupts, Intid, ListRegister, Memory,
-    Power, Processor, Stage2, TimerState, VirtualCpuInterface,
+    Access, Acknowledged, BadAddress, Clock, Console, ContextSpec, CpuId, Interrupts, Intid, ListRegister,
+    Memory, Power, Processor, Stage2, TimerState, VirtualCpuInterface,
 };
 use vambrace_core::p2m::Shape;
 use vambrace_core::platform::{self, Psci};
@@ -15,8 +15,8 @@ use crate::aarch64::world::{self, Context};
 use crate::aarch64::{smp, sysregs};
 use crate::gic::{Gic, GicError};
 use crate::memory::Reach;
-use crate::timer;
 use crate::panic::console;
+use crate::timer;
 
 /// PSCI's SYSTEM_OFF (Arm DEN0022, 5.1.9).
 const SYSTEM_OFF: u64 = 0x8400_0008;

@@ -6,9 +6,11 @@
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use vambrace_core::addr::{Pa, PaRange};
 use vambrace_core::machine::BadAddress;
+use vambrace_core::platform::subtract;
 
 use crate::private::private_ranges;
 
@@ -78,20 +80,9 @@ impl Reach {
     /// until then those stay out of use because nobody else was told of them.
     pub fn new(ram: &[PaRange]) -> Self {
         let mut ranges: ArrayVec<PaRange, MAX_RANGES> = ArrayVec::new();
-        for bank in ram {
-            let mut start = bank.start;
-            let mut cuts: ArrayVec<PaRange, 16> = private_ranges().filter(|p| p.overlaps(*bank)).take(16).collect();
-            cuts.sort_unstable();
-            for cut in cuts {
-                if start < cut.start && ranges.try_push(PaRange { start, end: cut.start }).is_err() {
-                    return Self { ranges };
-                }
-                start = start.max(cut.end);
-            }
-            if start < bank.end && ranges.try_push(PaRange { start, end: bank.end }).is_err() {
-                return Self { ranges };
-            }
-        }
+        let private: Vec<PaRange> = private_ranges().collect();
+        // More pieces than there is room for stay out of use.
+        ranges.extend(subtract(ram, &private).into_iter().take(MAX_RANGES));
         Self { ranges }
     }
 

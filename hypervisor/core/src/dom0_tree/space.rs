@@ -1,10 +1,11 @@
 //! Free address space for dom0: where Linux may map pages of other domains and its grant table.
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::addr::{Pa, PaRange};
 use crate::platform::tree::Tree;
-use crate::platform::{Platform, PlatformError, address_cells, merge, size_cells, subtract};
+use crate::platform::{Platform, PlatformError, address_cells, merge, size_cells, sorted, subtract};
 
 const BLOCK: u64 = 2 << 20;
 /// Smallest extended region worth naming: Linux takes such space in sections of 128 MiB, and half of one may join
@@ -55,8 +56,7 @@ pub fn free_address_space(
     for hole in &mut extended {
         hole.end = Pa(hole.end.0.min(hole.start.0.saturating_add(largest)));
     }
-    extended.sort_unstable_by_key(|hole| core::cmp::Reverse(hole.size()));
-    extended.truncate(MAX_EXTENDED);
-    extended.sort_unstable();
+    let by_size = sorted(extended.iter().map(|hole| (Reverse(hole.size()), *hole)).collect());
+    let extended = sorted(by_size.into_iter().take(MAX_EXTENDED).map(|(_, hole)| hole).collect());
     Ok(Some(GuestSpace { grant_table, extended }))
 }

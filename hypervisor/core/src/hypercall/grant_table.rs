@@ -13,12 +13,7 @@ use crate::machine::Machine;
 /// Most requests of one call.
 const MAX_REQUESTS: u64 = 1024;
 
-pub(super) fn op<M: Machine>(
-    caller: &Caller<'_, M>,
-    command: u64,
-    list: u64,
-    count: u64,
-) -> HypercallResult {
+pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, list: u64, count: u64) -> HypercallResult {
     // The count is an unsigned int; the upper bits say where a continued call goes on, which callers leave 0.
     let count = count & 0xffff_ffff;
     if count > i32::MAX as u64 {
@@ -155,5 +150,6 @@ fn cache_flush<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> Hyp
 /// the operations that map those.
 fn is_own<M: Machine>(caller: &Caller<'_, M>, at: Pa) -> bool {
     let mapped = caller.domain().p2m.lock().lookup(&caller.hv.machine, Ipa(at.0));
-    mapped.is_some_and(|m| m.pa == at && !m.device) && caller.domain().ram.iter().any(|bank| bank.contains(at))
+    mapped.is_some_and(|m| m.pa == at && !m.device)
+        && caller.domain().ram.iter().any(|bank| bank.contains(at))
 }

@@ -58,9 +58,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         }
         XENMEM_POPULATE_PHYSMAP => reservation(caller, argument, populate),
         XENMEM_DECREASE_RESERVATION => reservation(caller, argument, give_back),
-        XENMEM_CURRENT_RESERVATION => {
-            query(caller, argument, |d| u64::from(d.pages.load(Ordering::Acquire)))
-        }
+        XENMEM_CURRENT_RESERVATION => query(caller, argument, |d| u64::from(d.pages.load(Ordering::Acquire))),
         XENMEM_MAXIMUM_RESERVATION => query(caller, argument, |d| d.max_pages),
         XENMEM_MAXIMUM_GPFN => {
             query(caller, argument, |d| d.ram.iter().map(|r| r.end.frame() - 1).max().unwrap_or(0))

@@ -25,15 +25,13 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             }
             Err(errno) => Outcome::Done(Err(errno)),
         },
-        Ok(SCHEDOP_SHUTDOWN_CODE) => {
-            match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
-                Ok(shutdown) => {
-                    caller.domain().shutdown.call_once(|| shutdown.reason);
-                    Outcome::Done(Ok(0))
-                }
-                Err(errno) => Outcome::Done(Err(errno)),
+        Ok(SCHEDOP_SHUTDOWN_CODE) => match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
+            Ok(shutdown) => {
+                caller.domain().shutdown.call_once(|| shutdown.reason);
+                Outcome::Done(Ok(0))
             }
-        }
+            Err(errno) => Outcome::Done(Err(errno)),
+        },
         Ok(SCHEDOP_POLL) => poll(caller, argument),
         Ok(SCHEDOP_WATCHDOG) => Outcome::Done(watchdog(caller, argument)),
         Ok(SCHEDOP_REMOTE_SHUTDOWN) => Outcome::Done(remote_shutdown(caller, argument)),

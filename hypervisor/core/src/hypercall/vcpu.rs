@@ -15,7 +15,8 @@ pub(super) fn op<M: Machine>(
     vcpu: u64,
     argument: u64,
 ) -> HypercallResult {
-    let target = usize::try_from(vcpu).ok().and_then(|v| caller.domain().vcpus.get(v)).ok_or(Errno::ENOENT)?;
+    let target =
+        usize::try_from(vcpu).ok().and_then(|v| caller.domain().vcpus.get(v)).ok_or(Errno::ENOENT)?;
     match u32::try_from(command).map_err(|_| Errno::EINVAL)? {
         VCPUOP_REGISTER_VCPU_INFO => {
             let info = caller.memory().read(XenHandle::<VcpuRegisterVcpuInfo>::new(argument))?;
@@ -26,9 +27,7 @@ pub(super) fn op<M: Machine>(
             let at = area.addr.address();
             let area = match at {
                 0 => None,
-                _ => Some(runstate_area(at, |va| {
-                    caller.hv.machine.translate(GuestVa(va), Access::Write)
-                })?),
+                _ => Some(runstate_area(at, |va| caller.hv.machine.translate(GuestVa(va), Access::Write))?),
             };
             register_runstate(caller, target, area)
         }

@@ -1,6 +1,7 @@
 //! Registers of a node as physical addresses: cells, and translation through the buses above (Devicetree
 //! Specification 0.4, sections 2.3.5, 2.3.6 and 2.3.8).
 
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
 use super::error::{PlatformError, Problem};
@@ -118,12 +119,16 @@ pub(crate) fn to_physical(
     PaRange::new(Pa(start), size).ok_or_else(overflow)
 }
 
+/// Sorts by a heap, which is a tenth of the code of the library's sort; lists here are short.
+pub(crate) fn sorted<T: Ord>(items: Vec<T>) -> Vec<T> {
+    BinaryHeap::from(items).into_sorted_vec()
+}
+
 /// Sorts ranges and joins those that touch or overlap; empty ones are dropped.
 pub fn merge(mut ranges: Vec<PaRange>) -> Vec<PaRange> {
     ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable();
     let mut merged: Vec<PaRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
+    for range in sorted(ranges) {
         match merged.last_mut() {
             Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
             _ => merged.push(range),

@@ -198,7 +198,7 @@ impl<'t, 'a> Resolver<'t, 'a> {
                 self.resolve(nexus, entry.parent, &entry.parent_specifier, &entry.parent_unit, 1)?;
             found.extend(interrupt);
         }
-        found.sort_unstable();
+        let mut found = super::address::sorted(found);
         found.dedup();
         Ok(found)
     }

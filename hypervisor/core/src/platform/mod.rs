@@ -24,6 +24,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub(crate) use self::address::sorted;
 pub(crate) use self::address::{address_cells, size_cells};
 pub use self::address::{merge, subtract};
 pub use self::boot::{Boot, Module, ModuleKind};
@@ -153,7 +154,7 @@ impl Platform {
         let mut all: Vec<Interrupt> =
             self.passthrough.iter().flat_map(|device| device.interrupts.iter().copied()).collect();
         all.retain(|interrupt| Some(interrupt.intid) != ours);
-        all.sort_unstable();
+        let mut all = address::sorted(all);
         all.dedup_by_key(|interrupt| interrupt.intid);
         all
     }

@@ -60,7 +60,10 @@ fn is_smmu(node: Node<'_, '_>) -> bool {
 
 /// Nodes that dom0 does not get, each with its whole subtree: what the hypervisor drives or rebuilds itself.
 pub(crate) fn hidden(tree: &Tree<'_>, own: &[NodeId]) -> BTreeSet<NodeId> {
-    let mut hidden: BTreeSet<NodeId> = own.iter().copied().collect();
+    let mut hidden = BTreeSet::new();
+    for node in own {
+        hidden.insert(*node);
+    }
     for node in tree.nodes().skip(1) {
         let hide = is_memory(node)
             || is_cpu_pmu(node)
