@@ -568,20 +568,18 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 
 /// The header of a hypervisor, as far as the boot method needs one.
 fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Option<Header>> {
-    let context = |error: Error| error.context(format!("the hypervisor cannot be started: {from}"));
     match decision.method {
         vambrace_bsp::Method::Uboot => {
-            KernelImage::parse(data).map(|image| Some((&image).into())).map_err(context)
+            KernelImage::parse(data).map(|image| Some((&image).into())).map_err(|error| {
+                Error::new(format!("U-Boot cannot start the hypervisor ({from}): {}", error.what()))
+                    .help("give a hypervisor that is an arm64 Image, or let vambrace compile its own")
+            })
         }
-        vambrace_bsp::Method::Uefi => {
-            if !data.starts_with(b"MZ") {
-                return Err(context(
-                    Error::new("it is not an EFI application")
-                        .help("boot it with --method uboot, or give one that is a PE/COFF file too"),
-                ));
-            }
-            Ok(KernelImage::parse(data).ok().as_ref().map(Header::from))
-        }
+        vambrace_bsp::Method::Uefi if !data.starts_with(b"MZ") => Err(Error::new(format!(
+            "UEFI cannot start the hypervisor ({from}): it is not an EFI application"
+        ))
+        .help("boot it with --method uboot, or give one that is a PE/COFF file")),
+        vambrace_bsp::Method::Uefi => Ok(KernelImage::parse(data).ok().as_ref().map(Header::from)),
     }
 }
 

@@ -116,6 +116,9 @@ fn new_domain<M: Machine>(
             runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, hv.system_time())),
         })
     };
+    let mut grants = GrantTable::new(DEFAULT_MAX_FRAMES);
+    // A table has one frame from the start (`grant_table.h`).
+    grants.frame(0, || hv.zeroed_frame()).map_err(|_| BootError::OutOfMemory)?;
     let pages: u64 = plan.map.dom0.iter().map(|bank| bank.size() / PAGE_SIZE).sum();
     let uart = virtual_uart(platform);
     Ok(Domain {
@@ -125,8 +128,9 @@ fn new_domain<M: Machine>(
         p2m: Mutex::new(p2m),
         vgic: Mutex::new(vgic),
         events: Mutex::new(EventChannels::new(DOM0, shared_info, vcpus as usize, MAX_PORT)),
-        grants: Mutex::new(GrantTable::new(DEFAULT_MAX_FRAMES)),
+        grants: Mutex::new(grants),
         shared_info,
+        shared_info_at: Mutex::new(None),
         params: Mutex::new([0; HVM_NR_PARAMS as usize]),
         mmio: mmio_regions(platform, uart.map(|(range, _)| range), vcpus),
         uart: uart.map(|_| Mutex::new(Vpl011::new())),

@@ -132,6 +132,8 @@ pub struct Domain<M: Machine> {
     pub grants: Mutex<GrantTable>,
     /// The shared_info page.
     pub shared_info: Pa,
+    /// Where the domain has mapped it, if it has.
+    pub shared_info_at: Mutex<Option<Ipa>>,
     /// HVM parameters.
     pub params: Mutex<[u64; HVM_NR_PARAMS as usize]>,
     /// Emulated devices, the most used first.
@@ -233,6 +235,7 @@ mod tests {
         for index in [0, 1, 15, 16, 127] {
             assert_eq!(vcpu_of_mpidr(mpidr_of_vcpu(index)), Some(index));
         }
+        assert_eq!([0, 15, 16, 33].map(|v| mpidr_of_vcpu(v) & !MPIDR_RES1), [0, 15, 0x100, 0x201]);
         assert_eq!(vcpu_of_mpidr(0x10), None);
         assert_eq!(vcpu_of_mpidr(0x1_0000), None);
         assert_eq!(vcpu_of_mpidr(1 << 32), None);

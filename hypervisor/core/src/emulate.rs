@@ -7,8 +7,8 @@ use crate::machine::{CpuId, Machine};
 use crate::platform::REDISTRIBUTOR_BYTES;
 use crate::run::Next;
 use crate::trap::{MmioAccess, SysReg};
-use crate::vgic::SgiRegister;
-use crate::virtual_gic::with_current;
+use crate::vgic::{SgiRegister, Vgic};
+use crate::virtual_gic::{Effects, with_current};
 
 /// Carries out a load or store that stage 2 stopped.
 #[inline]
@@ -63,7 +63,10 @@ fn read<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, device: MmioDevice, offs
             hv,
             seat,
             |vgic| vgic.needs_sync(vcpu, offset),
-            |vgic, _| vgic.dist_read(vcpu, offset, size),
+            |vgic, host| {
+                settle_timer(hv, seat, vgic, host, offset);
+                vgic.dist_read(vcpu, offset, size)
+            },
         ),
         MmioDevice::Redistributors { first } => {
             let (frame, offset) = redistributor(first, offset);
@@ -71,7 +74,10 @@ fn read<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, device: MmioDevice, offs
                 hv,
                 seat,
                 |vgic| vgic.redist_needs_sync(frame, offset),
-                |vgic, _| vgic.redist_read(frame, offset, size),
+                |vgic, host| {
+                    settle_timer(hv, seat, vgic, host, offset & 0xffff);
+                    vgic.redist_read(frame, offset, size)
+                },
             )
         }
         MmioDevice::Uart => {
@@ -80,6 +86,24 @@ fn read<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, device: MmioDevice, offs
             hv.update_uart_line(&seat.domain);
             u64::from(value)
         }
+    }
+}
+
+/// Registers of pending and active state, in the distributor and in a redistributor's frame of private interrupts
+/// (IHI 0069, 12.9, 12.11).
+const STATE_REGISTERS: core::ops::Range<u64> = 0x200..0x400;
+
+/// Takes a virtual timer interrupt back that is pending though the guest has quieted the timer meanwhile: the physical
+/// one, which is level-sensitive, would be gone too.
+fn settle_timer<M: Machine>(
+    hv: &Hypervisor<M>,
+    seat: &Seat<M>,
+    vgic: &mut Vgic,
+    host: &mut Effects<'_, M>,
+    offset: u64,
+) {
+    if STATE_REGISTERS.contains(&offset) && !hv.machine.virtual_timer_line() {
+        vgic.retract(usize::from(seat.vcpu.key.vcpu), seat.domain.interrupts.virtual_timer, host);
     }
 }
 

@@ -106,6 +106,7 @@ pub struct FakeMachine {
     now: AtomicU64,
     frequency: u64,
     idles: AtomicU64,
+    timer_line: AtomicBool,
     cache_cleans: AtomicU64,
     off: AtomicBool,
     reset: AtomicBool,
@@ -127,6 +128,7 @@ impl FakeMachine {
             now: AtomicU64::new(0),
             frequency: 1_000_000,
             idles: AtomicU64::new(0),
+            timer_line: AtomicBool::new(false),
             cache_cleans: AtomicU64::new(0),
             off: AtomicBool::new(false),
             reset: AtomicBool::new(false),
@@ -150,7 +152,11 @@ impl FakeMachine {
     pub fn set_this_cpu(&self, cpu: CpuId) {
         self.cpu.store(cpu, Ordering::SeqCst);
     }
-    /// How often a CPU went idle.
+    /// Sets whether the loaded vCPU's virtual timer asks for its interrupt.
+    pub fn set_timer_line(&self, high: bool) {
+        self.timer_line.store(high, Ordering::SeqCst);
+    }
+    /// How often the CPU went idle.
     pub fn idles(&self) -> u64 {
         self.idles.load(Ordering::SeqCst)
     }
@@ -447,8 +453,11 @@ impl Processor for FakeMachine {
     fn inject_abort(&self, _regs: &mut GuestRegs, context: &mut FakeContext, va: GuestVa, instruction: bool) {
         context.injected.push(Injected::Abort { va, instruction });
     }
-    fn virtual_timer(&self, context: &FakeContext, _loaded: bool) -> TimerState {
+    fn virtual_timer(&self, context: &FakeContext) -> TimerState {
         context.timer
+    }
+    fn virtual_timer_line(&self) -> bool {
+        self.timer_line.load(Ordering::SeqCst)
     }
     fn id_register(&self, register: SysReg) -> u64 {
         self.processor.lock().id_registers.get(&register).copied().unwrap_or(0)

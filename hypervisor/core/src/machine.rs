@@ -191,8 +191,10 @@ pub trait Processor {
     fn inject_undefined(&self, regs: &mut GuestRegs, context: &mut Self::Context);
     /// Has the loaded vCPU take a synchronous external data (or instruction) abort for virtual address `va`.
     fn inject_abort(&self, regs: &mut GuestRegs, context: &mut Self::Context, va: GuestVa, instruction: bool);
-    /// The virtual timer of the context; read from the CPU when it is the loaded one (`loaded`).
-    fn virtual_timer(&self, context: &Self::Context, loaded: bool) -> TimerState;
+    /// The virtual timer of a context that was saved.
+    fn virtual_timer(&self, context: &Self::Context) -> TimerState;
+    /// Whether the virtual timer of the loaded vCPU asks for its interrupt now (enabled, not masked, condition met).
+    fn virtual_timer_line(&self) -> bool;
     /// The value of an ID register of this CPU (Arm ARM, op0 3, op1 0 or 1, CRn 0), 0 for one it does not know.
     fn id_register(&self, register: SysReg) -> u64;
     /// Waits for an interrupt.

@@ -167,7 +167,7 @@ impl<M: Machine> Hypervisor<M> {
         self.machine.save(&mut run.context);
         self.set_timer_active(0);
         if how == Leave::Blocked && !timer_in_flight {
-            let timer = self.machine.virtual_timer(&run.context, false);
+            let timer = self.machine.virtual_timer(&run.context);
             if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE
                 && let Some(timers) = self.timers(cpu)
             {

@@ -199,8 +199,11 @@ impl Processor for Arm {
     fn inject_abort(&self, regs: &mut GuestRegs, _: &mut Context, va: GuestVa, instruction: bool) {
         world::inject_abort(regs, va, instruction);
     }
-    fn virtual_timer(&self, context: &Context, loaded: bool) -> TimerState {
-        if loaded { world::loaded_timer() } else { context.timer() }
+    fn virtual_timer(&self, context: &Context) -> TimerState {
+        context.timer()
+    }
+    fn virtual_timer_line(&self) -> bool {
+        timer::virtual_timer().control & 7 == 5
     }
     fn id_register(&self, register: SysReg) -> u64 {
         world::id_register(register)

@@ -27,11 +27,6 @@ pub const MAX_BYTES: usize = 2 << 20;
 /// INTIDs of a guest's timers, in the order of the binding: secure, physical, virtual, hypervisor. They are the
 /// guest's own numbers, whatever the host's are; these are the ones that Xen and most boards use.
 pub const GUEST_TIMERS: [Intid; 4] = [29, 30, 27, 26];
-/// CPU_OFF of PSCI 0.1 as dom0's tree numbers it; later versions have fixed numbers (Arm DEN 0022).
-pub const PSCI_0_1_CPU_OFF: u32 = 1;
-/// CPU_ON of PSCI 0.1 as dom0's tree numbers it.
-pub const PSCI_0_1_CPU_ON: u32 = 2;
-
 /// What dom0 is to find. All addresses are intermediate physical, and physical too.
 #[derive(Clone, Copy, Debug)]
 pub struct Dom0Spec<'a> {
@@ -95,12 +90,6 @@ impl From<PlatformError> for TreeError {
     fn from(error: PlatformError) -> Self {
         Self::Host(error)
     }
-}
-
-/// Affinity of vCPU `index` as in MPIDR_EL1: Aff0 counts to 16, the most that one GICv3 SGI can address (IHI 0069,
-/// ICC_SGI1R_EL1.TargetList).
-pub const fn vcpu_affinity(index: u32) -> u64 {
-    ((index & 15) | (index >> 4 & 0xff) << 8 | (index >> 12 & 0xff) << 16) as u64
 }
 
 /// Where the redistributors of a guest with `vcpus` vCPUs lie: at the start of the host's regions, 128 KiB each, in the

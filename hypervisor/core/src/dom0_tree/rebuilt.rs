@@ -3,14 +3,13 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{
-    Builder, GUEST_TIMERS, PSCI_0_1_CPU_OFF, PSCI_0_1_CPU_ON, TreeError, guest_redistributors, push_cells,
-    unit_name, vcpu_affinity,
-};
+use super::{Builder, GUEST_TIMERS, TreeError, guest_redistributors, push_cells, unit_name};
 use crate::addr::PaRange;
+use crate::domain::mpidr_of_vcpu;
 use crate::machine::Intid;
 use crate::platform::tree::Node;
-use crate::platform::{GicFrames, Problem, address_cells, size_cells};
+use crate::platform::{GicFrames, MPIDR_AFFINITY, Problem, address_cells, size_cells};
+use crate::vpsci::{V01_CPU_OFF, V01_CPU_ON};
 
 /// Level-sensitive, active low, in an interrupt specifier (Linux binding arm,gic).
 const LEVEL_LOW: u32 = 8;
@@ -69,7 +68,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             compatible.push("arm,armv8");
         }
         for index in 0..self.spec.vcpus {
-            let affinity = vcpu_affinity(index);
+            let affinity = mpidr_of_vcpu(index as usize) & MPIDR_AFFINITY;
             self.out.begin(&unit_name("cpu", affinity))?;
             self.out.string("device_type", "cpu")?;
             self.out.strings("compatible", &compatible)?;
@@ -90,8 +89,8 @@ impl<'b, 'a> Builder<'b, 'a> {
         self.out.begin("psci")?;
         self.out.strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])?;
         self.out.string("method", "hvc")?;
-        self.out.cells("cpu_off", &[PSCI_0_1_CPU_OFF])?;
-        self.out.cells("cpu_on", &[PSCI_0_1_CPU_ON])?;
+        self.out.cells("cpu_off", &[V01_CPU_OFF])?;
+        self.out.cells("cpu_on", &[V01_CPU_ON])?;
         self.out.end()
     }
 

@@ -389,8 +389,3 @@ fn free_space_meets_nothing() {
     let platform = Platform::from_tree(&tree).unwrap();
     assert_eq!(free_address_space(&tree, &platform, 36, 0x1000).unwrap(), None);
 }
-
-#[test]
-fn affinities() {
-    assert_eq!([0, 15, 16, 33, 4096].map(vcpu_affinity), [0, 15, 0x100, 0x201, 0x1_0000]);
-}

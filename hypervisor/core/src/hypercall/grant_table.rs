@@ -25,9 +25,38 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, list: u64, co
         GNTTABOP_SET_VERSION => set_version(caller, list, count),
         GNTTABOP_GET_VERSION => one(caller, list, count, get_version),
         GNTTABOP_GET_STATUS_FRAMES => one(caller, list, count, status_frames),
+        GNTTABOP_MAP_GRANT_REF => each(caller, list, count, map_grant_ref),
+        GNTTABOP_UNMAP_GRANT_REF => each(caller, list, count, |_, request: &mut GnttabUnmapGrantRef| {
+            // No handle has been given out.
+            request.status = GNTST_BAD_HANDLE;
+        }),
         GNTTABOP_CACHE_FLUSH => cache_flush(caller, list, count),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Operations that take a list of requests, each with a status of its own.
+fn each<M: Machine, T: FromBytes + IntoBytes + Immutable>(
+    caller: &Caller<'_, M>,
+    list: u64,
+    count: u64,
+    perform: impl Fn(&Caller<'_, M>, &mut T),
+) -> HypercallResult {
+    for index in 0..count.min(MAX_REQUESTS) {
+        let handle = XenHandle::<T>::new(list).element(index).ok_or(Errno::EFAULT)?;
+        let mut request = caller.memory().read(handle)?;
+        perform(caller, &mut request);
+        caller.memory().write(handle, &request)?;
+    }
+    if count > MAX_REQUESTS { Err(Errno::E2BIG) } else { Ok(0) }
+}
+
+/// Mapping is between domains, and there is none but dom0: whoever else is named does not exist.
+fn map_grant_ref<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabMapGrantRef) {
+    request.status = match caller.hv.domain(request.dom) {
+        None => GNTST_BAD_DOMAIN,
+        Some(_) => GNTST_GENERAL_ERROR,
+    };
 }
 
 /// Operations that take exactly one request.

@@ -51,9 +51,11 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             let at = frame(request.gpfn)?;
             let mut p2m = caller.domain().p2m.lock();
             if p2m.lookup(&caller.hv.machine, at).is_none() {
-                return Err(Errno::EINVAL);
+                return Err(Errno::ENOENT);
             }
             p2m.unmap(&caller.hv.machine, &mut caller.hv.frames.lock(), at, PAGE_SIZE)?;
+            // So that the page may be mapped elsewhere.
+            caller.domain().shared_info_at.lock().take_if(|mapped| *mapped == at);
             Ok(0)
         }
         XENMEM_POPULATE_PHYSMAP => reservation(caller, argument, populate),
@@ -64,6 +66,13 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             query(caller, argument, |d| d.ram.iter().map(|r| r.end.frame() - 1).max().unwrap_or(0))
         }
         XENMEM_MAXIMUM_RAM_PAGE => Ok(caller.hv.settings.ram_end.frame().saturating_sub(1)),
+        XENMEM_ACQUIRE_RESOURCE => {
+            let request = caller.memory().read(XenHandle::<XenMemAcquireResource>::new(argument))?;
+            caller.hv.domain(request.domid).ok_or(Errno::ESRCH)?;
+            caller.privileged()?;
+            // Resources are of domains that a toolstack builds.
+            Err(Errno::EOPNOTSUPP)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -89,7 +98,15 @@ fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u6
     let (hv, domain) = (caller.hv, caller.domain());
     let at = frame(gpfn)?;
     let page = match space {
-        XENMAPSPACE_SHARED_INFO if index == 0 => domain.shared_info,
+        XENMAPSPACE_SHARED_INFO if index == 0 => {
+            // Once at a time: what knows the page by its place must not be left behind.
+            let mut mapped = domain.shared_info_at.lock();
+            if mapped.is_some() {
+                return Err(Errno::EBUSY);
+            }
+            *mapped = Some(at);
+            domain.shared_info
+        }
         XENMAPSPACE_SHARED_INFO => return Err(Errno::EINVAL),
         _ => domain.grants.lock().frame(index, || hv.zeroed_frame())?,
     };
@@ -140,7 +157,7 @@ fn reservation<M: Machine>(
 ) -> HypercallResult {
     // The count of extents done is the answer even when the argument is bad: none.
     let Ok(request) = caller.memory().read(XenHandle::<XenMemoryReservation>::new(argument)) else {
-        return Err(Errno::EFAULT);
+        return Ok(0);
     };
     if !caller.is_self(request.domid) || request.extent_order > MAX_EXTENT_ORDER {
         return Ok(0);

@@ -10,6 +10,7 @@ mod hvm;
 mod memory;
 mod other;
 mod sched;
+mod toolstack;
 mod vcpu;
 mod version;
 
@@ -105,6 +106,8 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
         number::HYPERVISOR_PHYSDEV_OP => other::physdev(caller, args[0], args[1]).into(),
         number::HYPERVISOR_PLATFORM_OP => other::platform(caller, args[0]).into(),
         number::HYPERVISOR_VM_ASSIST => other::vm_assist(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_DOMCTL => toolstack::domctl(caller, args[0]).into(),
+        number::HYPERVISOR_SYSCTL => toolstack::sysctl(caller, args[0]).into(),
         _ => Outcome::Done(Err(Errno::ENOSYS)),
     }
 }

@@ -79,7 +79,7 @@ mod tests;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use v3::{REDISTRIBUTOR_STRIDE, SgiRegister};
+pub use v3::SgiRegister;
 
 use crate::machine::{Intid, ListRegister};
 use bank::{BANK, Bank, Bits, Gates, Queue};
@@ -92,7 +92,7 @@ const NO_PHYSICAL: u16 = 1023;
 /// INTIDs 1020 to 1023 are special and have no state (IHI 0069, 2.2).
 const INTID_LIMIT: u32 = 1020;
 /// Most vCPUs of a GICv2: its target masks have 8 bits.
-pub const V2_MAX_VCPUS: usize = 8;
+pub const V2_MAX_VCPUS: usize = crate::platform::GICV2_CPUS as usize;
 /// Most vCPUs of a GICv3 here.
 pub const V3_MAX_VCPUS: usize = 128;
 
@@ -266,7 +266,7 @@ impl Vgic {
             return Err(VgicError::PriorityBits(priority_bits));
         }
         let group1 = version == Version::V3;
-        // A GICv2's SGIs cannot be disabled here, as in GIC-400.
+        // A GICv2's SGIs are enabled from reset, as in GIC-400.
         let enabled = if group1 { 0 } else { 0xffff };
         let cpus: Vec<Cpu> = mpidrs
             .iter()

@@ -186,8 +186,8 @@ impl Vgic {
     ) {
         let mut value = value & valid(bank);
         let v2 = self.version == Version::V2;
-        if v2 && bank == 0 && !matches!(bitmap, Bitmap::Group | Bitmap::SetActive | Bitmap::ClearActive) {
-            // GICv2: SGIs are always enabled and have pending registers of their own.
+        if v2 && bank == 0 && matches!(bitmap, Bitmap::SetPending | Bitmap::ClearPending) {
+            // GICv2: SGIs have pending registers of their own.
             value &= !0xffff;
         }
         let Some(state) = self.bank_mut(vcpu, bank) else { return };

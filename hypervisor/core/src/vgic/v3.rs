@@ -6,9 +6,6 @@ use super::registers::{CTLR, IIDR, IMPLEMENTATION, Shared, TYPER, identification
 use super::{BANK, NONE, Vgic, VgicHost, place, valid};
 use crate::machine::Intid;
 
-/// Bytes from one vCPU's redistributor to the next: the control frame and the frame of SGIs and PPIs.
-pub const REDISTRIBUTOR_STRIDE: u64 = 0x2_0000;
-
 /// GICD_CTLR: one security state, affinity routing.
 const CTLR_DS_ARE: u32 = 1 << 6 | 1 << 4;
 /// GICD_TYPER: 10 bits of INTID, no 1-of-N SPIs.
@@ -87,7 +84,7 @@ impl Vgic {
     }
 
     /// Reads a vCPU's redistributor: `frame` is the vCPU whose it is (the caller's own or another's), `offset` is in
-    /// bytes from its start, up to [`REDISTRIBUTOR_STRIDE`], `size` is 1, 2, 4 or 8 bytes. Registers that do not
+    /// bytes from its start, up to [`crate::platform::REDISTRIBUTOR_BYTES`], `size` is 1, 2, 4 or 8 bytes. Registers that do not
     /// exist, and accesses that a register does not support, read as zero.
     pub fn redist_read(&self, frame: usize, offset: u64, size: u8) -> u64 {
         let Some(cpu) = self.cpus.get(frame) else { return 0 };
