@@ -84,16 +84,22 @@ pub(crate) fn run(report: &mut Report, board: &Board, entry: &Entry) {
         gic::end(taken.unwrap_or(intid));
         Ok(())
     });
-    report.test_beyond_reference("timer.level-stays", "the timer is masked when it fires", || {
-        // Ended without quieting the timer, it is pending again.
-        set(0, 1);
-        let first = gic::wait_acknowledge();
-        gic::end(first.unwrap_or(intid));
-        let second = gic::wait_acknowledge();
-        stop();
-        gic::end(second.unwrap_or(intid));
-        same("INTID again", u64::from(second.unwrap_or(1023)), u64::from(intid))
-    });
+    if gic::version() == 2 {
+        let why =
+            "QEMU's GICv2 does not look at its inputs again when a guest deactivates a physical interrupt";
+        report.skip("timer.level-stays", why);
+    } else {
+        report.test_beyond_reference("timer.level-stays", "the timer is masked when it fires", || {
+            // Ended without quieting the timer, it is pending again.
+            set(0, 1);
+            let first = gic::wait_acknowledge();
+            gic::end(first.unwrap_or(intid));
+            let second = gic::wait_acknowledge();
+            stop();
+            gic::end(second.unwrap_or(intid));
+            same("INTID again", u64::from(second.unwrap_or(1023)), u64::from(intid))
+        });
+    }
     gic::settle();
     report.test("timer.masked", || {
         set(0, 3);

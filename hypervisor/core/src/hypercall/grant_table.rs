@@ -6,7 +6,7 @@ use vambrace_abi::handle::XenHandle;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Caller;
-use crate::addr::{Ipa, Pa};
+use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::grant::CacheFlush;
 use crate::machine::Machine;
 
@@ -29,6 +29,9 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, list: u64, co
         GNTTABOP_UNMAP_GRANT_REF => each(caller, list, count, |_, request: &mut GnttabUnmapGrantRef| {
             // No handle has been given out.
             request.status = GNTST_BAD_HANDLE;
+        }),
+        GNTTABOP_COPY => each(caller, list, count, |caller, request: &mut GnttabCopy| {
+            request.status = copy(caller, request).err().unwrap_or(GNTST_OKAY);
         }),
         GNTTABOP_CACHE_FLUSH => cache_flush(caller, list, count),
         _ => Err(Errno::ENOSYS),
@@ -57,6 +60,41 @@ fn map_grant_ref<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabMapGran
         None => GNTST_BAD_DOMAIN,
         Some(_) => GNTST_GENERAL_ERROR,
     };
+}
+
+/// Copies within the caller's own pages, by frame number; the error is a status. Grants are others', see
+/// [`map_grant_ref`].
+fn copy<M: Machine>(caller: &Caller<'_, M>, request: &GnttabCopy) -> Result<(), i16> {
+    let length = u64::from(request.len);
+    let place = |end: &GnttabCopyPtr, by_grant: bool, write: bool| -> Result<Pa, i16> {
+        if !caller.is_self(end.domid) && caller.hv.domain(end.domid).is_none() {
+            return Err(GNTST_BAD_DOMAIN);
+        }
+        if !caller.is_self(end.domid) {
+            return Err(GNTST_PERMISSION_DENIED);
+        }
+        if by_grant {
+            return Err(GNTST_BAD_GNTREF);
+        }
+        if u64::from(end.offset) + length > PAGE_SIZE {
+            return Err(GNTST_BAD_COPY_ARG);
+        }
+        let at = Ipa::from_frame(end.addr);
+        let mapped = caller.domain().p2m.lock().lookup(&caller.hv.machine, at);
+        match mapped {
+            Some(m) if at.frame() == end.addr && !m.device && (m.writable || !write) => {
+                Ok(m.pa.offset(u64::from(end.offset)))
+            }
+            _ => Err(GNTST_BAD_PAGE),
+        }
+    };
+    let from = place(&request.source, request.flags & GNTCOPY_SOURCE_GREF != 0, false)?;
+    let to = place(&request.dest, request.flags & GNTCOPY_DEST_GREF != 0, true)?;
+    let mut page = [0; PAGE_SIZE as usize];
+    let bytes = page.get_mut(..length as usize).ok_or(GNTST_BAD_COPY_ARG)?;
+    // Through a buffer, for the two may overlap.
+    caller.hv.machine.read(from, bytes).map_err(|_| GNTST_BAD_PAGE)?;
+    caller.hv.machine.write(to, bytes).map_err(|_| GNTST_BAD_PAGE)
 }
 
 /// Operations that take exactly one request.
