@@ -151,6 +151,28 @@ fn the_json_plan_is_json_and_its_addresses_do_not_overlap() {
 }
 
 #[test]
+fn every_board_can_be_planned_in_every_way_it_describes() {
+    let place = Place::new();
+    for (id, board) in vambrace_bsp::Catalog::embedded().unwrap().iter() {
+        let board = board.as_ref().unwrap();
+        let variants: Vec<&str> = match &board.qemu {
+            Some(qemu) if !qemu.variants.is_empty() => qemu.variants.keys().map(String::as_str).collect(),
+            _ => vec![""],
+        };
+        for (method, boot) in &board.boot {
+            for layout in &boot.layouts {
+                for variant in &variants {
+                    let name = format!("{id}:{variant}");
+                    let name = name.trim_end_matches(':');
+                    let run = place.run(&["plan", name, "--method", method.name(), "--layout", layout]);
+                    assert_eq!(run.code, Some(0), "{name} {method} {layout}: {}", run.err);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_uefi_plan_leaves_addresses_to_the_firmware() {
     let run = Place::new().run(&["plan", "generic-arm64", "--json", "--dom0-args", "quiet"]);
     let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();

@@ -171,7 +171,7 @@ pub struct Seat<M: Machine> {
 impl<M: Machine> Domain<M> {
     /// The vCPU whose MPIDR has the given affinity fields (bits 39:32 and 23:0).
     pub fn vcpu_by_affinity(&self, affinity: u64) -> Option<&Arc<Vcpu<M>>> {
-        let index = vcpu_of_mpidr(affinity)?;
+        let index = vcpu_of_mpidr(affinity).filter(|_| affinity & !MPIDR_AFFINITY == 0)?;
         self.vcpus.get(index)
     }
 
@@ -201,6 +201,9 @@ impl<M: Machine> pair::Owner for Domain<M> {
 
 /// MPIDR bits that a guest may not choose: RES1 (bit 31).
 const MPIDR_RES1: u64 = 1 << 31;
+
+/// MPIDR's affinity fields.
+const MPIDR_AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// vCPUs in an affinity-level-1 group: what one GICv3 SGI target list names.
 const VCPUS_PER_CLUSTER: usize = 16;

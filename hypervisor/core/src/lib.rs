@@ -39,6 +39,10 @@ pub mod platform;
 pub mod run;
 pub mod runstate;
 pub mod sched;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 pub mod trap;
 pub mod umem;

@@ -18,6 +18,8 @@ const VALID: u64 = 1;
 /// At levels 0 to 2: a table rather than a block. At level 3: a page, the only valid kind.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+/// End of the physical addresses that a descriptor can name.
+const OUTPUT_END: u64 = 1 << 48;
 const ACCESSED: u64 = 1 << 10;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
 const OUTER_SHAREABLE: u64 = 0b10 << 8;
@@ -80,7 +82,8 @@ impl Shape {
 pub enum P2mError {
     /// No frame was left for a table.
     OutOfMemory,
-    /// The intermediate physical address lies beyond [`Shape::ipa_bits`], or the range wraps.
+    /// The intermediate physical address lies beyond [`Shape::ipa_bits`], the physical one beyond 48 bits, a range wraps,
+    /// or one is not whole pages.
     OutOfRange,
     /// A table frame could not be reached: a defect of the hypervisor.
     Unreachable(BadAddress),
@@ -139,6 +142,11 @@ impl P2m {
         kind: Kind,
     ) -> Result<(), P2mError> {
         self.check(ipa, size)?;
+        // Other bits of a descriptor than the address's are attributes.
+        let end = pa.checked_add(size).ok_or(P2mError::OutOfRange)?;
+        if !pa.is_aligned(PAGE_SIZE) || end.0 > OUTPUT_END {
+            return Err(P2mError::OutOfRange);
+        }
         let mut done = 0;
         while done < size {
             let (at, to) = (ipa.offset(done), pa.offset(done));

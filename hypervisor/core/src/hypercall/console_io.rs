@@ -8,6 +8,8 @@ use crate::machine::Machine;
 
 /// Bytes copied at a time.
 const CHUNK: usize = 256;
+/// Most bytes of one write: no guest may keep the hypervisor busy for as long as it likes.
+const MAX_WRITE: u64 = 64 << 10;
 
 pub(super) fn op<M: Machine>(
     caller: &Caller<'_, M>,
@@ -16,6 +18,7 @@ pub(super) fn op<M: Machine>(
     buffer: u64,
 ) -> HypercallResult {
     match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
+        CONSOLEIO_WRITE if count > MAX_WRITE => Err(Errno::E2BIG),
         CONSOLEIO_WRITE => {
             let mut chunk = [0; CHUNK];
             let mut done = 0;

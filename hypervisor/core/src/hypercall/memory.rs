@@ -97,22 +97,25 @@ fn frame(gfn: u64) -> Result<Ipa, Errno> {
 fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u64) -> Result<(), Errno> {
     let (hv, domain) = (caller.hv, caller.domain());
     let at = frame(gpfn)?;
-    let page = match space {
+    let map = |page| {
+        domain.p2m.lock().map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data)
+    };
+    match space {
         XENMAPSPACE_SHARED_INFO if index == 0 => {
             // Once at a time: what knows the page by its place must not be left behind.
             let mut mapped = domain.shared_info_at.lock();
             if mapped.is_some() {
                 return Err(Errno::EBUSY);
             }
+            map(domain.shared_info)?;
             *mapped = Some(at);
-            domain.shared_info
         }
         XENMAPSPACE_SHARED_INFO => return Err(Errno::EINVAL),
-        _ => domain.grants.lock().frame(index, || hv.zeroed_frame())?,
-    };
-    domain.p2m.lock().map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data)?;
-    if space == XENMAPSPACE_GRANT_TABLE {
-        domain.grants.lock().set_mapped(index, at);
+        _ => {
+            let page = domain.grants.lock().frame(index, || hv.zeroed_frame())?;
+            map(page)?;
+            domain.grants.lock().set_mapped(index, at);
+        }
     }
     Ok(())
 }
@@ -195,11 +198,10 @@ fn populate<M: Machine>(
     }
     let mut p2m = domain.p2m.lock();
     p2m.map(&caller.hv.machine, frames, at, Pa(at.0), size, Kind::Ram)?;
-    domain.pages.fetch_add((size / PAGE_SIZE) as u32, Ordering::AcqRel);
     Ok(())
 }
 
-/// Takes an extent of RAM out of the domain's map.
+/// Takes an extent of RAM out of the domain's map. It still counts as the domain's, see [`populate`].
 fn give_back<M: Machine>(
     caller: &Caller<'_, M>,
     frames: &mut Frames,
@@ -211,10 +213,11 @@ fn give_back<M: Machine>(
         return Err(Errno::EINVAL);
     }
     let mut p2m = domain.p2m.lock();
-    if p2m.lookup(&caller.hv.machine, at).is_none() {
+    // Whatever else stands in the place of RAM there, a shared page for one, goes the way it came.
+    let is_ram = |page: Ipa| p2m.lookup(&caller.hv.machine, page).is_some_and(|m| m.pa == Pa(page.0));
+    if !(0..size / PAGE_SIZE).all(|n| is_ram(at.offset(n * PAGE_SIZE))) {
         return Err(Errno::EINVAL);
     }
     p2m.unmap(&caller.hv.machine, frames, at, size)?;
-    domain.pages.fetch_sub((size / PAGE_SIZE) as u32, Ordering::AcqRel);
     Ok(())
 }

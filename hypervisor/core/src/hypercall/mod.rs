@@ -127,7 +127,7 @@ fn multicall<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> Hyper
         let [a, b, c, d, e, _] = entry.args;
         let outcome = match u32::try_from(entry.op) {
             // A list in a list could nest without bound.
-            Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::ENOSYS)),
+            Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
             _ => perform(caller, entry.op, [a, b, c, d, e]),
         };
         entry.result = match outcome {

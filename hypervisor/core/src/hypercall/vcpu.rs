@@ -75,6 +75,9 @@ fn register_vcpu_info<M: Machine>(
     info: &VcpuRegisterVcpuInfo,
 ) -> HypercallResult {
     let at = Ipa::from_frame(info.mfn);
+    if at.frame() != info.mfn {
+        return Err(Errno::EINVAL);
+    }
     let mapping = caller.domain().p2m.lock().lookup(&caller.hv.machine, at).ok_or(Errno::EINVAL)?;
     if mapping.device || !mapping.writable {
         return Err(Errno::EINVAL);

@@ -1,0 +1,326 @@
+//! A small world for tests: a hypervisor on the fake machine with a domain like dom0, made without a device tree.
+//!
+//! ```text
+//!   0x4000_0000  RAM of domain 0, 4 MiB, mapped 1:1     0x0800_0000  its distributor (GICv2, emulated)
+//!   0x4040_0000  RAM of domain 1, 1 MiB, mapped 1:1     0x0900_0000  its UART (emulated)
+//!   0x4080_0000  free frames, 4 MiB                     0x0a00_0000  a device of its own
+//! ```
+//!
+//! Virtual pages from [`BUFFER`] on lead to domain 0's RAM from [`BUFFER_PA`] on, and [`READ_ONLY`] to a page that may
+//! only be read. Nothing else is mapped virtually.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+
+use spin::{Mutex, Once};
+use vambrace_abi::errno::Errno;
+use vambrace_abi::handle::XenHandle;
+use vambrace_abi::hvm::HVM_NR_PARAMS;
+use vambrace_abi::vcpu::RUNSTATE_OFFLINE;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa, PaRange};
+use crate::console::Console;
+use crate::domain::{
+    Domain, GuestInterrupts, MmioDevice, MmioRegion, NOWHERE, PhysicalTimer, Vcpu, VcpuRun, mpidr_of_vcpu,
+};
+use crate::event::EventChannels;
+use crate::fake::{FakeContext, FakeMachine};
+use crate::frames::Frames;
+use crate::grant::{DEFAULT_MAX_FRAMES, GrantTable};
+use crate::hypercall;
+use crate::hypervisor::{HostInterrupts, Hypervisor, Settings};
+use crate::idregs::IdRegisters;
+use crate::machine::{ContextSpec, Intid, Memory, Processor};
+use crate::p2m::{Kind, P2m, Shape};
+use crate::run::Next;
+use crate::runstate::Runstate;
+use crate::sched::{CpuMask, DEFAULT_WEIGHT, VcpuKey};
+use crate::trap::{GuestRegs, SysReg, Trap};
+use crate::umem::GuestMemory;
+use crate::vgic::{Version, Vgic, VgicConfig};
+use crate::virtual_gic::Effects;
+use crate::vpl011::Vpl011;
+
+pub(crate) const MIB: u64 = 1 << 20;
+/// RAM of domain 0.
+pub(crate) const RAM: u64 = 0x4000_0000;
+pub(crate) const RAM_SIZE: u64 = 4 * MIB;
+/// RAM of domain 1.
+pub(crate) const OTHER_RAM: u64 = 0x4040_0000;
+pub(crate) const FREE: u64 = 0x4080_0000;
+pub(crate) const DISTRIBUTOR: u64 = 0x0800_0000;
+pub(crate) const UART: u64 = 0x0900_0000;
+pub(crate) const DEVICE: u64 = 0x0a00_0000;
+/// Virtual address of sixteen pages that may be read and written.
+pub(crate) const BUFFER: u64 = 0x10_0000;
+/// Where they lie.
+pub(crate) const BUFFER_PA: u64 = RAM + 0x10_0000;
+/// Virtual address of a page that may only be read.
+pub(crate) const READ_ONLY: u64 = 0x20_0000;
+/// Virtual address where nothing is.
+pub(crate) const NOWHERE_VA: u64 = 0xdead_0000;
+
+pub(crate) const EVENT: Intid = 31;
+pub(crate) const PHYSICAL_TIMER: Intid = 30;
+pub(crate) const VIRTUAL_TIMER: Intid = 27;
+pub(crate) const HYPERVISOR_TIMER: Intid = 26;
+pub(crate) const MAINTENANCE: Intid = 25;
+pub(crate) const HOST_UART: Intid = 33;
+/// The SPI of [`DEVICE`], which domain 0 has.
+pub(crate) const DEVICE_SPI: Intid = 40;
+
+/// ID_AA64PFR0_EL1 and MIDR_EL1, of which the fake CPU has something.
+pub(crate) const ID_AA64PFR0: SysReg = SysReg::new(3, 0, 0, 4, 0);
+pub(crate) const MIDR: SysReg = SysReg::new(3, 0, 0, 0, 0);
+
+pub(crate) struct World {
+    pub(crate) hv: Hypervisor<FakeMachine>,
+    /// Domain 0, with the hardware.
+    pub(crate) domain: Arc<Domain<FakeMachine>>,
+}
+
+fn range(start: u64, size: u64) -> PaRange {
+    PaRange::new(Pa(start), size).unwrap()
+}
+
+impl World {
+    /// Domain 0 with `vcpus` vCPUs on a machine of `cpus` CPUs; vCPU 0 is online.
+    pub(crate) fn new(vcpus: usize, cpus: usize) -> Self {
+        let machine = FakeMachine::with_ram(RAM, 16 * MIB);
+        // EL0 and EL1 in AArch64 and AArch32, EL2, SVE.
+        machine.set_id_register(ID_AA64PFR0, 0x1_0000_0122);
+        machine.set_id_register(MIDR, 0x410f_d083);
+        for page in 0..16 {
+            let at = page * PAGE_SIZE;
+            machine.map_virtual(GuestVa(BUFFER + at), Pa(BUFFER_PA + at), true);
+        }
+        machine.map_virtual(GuestVa(READ_ONLY), Pa(RAM + 0x20_0000), false);
+        let ram = range(RAM, 16 * MIB);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(range(FREE, 4 * MIB)).unwrap();
+        let settings = Settings {
+            interrupts: HostInterrupts {
+                hypervisor_timer: HYPERVISOR_TIMER,
+                virtual_timer: VIRTUAL_TIMER,
+                maintenance: MAINTENANCE,
+                uart: Some(HOST_UART),
+            },
+            shape: Shape::for_physical(40),
+            command_line: String::from("console=dtuart dom0_mem=4M"),
+            no_reboot: false,
+            ram_end: ram.end,
+            boot_time: 0,
+        };
+        let ids = IdRegisters::new(&machine, false);
+        let hv = Hypervisor::new(machine, cpus, frames, Console::default(), ids, settings);
+        (0..cpus).for_each(|cpu| hv.scheduler.cpu_online(cpu));
+        let domain = add_domain(&hv, 0, vcpus, range(RAM, RAM_SIZE));
+        hv.assign_spi(DEVICE_SPI, 0);
+        hv.bring_online(&domain.vcpus[0]);
+        let world = Self { hv, domain };
+        world.machine().controller().kicks.clear();
+        world
+    }
+
+    /// One vCPU on one CPU.
+    pub(crate) fn small() -> Self {
+        Self::new(1, 1)
+    }
+
+    /// Adds domain 1, which has no privileges, with one vCPU, offline.
+    pub(crate) fn add_other(&self) -> Arc<Domain<FakeMachine>> {
+        add_domain(&self.hv, 1, 1, range(OTHER_RAM, MIB))
+    }
+
+    pub(crate) fn machine(&self) -> &FakeMachine {
+        &self.hv.machine
+    }
+
+    /// Makes a hypercall on vCPU 0 of a domain, as if loaded on CPU 0. Nothing but x0 may change.
+    pub(crate) fn call_by(&self, domain: u16, op: u32, args: [u64; 5]) -> (i64, Next) {
+        let seat = self.hv.seat(VcpuKey { domain, vcpu: 0 }).unwrap();
+        let mut run = seat.vcpu.run.lock();
+        for (n, x) in (0..).zip(&mut run.regs.x) {
+            *x = 0x1000 + n;
+        }
+        run.regs.x[..5].copy_from_slice(&args);
+        run.regs.x[16] = op.into();
+        run.regs.pc = 0x8_0004;
+        let before = run.regs.clone();
+        let next = hypercall::dispatch(&self.hv, 0, &seat, &mut run);
+        assert_eq!(run.regs.x[1..], before.x[1..]);
+        assert_eq!((run.regs.pc, run.regs.pstate), (before.pc, before.pstate));
+        (run.regs.x[0] as i64, next)
+    }
+
+    /// As [`World::call_by`] from domain 0, for a call after which the guest goes on.
+    pub(crate) fn call(&self, op: u32, args: &[u64]) -> i64 {
+        let mut all = [0; 5];
+        all[..args.len()].copy_from_slice(args);
+        let (result, next) = self.call_by(0, op, all);
+        assert_eq!(next, Next::Resume);
+        result
+    }
+
+    /// Writes `value` to the buffer at `offset` and answers its virtual address.
+    pub(crate) fn put<T: IntoBytes + Immutable>(&self, offset: u64, value: T) -> u64 {
+        GuestMemory(self.machine()).write(XenHandle::new(BUFFER + offset), &value).unwrap();
+        BUFFER + offset
+    }
+
+    /// Reads from the buffer at `offset`.
+    pub(crate) fn get<T: FromBytes + IntoBytes>(&self, offset: u64) -> T {
+        GuestMemory(self.machine()).read(XenHandle::new(BUFFER + offset)).unwrap()
+    }
+
+    /// Makes call `op` with `command` and a structure at the start of the buffer; answers result and structure.
+    pub(crate) fn with<T>(&self, op: u32, command: u32, value: T) -> (i64, T)
+    where
+        T: FromBytes + IntoBytes + Immutable,
+    {
+        let at = self.put(0, value);
+        let result = self.call(op, &[command.into(), at, 1]);
+        (result, self.get(0))
+    }
+
+    /// Switches the guest's interrupt controller on, with SGIs, PPIs, the device's interrupt and the UART's enabled.
+    pub(crate) fn enable_interrupts(&self) {
+        let mut vgic = self.domain.vgic.lock();
+        let mut effects = Effects::new(&self.hv, &self.domain, None);
+        vgic.dist_write(0, 0, 4, 1, &mut effects);
+        for vcpu in 0..self.domain.vcpus.len() {
+            vgic.dist_write(vcpu, 0x100, 4, 0xffff_ffff, &mut effects);
+        }
+        vgic.dist_write(0, 0x104, 4, 1 << (DEVICE_SPI - 32) | 1 << (HOST_UART - 32), &mut effects);
+        for intid in [DEVICE_SPI, HOST_UART] {
+            vgic.dist_write(0, 0x800 + u64::from(intid), 1, 1, &mut effects);
+        }
+    }
+
+    /// The registers of a vCPU that is not loaded.
+    pub(crate) fn regs(&self, vcpu: usize) -> GuestRegs {
+        self.domain.vcpus[vcpu].run.try_lock().unwrap().regs.clone()
+    }
+
+    /// The context of a vCPU that is not loaded.
+    pub(crate) fn context(&self, vcpu: usize) -> FakeContext {
+        self.domain.vcpus[vcpu].run.try_lock().unwrap().context.clone()
+    }
+
+    /// Has the guest stop with `trap`, then wait, and runs it on CPU 0 that far. Its registers are in [`World::regs`].
+    pub(crate) fn trap(&self, setup: impl FnOnce(&mut GuestRegs) + Send + 'static, trap: Trap) {
+        self.machine().push_step(move |_, regs, _| {
+            setup(regs);
+            trap
+        });
+        self.machine().push_step(|_, regs, _| {
+            // Not to be seen in the program counter.
+            regs.pc = regs.pc.wrapping_sub(4);
+            Trap::Wait { event: false }
+        });
+        if self.hv.scheduler.account(self.domain.vcpus[0].key).unwrap().status
+            == crate::sched::Status::Blocked
+        {
+            self.hv.scheduler.wake(self.domain.vcpus[0].key, 0);
+        }
+        self.hv.round(0);
+        assert_eq!(self.machine().steps_left(), 0);
+    }
+
+    /// What went to the console since the last call.
+    pub(crate) fn console(&self) -> String {
+        String::from_utf8(self.machine().take_console()).unwrap()
+    }
+}
+
+/// The negative of an error as it stands in x0.
+pub(crate) const fn error(errno: Errno) -> i64 {
+    -(errno as i64)
+}
+
+fn add_domain(
+    hv: &Hypervisor<FakeMachine>,
+    id: u16,
+    vcpus: usize,
+    ram: PaRange,
+) -> Arc<Domain<FakeMachine>> {
+    let m = &hv.machine;
+    let shared_info = hv.zeroed_frame().unwrap();
+    let mut p2m = P2m::new(m, &mut hv.frames.lock(), hv.settings.shape, id + 1).unwrap();
+    p2m.map(m, &mut hv.frames.lock(), Ipa(ram.start.0), ram.start, ram.size(), Kind::Ram).unwrap();
+    let is_hardware = id == 0;
+    if is_hardware {
+        p2m.map(m, &mut hv.frames.lock(), Ipa(DEVICE), Pa(DEVICE), PAGE_SIZE, Kind::Device).unwrap();
+    }
+    let mpidrs: Vec<u64> = (0..vcpus).map(mpidr_of_vcpu).collect();
+    let config = VgicConfig { version: Version::V2, spis: 224, priority_bits: 5, mpidrs: &mpidrs };
+    let new_vcpu = |(index, &mpidr): (usize, &u64)| {
+        Arc::new(Vcpu {
+            key: VcpuKey { domain: id, vcpu: index as u16 },
+            run: Mutex::new(VcpuRun {
+                regs: GuestRegs { pc: ram.start.0, pstate: 0x3c5, ..GuestRegs::default() },
+                context: m.new_context(&ContextSpec { mpidr, counter_offset: 0, aarch32: false }),
+                physical_timer: PhysicalTimer::default(),
+                wake_armed: None,
+            }),
+            running_on: AtomicUsize::new(NOWHERE),
+            attention: AtomicBool::new(true),
+            private_changed: AtomicBool::new(false),
+            online: AtomicBool::new(false),
+            runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, 0)),
+        })
+    };
+    let pages = ram.size() / PAGE_SIZE;
+    let region = |base, size, device| MmioRegion { base: Ipa(base), size, device };
+    let domain = Arc::new(Domain {
+        id,
+        vcpus: mpidrs.iter().enumerate().map(new_vcpu).collect(),
+        stage2: p2m.stage2(),
+        p2m: Mutex::new(p2m),
+        vgic: Mutex::new(Vgic::new(config).unwrap()),
+        events: Mutex::new(EventChannels::new(id, shared_info, vcpus, 1023)),
+        grants: Mutex::new(GrantTable::new(DEFAULT_MAX_FRAMES)),
+        shared_info,
+        shared_info_at: Mutex::new(None),
+        params: Mutex::new([0; HVM_NR_PARAMS as usize]),
+        mmio: Vec::from([
+            region(DISTRIBUTOR, 0x1000, MmioDevice::Distributor),
+            region(UART, 0x1000, MmioDevice::Uart),
+        ]),
+        uart: Some(Mutex::new(Vpl011::new())),
+        interrupts: GuestInterrupts {
+            event: EVENT,
+            virtual_timer: VIRTUAL_TIMER,
+            physical_timer: PHYSICAL_TIMER,
+            uart: Some(HOST_UART),
+        },
+        counter_offset: 0,
+        is_hardware,
+        pages: AtomicU32::new(pages as u32),
+        max_pages: pages,
+        ram: Vec::from([ram]),
+        shutdown: Once::new(),
+        assists: AtomicU64::new(0),
+        watchdogs: [const { AtomicU64::new(0) }; 2],
+    });
+    if is_hardware {
+        let mut effects = Effects::new(hv, &domain, None);
+        let mut vgic = domain.vgic.lock();
+        for vcpu in 0..vcpus {
+            vgic.set_hardware(vcpu, VIRTUAL_TIMER, Some(VIRTUAL_TIMER), &mut effects).unwrap();
+        }
+        vgic.set_hardware(0, DEVICE_SPI, Some(DEVICE_SPI), &mut effects).unwrap();
+    }
+    hv.add_domain(domain.clone(), CpuMask::MAX, DEFAULT_WEIGHT);
+    domain
+}
+
+/// Bytes of physical memory.
+pub(crate) fn bytes_at(machine: &FakeMachine, pa: u64, length: usize) -> Vec<u8> {
+    let mut bytes = alloc::vec![0; length];
+    machine.read(Pa(pa), &mut bytes).unwrap();
+    bytes
+}

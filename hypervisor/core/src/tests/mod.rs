@@ -1,0 +1,8 @@
+//! Tests of what only works together: the run loop, hypercalls, the emulated firmware, on a [`crate::testing::World`].
+
+mod calls;
+mod interrupts;
+mod memory;
+mod p2m;
+mod psci;
+mod run;
