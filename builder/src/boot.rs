@@ -158,8 +158,14 @@ fn judge(report: &FollowReport, log: &Path) -> Result<Checked> {
         error.snippet(text).help(format!("the whole console is in {}", log.display()))
     };
     if let Some(missed) = &report.missed {
-        let reason = report.reason.as_deref().unwrap_or("the console ended");
-        return Err(told(Error::new(format!("the stage `{missed}` was not reached: {reason}"))));
+        let what = match report.reason.as_deref().unwrap_or("the console ended") {
+            // How the follower words a timeout.
+            late if late.starts_with("it was not reached ") => {
+                late.replacen("it", &format!("the stage `{missed}`"), 1)
+            }
+            reason => format!("the stage `{missed}` was not reached: {reason}"),
+        };
+        return Err(told(Error::new(what)));
     }
     let verdicts = verdicts(&report.lines);
     let bad: Vec<String> = verdicts

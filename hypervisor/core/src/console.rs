@@ -36,7 +36,7 @@ pub enum Input {
     Key(u8),
     /// The input now goes to the hypervisor (true) or to dom0.
     Switched(bool),
-    /// Lost, because dom0's buffer is full.
+    /// For nobody: dom0's buffer is full, or it is a switch character on its way to the hypervisor.
     Lost,
 }
 
@@ -149,6 +149,9 @@ impl Console {
                 inner.switches = 0;
                 inner.to_hypervisor = !inner.to_hypervisor;
                 return Input::Switched(inner.to_hypervisor);
+            }
+            if inner.to_hypervisor {
+                return Input::Lost;
             }
         } else {
             inner.switches = 0;

@@ -23,6 +23,7 @@ use crate::event::{EventChannels, pair};
 use crate::grant::GrantTable;
 use crate::machine::{CpuId, Intid, Machine, Stage2};
 use crate::p2m::P2m;
+use crate::platform::MPIDR_AFFINITY;
 use crate::runstate::Runstate;
 use crate::sched::VcpuKey;
 use crate::trap::GuestRegs;
@@ -201,9 +202,6 @@ impl<M: Machine> pair::Owner for Domain<M> {
 
 /// MPIDR bits that a guest may not choose: RES1 (bit 31).
 const MPIDR_RES1: u64 = 1 << 31;
-
-/// MPIDR's affinity fields.
-const MPIDR_AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// vCPUs in an affinity-level-1 group: what one GICv3 SGI target list names.
 const VCPUS_PER_CLUSTER: usize = 16;

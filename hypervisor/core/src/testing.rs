@@ -241,12 +241,7 @@ pub(crate) const fn error(errno: Errno) -> i64 {
     -(errno as i64)
 }
 
-fn add_domain(
-    hv: &Hypervisor<FakeMachine>,
-    id: u16,
-    vcpus: usize,
-    ram: PaRange,
-) -> Arc<Domain<FakeMachine>> {
+fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange) -> Arc<Domain<FakeMachine>> {
     let m = &hv.machine;
     let shared_info = hv.zeroed_frame().unwrap();
     let mut p2m = P2m::new(m, &mut hv.frames.lock(), hv.settings.shape, id + 1).unwrap();

@@ -140,7 +140,7 @@ fn setup_table<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabSetupTabl
     }
     let mut grants = caller.domain().grants.lock();
     match grants.setup(request.nr_frames, || caller.hv.zeroed_frame()) {
-        Ok(frames) => write_list(caller, request.frame_list, frames)?,
+        Ok(frames) => request.status = write_list(caller, request.frame_list, frames),
         Err(status) => request.status = status,
     }
     Ok(())
@@ -156,21 +156,22 @@ fn status_frames<M: Machine>(
     }
     let grants = caller.domain().grants.lock();
     match grants.status_frames(request.nr_frames) {
-        Ok(frames) => write_list(caller, request.frame_list, frames)?,
+        Ok(frames) => request.status = write_list(caller, request.frame_list, frames),
         Err(status) => request.status = status,
     }
     Ok(())
 }
 
+/// Writes frame numbers to a guest's list; the answer is the request's status.
 fn write_list<M: Machine>(
     caller: &Caller<'_, M>,
     list: XenHandle<u64>,
     frames: impl Iterator<Item = u64>,
-) -> Result<(), Errno> {
-    for (index, gfn) in (0..).zip(frames) {
-        caller.memory().write(list.element(index).ok_or(Errno::EFAULT)?, &gfn)?;
-    }
-    Ok(())
+) -> i16 {
+    let written = (0..)
+        .zip(frames)
+        .try_for_each(|(index, gfn)| caller.memory().write(list.element(index).ok_or(Errno::EFAULT)?, &gfn));
+    if written.is_ok() { GNTST_OKAY } else { GNTST_BAD_VIRT_ADDR }
 }
 
 fn get_version<M: Machine>(caller: &Caller<'_, M>, request: &mut GnttabGetVersion) -> Result<(), Errno> {

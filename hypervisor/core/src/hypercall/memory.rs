@@ -97,9 +97,8 @@ fn frame(gfn: u64) -> Result<Ipa, Errno> {
 fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u64) -> Result<(), Errno> {
     let (hv, domain) = (caller.hv, caller.domain());
     let at = frame(gpfn)?;
-    let map = |page| {
-        domain.p2m.lock().map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data)
-    };
+    let map =
+        |page| domain.p2m.lock().map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, Kind::Data);
     match space {
         XENMAPSPACE_SHARED_INFO if index == 0 => {
             // Once at a time: what knows the page by its place must not be left behind.
