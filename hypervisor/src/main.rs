@@ -86,10 +86,10 @@ fn main(info: BootInfo) -> ! {
     let hv = new_hypervisor(machine, &platform, &plan, cpus.len(), info.entered, shape);
     hv.log(format_args!("{}, {} MiB of memory", platform.model, megabytes(&platform.ram)));
     for warning in &platform.warnings {
-        hv.log(format_args!("Device tree: {warning}"));
+        hv.log(format_args!("{warning}"));
     }
     for warning in &plan.options.warnings {
-        hv.log(format_args!("Command line: {warning}"));
+        hv.log(format_args!("{warning}"));
     }
     release_memory(hv, &plan);
     enable_own_interrupts(hv, 0);

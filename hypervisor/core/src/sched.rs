@@ -78,8 +78,6 @@ struct Unit<T> {
     account: Account,
     /// Virtual runtime, in ticks scaled by `DEFAULT_WEIGHT / weight`.
     vruntime: u64,
-    /// Paused by the toolstack this many times; runs only at 0.
-    pauses: u32,
 }
 
 struct CpuSlot {
@@ -152,7 +150,7 @@ impl<T> Scheduler<T> {
     pub fn add(&self, key: VcpuKey, payload: Arc<T>, affinity: CpuMask, weight: u32) {
         let account =
             Account { status: Status::Offline, run_time: 0, last_cpu: 0, affinity, weight: weight.max(1) };
-        let unit = Unit { payload, account, vruntime: 0, pauses: 0 };
+        let unit = Unit { payload, account, vruntime: 0 };
         self.state.lock().units.insert(key, unit);
     }
 
@@ -180,9 +178,6 @@ impl<T> Scheduler<T> {
         }
         unit.account.status = Status::Runnable;
         unit.vruntime = unit.vruntime.max(floor);
-        if unit.pauses > 0 {
-            return None;
-        }
         state.queue.insert((unit.vruntime, key));
         let (affinity, last, vruntime) = (unit.account.affinity, unit.account.last_cpu, unit.vruntime);
         self.waiting.store(state.queue.len(), Ordering::Release);
@@ -230,7 +225,7 @@ impl<T> Scheduler<T> {
             Leave::Blocked => Status::Blocked,
             Leave::Offline => Status::Offline,
         };
-        if how == Leave::Preempted && unit.pauses == 0 {
+        if how == Leave::Preempted {
             state.queue.insert((unit.vruntime, key));
         }
         self.waiting.store(state.queue.len(), Ordering::Release);

@@ -201,7 +201,7 @@ fn the_physical_timer_is_emulated() {
 fn a_watchdog_that_bites_resets_the_machine() {
     let world = World::small();
     let (id, _) = world.with(HYPERVISOR_SCHED_OP, SCHEDOP_WATCHDOG, SchedWatchdog { id: 0, timeout: 2 });
-    assert_eq!((id, world.machine().alarm()), (1, Some(2_000_000)));
+    assert_eq!((id, world.hv.timers(0).unwrap().lock().next()), (1, Some(2_000_000)));
     // Fed in time, it waits for the new deadline.
     world.machine().set_now(1_500_000);
     let feed = SchedWatchdog { id: 1, timeout: 2 };
