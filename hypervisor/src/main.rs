@@ -91,11 +91,12 @@ fn main(info: BootInfo) -> ! {
     for warning in &plan.options.warnings {
         hv.log(format_args!("{warning}"));
     }
-    release_memory(hv, &plan);
+    release_memory(hv, &plan.map.free);
     enable_own_interrupts(hv, 0);
     enable_console_input(hv);
     let started = start_cpus(hv, &cpus);
     let dom0 = or_halt(dom0::build(hv, &tree, &platform, &plan, started), "Dom0");
+    release_memory(hv, &plan.map.free_after_copy);
     hv.log(format_args!("{}", dom0::describe(&dom0, &plan)));
     hv.log(format_args!("Dom0 starts, {} us after the hypervisor did", hv.system_time() / 1000));
     drop((platform, plan, dom0));
@@ -176,12 +177,11 @@ fn new_hypervisor(
     HYPERVISOR.call_once(|| Hypervisor::new(machine, cpus, frames, console, ids, settings))
 }
 
-/// Makes what is left of memory free: what nobody uses now, and what modules lie on after their copies. The device
-/// tree stays where it is; it is private to the hypervisor.
-fn release_memory(hv: &Hypervisor<Arm>, plan: &boot::Plan) {
+/// Makes memory free. The host's device tree stays where it is; it is private to the hypervisor.
+fn release_memory(hv: &Hypervisor<Arm>, ranges: &[PaRange]) {
     let private: Vec<PaRange> = vambrace_hal::private::private_ranges().collect();
     let mut frames = hv.frames.lock();
-    for range in subtract(&plan.map.free, &private) {
+    for range in subtract(ranges, &private) {
         or_halt(frames.release(range), "Free memory");
     }
 }

@@ -24,8 +24,9 @@ use crate::vgic::VgicError;
 
 /// Dom0's memory when the command line does not say: half of RAM, at most this.
 const DOM0_MEM_DEFAULT: u64 = 1 << 30;
-/// Heap besides the frame table: domains, event channels, trees.
-const HEAP_BASE: u64 = 8 << 20;
+/// Heap besides the frame table: domains, trees, and dom0's event channels with all 131,072 ports open, twice over
+/// while their table grows.
+const HEAP_BASE: u64 = 16 << 20;
 
 /// Why the machine cannot be brought up.
 #[derive(Debug)]

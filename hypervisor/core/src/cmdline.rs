@@ -12,21 +12,6 @@ const MAX_WARNINGS: usize = 16;
 /// Longest option name that is compared with the known ones, in bytes.
 const MAX_NAME: usize = 32;
 
-/// How much is written to the console, least to most.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum LogLevel {
-    /// Nothing.
-    None,
-    /// Errors.
-    Error,
-    /// And warnings.
-    Warning,
-    /// And what a user may want to know.
-    Info,
-    /// And what a developer may want to know.
-    Debug,
-}
-
 /// What the command line says. `None` stands for an option that was not given.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Options {
@@ -38,22 +23,10 @@ pub struct Options {
     pub dom0_max_vcpus: Option<u32>,
     /// `maxcpus=N` (or `nosmp`): physical CPUs to bring up, at least 1.
     pub max_cpus: Option<u32>,
-    /// `console=dtuart` or `console=none`: whether the UART is used.
-    pub console: Option<bool>,
     /// `dtuart=PATH[:OPTIONS]`: path or alias of the console UART in the device tree.
     pub dtuart: Option<String>,
     /// `noreboot`: halt instead of resetting after a crash or dom0's reboot.
     pub noreboot: bool,
-    /// `loglvl=LEVEL`: the hypervisor's own messages.
-    pub loglvl: Option<LogLevel>,
-    /// `guest_loglvl=LEVEL`: messages about guests' doings.
-    pub guest_loglvl: Option<LogLevel>,
-    /// `bootscrub=BOOL`: zero free memory at boot.
-    pub bootscrub: Option<bool>,
-    /// `sync_console`: write messages at once rather than from a buffer.
-    pub sync_console: bool,
-    /// `sched=NAME`: scheduler.
-    pub sched: Option<String>,
     /// `conswitch=C[x]`: the letter that with Ctrl, three times, moves the console between dom0 and the hypervisor.
     pub console_switch: Option<u8>,
     /// `conswitch=Cx`: start with input going to the hypervisor.
@@ -72,6 +45,11 @@ pub enum Warning {
         /// The known name that is nearest to it, if one is near.
         nearest: Option<&'static str>,
     },
+    /// An option of Xen's that changes nothing here.
+    NoEffect {
+        /// The option as given.
+        option: String,
+    },
     /// The option's value does not fit it.
     Value {
         /// The option as given.
@@ -88,6 +66,7 @@ impl fmt::Display for Warning {
                 write!(f, "command line: unknown option {option:?}: did you mean {nearest}?")
             }
             Self::Unknown { option, nearest: None } => write!(f, "command line: unknown option {option:?}"),
+            Self::NoEffect { option } => write!(f, "command line: {option:?} has no effect here"),
             Self::Value { option, expected } => {
                 write!(f, "command line: {option:?} is ignored: it takes {expected}")
             }
@@ -156,34 +135,20 @@ impl Options {
                 Some(false) => None,
                 None => Some("yes or no"),
             },
+            // What we do in any case: the UART is the console, and is written to at once.
             "console" => match value {
-                Some(list) if list.split(',').any(|name| name == "dtuart") => {
-                    set(&mut self.console, Some(true), "")
-                }
-                Some("none" | "") => set(&mut self.console, Some(false), ""),
-                _ => Some("dtuart or none"),
+                Some(list) if list.split(',').any(|name| name == "dtuart") => None,
+                _ => Some("dtuart"),
             },
+            "sync_console" => None,
             "dtuart" => {
                 let path = value.filter(|path| !path.is_empty()).map(str::to_owned);
                 set(&mut self.dtuart, path, "a device-tree path or alias")
             }
             "noreboot" => assign(&mut self.noreboot, switch(value)),
-            "loglvl" => {
-                set(&mut self.loglvl, value.and_then(level), "none, error, warning, info, debug or all")
+            "loglvl" | "guest_loglvl" | "bootscrub" | "sched" => {
+                return self.warn(Warning::NoEffect { option: option.to_owned() });
             }
-            "guest_loglvl" => {
-                set(&mut self.guest_loglvl, value.and_then(level), "none, error, warning, info, debug or all")
-            }
-            "bootscrub" => match value {
-                Some("idle") => set(&mut self.bootscrub, Some(true), ""),
-                _ => set(&mut self.bootscrub, switch(value), "yes, no or idle"),
-            },
-            "sync_console" => assign(&mut self.sync_console, switch(value)),
-            "sched" => set(
-                &mut self.sched,
-                value.filter(|name| !name.is_empty()).map(str::to_owned),
-                "a scheduler's name",
-            ),
             "conswitch" => match value.map(str::as_bytes) {
                 Some(&[letter, ref rest @ ..])
                     if letter.is_ascii_alphabetic() && matches!(rest, [] | [b'x']) =>
@@ -241,18 +206,6 @@ fn switch(value: Option<&str>) -> Option<bool> {
 
 fn count(value: &str) -> Option<u32> {
     value.parse().ok().filter(|&count| count > 0)
-}
-
-/// A level, or a pair of levels of which the first holds always (the second is Xen's rate-limited one).
-fn level(value: &str) -> Option<LogLevel> {
-    match value.split('/').next()? {
-        "none" => Some(LogLevel::None),
-        "error" => Some(LogLevel::Error),
-        "warning" => Some(LogLevel::Warning),
-        "info" => Some(LogLevel::Info),
-        "debug" | "all" => Some(LogLevel::Debug),
-        _ => None,
-    }
 }
 
 /// A size in bytes: a number (decimal, or hexadecimal after 0x) and B, K, M, G or T; without a letter it counts KiB.
@@ -335,15 +288,16 @@ mod tests {
             "console=dtuart dtuart=serial0:115200n8 dom0_mem=1G,max:2G  dom0_max_vcpus=4 maxcpus=2 noreboot \
              loglvl=all guest_loglvl=error/warning bootscrub=0 sync_console conswitch=ax",
         );
-        assert_eq!(options.console, Some(true));
         assert_eq!(options.dtuart.as_deref(), Some("serial0:115200n8"));
         assert_eq!((options.dom0_mem, options.dom0_mem_max), (Some(1 << 30), Some(2 << 30)));
         assert_eq!((options.dom0_max_vcpus, options.max_cpus), (Some(4), Some(2)));
-        assert!(options.noreboot && options.sync_console);
-        assert_eq!((options.loglvl, options.guest_loglvl), (Some(LogLevel::Debug), Some(LogLevel::Error)));
-        assert_eq!(options.bootscrub, Some(false));
+        assert!(options.noreboot);
         assert_eq!((options.console_switch, options.console_starts_in_hypervisor), (Some(b'a'), true));
-        assert_eq!(options.warnings, []);
+        let idle = |option: &str| Warning::NoEffect { option: option.into() };
+        assert_eq!(
+            options.warnings,
+            [idle("loglvl=all"), idle("guest_loglvl=error/warning"), idle("bootscrub=0")]
+        );
     }
 
     #[test]
@@ -372,12 +326,10 @@ mod tests {
 
     #[test]
     fn quotes_negations_and_repetition() {
-        let options =
-            Options::parse("dtuart=\"/a b\" no-sync_console dom0_mem=1G dom0_mem=max:3G no-bootscrub");
+        let options = Options::parse("dtuart=\"/a b\" noreboot no-noreboot dom0_mem=1G dom0_mem=max:3G");
         assert_eq!(options.dtuart.as_deref(), Some("/a b"));
-        assert!(!options.sync_console);
+        assert!(!options.noreboot);
         assert_eq!(options.dom0_mem, Some(3 << 30));
-        assert_eq!(options.bootscrub, Some(false));
         let many = vec!["x"; 1000].join(" ");
         assert_eq!(Options::parse(&many).warnings.len(), MAX_WARNINGS);
     }

@@ -8,7 +8,7 @@
 
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 use vambrace_abi::virq::VIRQ_CONSOLE;
@@ -24,8 +24,8 @@ const LOG_BYTES: usize = 32 << 10;
 const INPUT_BYTES: usize = 4096;
 /// How many times in a row the switch character has to come.
 const SWITCH_COUNT: u8 = 3;
-/// Most warnings about guests that are printed; a guest must not fill the console.
-const WARNING_LIMIT: u32 = 100;
+/// Most warnings about guests that are printed in a second; a guest must not fill the console.
+const WARNINGS_A_SECOND: u32 = 10;
 
 /// What a byte from the UART was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +43,9 @@ pub enum Input {
 /// The console's state.
 pub struct Console {
     inner: Mutex<Inner>,
+    /// Warnings in the second [`Console::warning_second`].
     warnings: AtomicU32,
+    warning_second: AtomicU64,
 }
 
 struct Inner {
@@ -77,7 +79,7 @@ impl Console {
             switches: 0,
             at_line_start: true,
         };
-        Self { inner: Mutex::new(inner), warnings: AtomicU32::new(0) }
+        Self { inner: Mutex::new(inner), warnings: AtomicU32::new(0), warning_second: AtomicU64::new(0) }
     }
 
     /// Sets the switch character and where input goes first, as the command line says.
@@ -101,12 +103,17 @@ impl Console {
         inner.at_line_start = true;
     }
 
-    /// As [`Console::log`], for what guests do wrong: after a hundred such lines there are no more.
-    pub fn warn(&self, uart: &impl machine::Console, line: fmt::Arguments<'_>) {
-        match self.warnings.fetch_add(1, Ordering::Relaxed) {
-            0..WARNING_LIMIT => self.log(uart, line),
-            WARNING_LIMIT => self.log(uart, format_args!("further warnings about guests are left out")),
-            _ => self.warnings.store(WARNING_LIMIT + 1, Ordering::Relaxed),
+    /// As [`Console::log`], for what guests do wrong: so many lines a second, and how many were left out. `second` is
+    /// the time in whole seconds.
+    pub fn warn(&self, uart: &impl machine::Console, second: u64, line: fmt::Arguments<'_>) {
+        if self.warning_second.swap(second, Ordering::Relaxed) != second {
+            let before = self.warnings.swap(0, Ordering::Relaxed);
+            if let Some(left_out @ 1..) = before.checked_sub(WARNINGS_A_SECOND) {
+                self.log(uart, format_args!("{left_out} warnings about guests were left out"));
+            }
+        }
+        if self.warnings.fetch_add(1, Ordering::Relaxed) < WARNINGS_A_SECOND {
+            self.log(uart, line);
         }
     }
 

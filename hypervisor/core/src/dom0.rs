@@ -43,6 +43,10 @@ const GRANT_WINDOW: u64 = 2 << 20;
 const PRIORITY_BITS: u8 = 5;
 /// Highest event-channel port that dom0 may have: all that FIFO has.
 const MAX_PORT: u32 = EVTCHN_FIFO_NR_CHANNELS - 1;
+/// Pages that one table of the last level maps.
+const PAGES_A_TABLE: u64 = 512;
+/// Stage-2 tables that dom0 may have besides those that its RAM can need.
+const SPARE_TABLES: u64 = 512;
 /// VMID of a domain: 0 is for none.
 const fn vmid(domain: u16) -> u16 {
     domain + 1
@@ -111,6 +115,7 @@ fn new_domain<M: Machine>(
             }),
             running_on: AtomicUsize::new(NOWHERE),
             attention: AtomicBool::new(true),
+            timer_due: AtomicBool::new(false),
             private_changed: AtomicBool::new(false),
             online: AtomicBool::new(false),
             runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, hv.system_time())),
@@ -147,7 +152,7 @@ fn new_domain<M: Machine>(
         ram: plan.map.dom0.clone(),
         shutdown: Once::new(),
         assists: AtomicU64::new(0),
-        watchdogs: [const { AtomicU64::new(0) }; 2],
+        watchdogs: Mutex::new([None; 2]),
     })
 }
 
@@ -197,11 +202,15 @@ fn map_memory<M: Machine>(
         }
         map(region.start, region.start, region.size(), Kind::Device)?;
     }
+    let pages: u64 = plan.map.dom0.iter().map(|bank| bank.size() / PAGE_SIZE).sum();
     if let GicFrames::V2 { gicc, gicv, .. } = &platform.gic.frames {
         // The guest's CPU interface is the virtual one, at the place of the real one.
         let size = gicc.page_outer().size().min(gicv.page_outer().size());
         map(gicc.start, gicv.start, size, Kind::Device)?;
     }
+    // All of its RAM page by page, and as much again for what it maps elsewhere.
+    let limit = p2m.table_frames() + 2 * pages.div_ceil(PAGES_A_TABLE) + SPARE_TABLES;
+    p2m.limit_tables(limit);
     Ok(())
 }
 

@@ -8,7 +8,8 @@
 //!
 //! What only the running vCPU needs lies in [`VcpuRun`], behind a lock that the CPU keeps while the vCPU is on it, so
 //! it is never contended. What others may touch meanwhile lies in the domain, each thing behind a lock of its own.
-//! Lock order, where two are held: event channels, then nothing; stage-2 tables, then frames; virtual GIC, then nothing.
+//! Lock order, where two are held: the place of shared_info, then stage-2 tables, then frames; grants, then frames; of two
+//! domains' event channels the lower number first; virtual GIC, then the scheduler. Nothing else is held together.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -46,6 +47,8 @@ pub struct Vcpu<M: Machine> {
     pub running_on: AtomicUsize,
     /// Its virtual interrupt controller has something that its list registers do not have yet.
     pub attention: AtomicBool,
+    /// Its emulated physical timer is due, and is to be looked at by the CPU that runs it.
+    pub timer_due: AtomicBool,
     /// Another vCPU changed the state of this one's private interrupts that physical ones back.
     pub private_changed: AtomicBool,
     /// Switched on: PSCI's view, which changes before the scheduler's.
@@ -93,7 +96,7 @@ pub struct MmioRegion {
 pub enum MmioDevice {
     /// The virtual GIC's distributor.
     Distributor,
-    /// The virtual GIC's redistributors, `stride` bytes each, from vCPU `first` on.
+    /// The virtual GIC's redistributors, 128 KiB each, from vCPU `first` on.
     Redistributors {
         /// vCPU of the first frame.
         first: u16,
@@ -157,8 +160,8 @@ pub struct Domain<M: Machine> {
     pub shutdown: Once<u32>,
     /// vm_assist bits.
     pub assists: AtomicU64,
-    /// The watchdogs' deadlines, in physical counter ticks; 0 is off.
-    pub watchdogs: [AtomicU64; 2],
+    /// The watchdogs that are armed: on which CPU's timer, for which value of the physical counter.
+    pub watchdogs: Mutex<[Option<(CpuId, u64)>; 2]>,
 }
 
 /// A vCPU with its domain: what a CPU runs.
@@ -179,6 +182,13 @@ impl<M: Machine> Domain<M> {
     /// Whether the guest asked for the update flag in its runstate areas (VMASST_TYPE_runstate_update_flag).
     pub fn runstate_update_flag(&self) -> bool {
         self.assists.load(Ordering::Acquire) & 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG != 0
+    }
+
+    /// Forgets that pages of the hypervisor's were mapped at the `size` bytes from `at`, where there is something else
+    /// now, or nothing. Neither the p2m nor the grant table may be locked.
+    pub fn forget_shared_pages(&self, at: Ipa, size: u64) {
+        self.shared_info_at.lock().take_if(|mapped| mapped.0.wrapping_sub(at.0) < size);
+        self.grants.lock().forget_mapped(at, size);
     }
 
     /// The emulated device at `ipa` and the offset in it.

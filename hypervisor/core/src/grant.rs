@@ -161,6 +161,16 @@ impl GrantTable {
         self.list(list).get(index as usize).map(|frame| frame.pa).ok_or(Errno::EINVAL)
     }
 
+    /// Notes that the guest has mapped something else, or nothing, at the `size` bytes from `at`.
+    pub fn forget_mapped(&mut self, at: Ipa, size: u64) {
+        let gone = at.frame()..at.frame() + size.div_ceil(PAGE_SIZE);
+        for frame in self.shared.iter_mut().chain(&mut self.status) {
+            if gone.contains(&frame.gfn) {
+                frame.gfn = UNMAPPED_GFN;
+            }
+        }
+    }
+
     /// Notes that the guest has mapped frame `index` (as in [`GrantTable::frame`]) at `at`.
     pub fn set_mapped(&mut self, index: u64, at: Ipa) {
         if let Ok((list, index)) = self.locate(index)

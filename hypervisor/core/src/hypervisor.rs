@@ -16,7 +16,7 @@ use crate::console::Console;
 use crate::domain::{Domain, NOWHERE, Seat, Vcpu};
 use crate::frames::Frames;
 use crate::idregs::IdRegisters;
-use crate::machine::{CpuId, Intid, Machine};
+use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
 use crate::p2m::Shape;
 use crate::sched::{CpuMask, Leave, Scheduler, VcpuKey};
 use crate::timers::Timers;
@@ -72,7 +72,6 @@ pub struct Hypervisor<M: Machine> {
 }
 
 const NO_OWNER: u16 = u16::MAX;
-const FIRST_SPI: Intid = 32;
 
 impl<M: Machine> Hypervisor<M> {
     /// A hypervisor for `cpus` CPUs, with no domain yet.

@@ -56,11 +56,16 @@ fn visible(crm: u16, op2: u16, host: u64, gicv3: bool) -> u64 {
         // ID_AA64ISAR1: pointer authentication (APA, API, GPA, GPI), LS64 out.
         (6, 1) => without(host, &[4, 8, 24, 28, 60]),
         // ID_AA64ISAR2: WFxT stays trapped elsewhere; GPA3, APA3 out.
-        (6, 2) => without(host, &[8, 12]),
+        // MOPS, 128-bit registers and instructions out: EL2 would have to let them through (HCRX_EL2).
+        (6, 2) => without(host, &[8, 12, 16, 24, 32, 36]),
+        // ID_AA64ISAR0: transactional memory out.
+        (6, 0) => without(host, &[24]),
+        // ID_AA64ISAR3 and on: what this code does not know, guests do not see.
+        (6, 3..) => 0,
         // ID_AA64MMFR0: ECV out, nested granule information (TGran*_2) out.
         (7, 0) => host & 0x0000_0000_ffff_ffff,
-        // ID_AA64MMFR1: VHE, LOR out, the guest is not at EL2.
-        (7, 1) => without(host, &[8, 16]),
+        // ID_AA64MMFR1: VHE, LOR, TWED, HCX, TIDCP1, CMOW out: they need EL2, or controls in HCRX_EL2.
+        (7, 1) => without(host, &[8, 16, 32, 40, 52, 56]),
         // ID_AA64MMFR2: nested virtualization out.
         (7, 2) => without(host, &[24]),
         (7, _) => 0,

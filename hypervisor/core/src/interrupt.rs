@@ -2,12 +2,10 @@
 
 use crate::domain::Seat;
 use crate::hypervisor::Hypervisor;
-use crate::machine::{CpuId, Intid, Machine};
+use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
 
 /// Highest SGI.
 const LAST_SGI: Intid = 15;
-/// First SPI.
-const FIRST_SPI: Intid = 32;
 
 impl<M: Machine> Hypervisor<M> {
     /// Takes every interrupt that waits on this CPU. `seat` is what is loaded here, if anything.

@@ -7,6 +7,9 @@ use crate::hypervisor::Hypervisor;
 use crate::machine::Machine;
 use crate::sched::Status;
 
+/// Most event channels of a domain that are listed: the domain waits meanwhile.
+const SHOWN_PORTS: u32 = 64;
+
 const HELP: &str =
     "h help, q domains, r run queue, m memory, e event channels, i virtual interrupts, l log, R reset";
 
@@ -94,10 +97,16 @@ impl<M: Machine> Hypervisor<M> {
             let events = domain.events.lock();
             let kind = if events.is_fifo() { "FIFO" } else { "2-level" };
             self.log(format_args!("d{}: {kind} event channels", domain.id));
+            let mut shown = 0;
             for port in 1..events.ports() {
+                if shown == SHOWN_PORTS {
+                    self.log(format_args!("  and perhaps more, from {port} on"));
+                    break;
+                }
                 if let Ok(state) = events.state(port)
                     && state != crate::event::State::Free
                 {
+                    shown += 1;
                     let pending = events.is_pending(&self.machine, port).unwrap_or(false);
                     self.log(format_args!("  {port}: {state:?}{}", if pending { ", pending" } else { "" }));
                 }

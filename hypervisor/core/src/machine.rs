@@ -37,6 +37,9 @@ pub trait Memory {
 /// A physical interrupt number (INTID): 0-15 SGI, 16-31 PPI, 32-1019 SPI (GIC architecture, IHI 0069, 2.2).
 pub type Intid = u32;
 
+/// The first SPI's INTID.
+pub const FIRST_SPI: Intid = 32;
+
 /// A physical CPU by its index in the hypervisor's own numbering, 0 for the boot CPU.
 pub type CpuId = usize;
 

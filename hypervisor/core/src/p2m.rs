@@ -111,6 +111,8 @@ pub struct P2m {
     stage2: Stage2,
     shape: Shape,
     tables: u64,
+    /// Most frames that the tables may take.
+    table_limit: u64,
 }
 
 impl P2m {
@@ -118,12 +120,23 @@ impl P2m {
     pub fn new<M: Memory>(m: &M, frames: &mut Frames, shape: Shape, vmid: u16) -> Result<Self, P2mError> {
         let root = frames.allocate(shape.root_order).ok_or(P2mError::OutOfMemory)?;
         m.zero(root, PAGE_SIZE << shape.root_order)?;
-        Ok(Self { stage2: Stage2 { root, vmid }, shape, tables: 1 << shape.root_order })
+        Ok(Self {
+            stage2: Stage2 { root, vmid },
+            shape,
+            tables: 1 << shape.root_order,
+            table_limit: u64::MAX,
+        })
     }
 
     /// What the CPU needs to use the tables.
     pub fn stage2(&self) -> Stage2 {
         self.stage2
+    }
+
+    /// Lets the tables take at most `frames` frames from now on: what a domain maps where must not use up memory that
+    /// is not its own. Mapping beyond that is [`P2mError::OutOfMemory`].
+    pub fn limit_tables(&mut self, frames: u64) {
+        self.table_limit = frames;
     }
 
     /// Frames that the tables take.
@@ -249,6 +262,9 @@ impl P2m {
             let table = if descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
                 Pa(descriptor & ADDRESS)
             } else {
+                if self.tables >= self.table_limit {
+                    return Err(P2mError::OutOfMemory);
+                }
                 let table = frames.allocate(0).ok_or(P2mError::OutOfMemory)?;
                 self.tables += 1;
                 if descriptor & VALID == 0 {

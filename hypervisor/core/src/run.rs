@@ -13,7 +13,7 @@
 //! ```
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use vambrace_abi::sched::SHUTDOWN_WATCHDOG;
 use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
@@ -87,6 +87,9 @@ impl<M: Machine> Hypervisor<M> {
                     break Leave::Offline;
                 }
                 vcpu.attention.store(false, Ordering::SeqCst);
+                if vcpu.timer_due.swap(false, Ordering::SeqCst) {
+                    self.update_physical_timer(cpu, seat, &mut run.physical_timer);
+                }
                 let mut effects = Effects::new(self, &seat.domain, Some(index));
                 let may_enter = {
                     let mut vgic = seat.domain.vgic.lock();
@@ -116,7 +119,10 @@ impl<M: Machine> Hypervisor<M> {
         };
         self.put(cpu, seat, run, how);
         drop(guard);
-        if how == Leave::Blocked && seat.domain.vgic.lock().deliverable(index, ANY_PRIORITY) {
+        let woken = || {
+            vcpu.timer_due.load(Ordering::SeqCst) || seat.domain.vgic.lock().deliverable(index, ANY_PRIORITY)
+        };
+        if how == Leave::Blocked && woken() {
             // Raised between the last look and the block: see `sched`'s "no wake-up is lost".
             if let Some(other) = self.scheduler.wake(vcpu.key, self.machine.now()) {
                 self.kick(other);
@@ -130,7 +136,7 @@ impl<M: Machine> Hypervisor<M> {
         let mut vgic = seat.domain.vgic.lock();
         vgic.sync(index, &self.machine, &mut effects);
         seat.vcpu.attention.store(true, Ordering::SeqCst);
-        let has = vgic.deliverable(index, ANY_PRIORITY);
+        let has = vgic.deliverable(index, ANY_PRIORITY) || seat.vcpu.timer_due.load(Ordering::SeqCst);
         drop(vgic);
         effects.tell();
         has
@@ -171,7 +177,7 @@ impl<M: Machine> Hypervisor<M> {
             if timer.control & (TIMER_ENABLE | TIMER_MASKED) == TIMER_ENABLE
                 && let Some(timers) = self.timers(cpu)
             {
-                let deadline = timer.compare.wrapping_add(seat.domain.counter_offset);
+                let deadline = timer.compare.saturating_add(seat.domain.counter_offset);
                 timers.lock().arm(deadline, vcpu.key, Due::Wake);
                 run.wake_armed = Some((cpu, deadline));
             }
@@ -271,7 +277,8 @@ impl<M: Machine> Hypervisor<M> {
     /// Logs what a guest did wrong, at a bounded rate.
     pub(crate) fn guest_warning(&self, seat: &Seat<M>, what: core::fmt::Arguments<'_>) {
         let key = seat.vcpu.key;
-        self.console.warn(&self.machine, format_args!("d{}v{}: {what}", key.domain, key.vcpu));
+        let second = self.system_time() / 1_000_000_000;
+        self.console.warn(&self.machine, second, format_args!("d{}v{}: {what}", key.domain, key.vcpu));
     }
 
     /// Arms this CPU's timer for the next thing that is due.
@@ -291,25 +298,31 @@ impl<M: Machine> Hypervisor<M> {
         loop {
             let due = timers.lock().pop_due(self.machine.now());
             let Some((key, due)) = due else { return };
-            let Some(seat) = self.seat(key) else { continue };
             match due {
                 Due::Wake => {
-                    if seat.vcpu.running_on.load(Ordering::SeqCst) == NOWHERE
-                        && let Some(other) = self.scheduler.wake(key, self.machine.now())
-                    {
+                    let loaded =
+                        self.seat(key).is_some_and(|s| s.vcpu.running_on.load(Ordering::SeqCst) != NOWHERE);
+                    if !loaded && let Some(other) = self.scheduler.wake(key, self.machine.now()) {
                         self.kick(other);
                     }
                 }
                 Due::PhysicalTimer => {
-                    let intid = seat.domain.interrupts.physical_timer;
-                    self.set_line(&seat.domain, usize::from(key.vcpu), intid, true);
+                    if let Some(seat) = self.seat(key) {
+                        // The guest may have changed it meanwhile: whoever runs the vCPU looks.
+                        seat.vcpu.timer_due.store(true, Ordering::SeqCst);
+                        self.notify(&seat.vcpu);
+                    }
                 }
                 Due::Watchdog => {
-                    let now = self.machine.now();
-                    let bites = |w: &AtomicU64| (1..=now).contains(&w.load(Ordering::Acquire));
-                    if seat.domain.watchdogs.iter().any(bites) {
-                        self.log(format_args!("d{}: watchdog", seat.domain.id));
-                        self.shut_down(&seat.domain, SHUTDOWN_WATCHDOG);
+                    let Some(domain) = self.domain(key.domain) else { continue };
+                    let bites = domain
+                        .watchdogs
+                        .lock()
+                        .get_mut(usize::from(key.vcpu))
+                        .is_some_and(|slot| slot.take_if(|(_, at)| *at <= self.machine.now()).is_some());
+                    if bites {
+                        self.log(format_args!("d{}: watchdog", domain.id));
+                        self.shut_down(&domain, SHUTDOWN_WATCHDOG);
                     }
                 }
             }

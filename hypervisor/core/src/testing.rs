@@ -263,6 +263,7 @@ fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange)
             }),
             running_on: AtomicUsize::new(NOWHERE),
             attention: AtomicBool::new(true),
+            timer_due: AtomicBool::new(false),
             private_changed: AtomicBool::new(false),
             online: AtomicBool::new(false),
             runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, 0)),
@@ -299,7 +300,7 @@ fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange)
         ram: Vec::from([ram]),
         shutdown: Once::new(),
         assists: AtomicU64::new(0),
-        watchdogs: [const { AtomicU64::new(0) }; 2],
+        watchdogs: Mutex::new([None; 2]),
     });
     if is_hardware {
         let mut effects = Effects::new(hv, &domain, None);

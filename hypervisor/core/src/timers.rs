@@ -11,7 +11,7 @@ pub enum Due {
     Wake,
     /// The emulated physical timer of a vCPU.
     PhysicalTimer,
-    /// A watchdog of the vCPU's domain (SCHEDOP_watchdog).
+    /// A watchdog of the domain (SCHEDOP_watchdog); the key's vCPU is the watchdog's index.
     Watchdog,
 }
 

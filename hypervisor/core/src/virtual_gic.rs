@@ -6,11 +6,8 @@ use core::sync::atomic::Ordering;
 
 use crate::domain::{Domain, NOWHERE, Seat};
 use crate::hypervisor::Hypervisor;
-use crate::machine::{Intid, Machine};
+use crate::machine::{FIRST_SPI, Intid, Machine};
 use crate::vgic::{Vgic, VgicHost};
-
-/// First SPI.
-const FIRST_SPI: Intid = 32;
 
 /// Carries out at once what a virtual GIC does to physical interrupts, and notes the vCPUs to be told when its lock is
 /// free again.

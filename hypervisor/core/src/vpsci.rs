@@ -46,6 +46,7 @@ const HYPERVISOR_REVISION: u32 = 0x8600_ff03;
 const SUCCESS: i32 = 0;
 const NOT_SUPPORTED: i32 = -1;
 const INVALID_PARAMETERS: i32 = -2;
+const DENIED: i32 = -3;
 const ALREADY_ON: i32 = -4;
 const INVALID_ADDRESS: i32 = -9;
 
@@ -143,8 +144,13 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
     let [_, target, entry, context, ..] = run.regs.x;
     let (target, entry, context) = (argument(target, wide), argument(entry, wide), argument(context, wide));
     let Some(vcpu) = domain.vcpu_by_affinity(target) else { return status(run, INVALID_PARAMETERS) };
-    if vcpu.is_online() {
+    if vcpu.is_online() || vcpu.key == seat.vcpu.key {
         return status(run, ALREADY_ON);
+    }
+    // After the look at `online`, for a shutdown is noted before it takes vCPUs offline: a vCPU that is off for any
+    // other reason will let go of its state.
+    if domain.shutdown.get().is_some() {
+        return status(run, DENIED);
     }
     if !entry.is_multiple_of(4) || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device)
     {

@@ -37,12 +37,12 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         EVTCHNOP_BIND_VIRQ => {
             let mut bind: EvtchnBindVirq = get(caller, argument)?;
             bind.port = domain.events.lock().bind_virq(m, bind.virq, bind.vcpu)?;
-            put(caller, argument, &bind)?;
+            put_bound(caller, argument, &bind, bind.port)?;
         }
         EVTCHNOP_BIND_IPI => {
             let mut bind: EvtchnBindIpi = get(caller, argument)?;
             bind.port = domain.events.lock().bind_ipi(m, bind.vcpu)?;
-            put(caller, argument, &bind)?;
+            put_bound(caller, argument, &bind, bind.port)?;
         }
         EVTCHNOP_BIND_PIRQ => {
             let mut bind: EvtchnBindPirq = get(caller, argument)?;
@@ -103,6 +103,22 @@ fn put<M: Machine, T: IntoBytes + Immutable>(
     caller.memory().write(XenHandle::<T>::new(argument), value)
 }
 
+/// As [`put`] for the answer that names a new port of the caller's: one that it never learns of is closed.
+fn put_bound<M: Machine, T: IntoBytes + Immutable>(
+    caller: &Caller<'_, M>,
+    argument: u64,
+    value: &T,
+    port: u32,
+) -> Result<(), Errno> {
+    put(caller, argument, value).inspect_err(|_| close(caller, caller.domain(), port))
+}
+
+/// Closes a port that was opened a moment ago.
+fn close<M: Machine>(caller: &Caller<'_, M>, domain: &Domain<M>, port: u32) {
+    // It can only have been closed already, by another vCPU of the domain's.
+    let _ = pair::close(&caller.hv.machine, domain, port, |id| caller.hv.domain(id));
+}
+
 fn raise<M: Machine>(caller: &Caller<'_, M>, vcpu: Option<u32>) {
     if let Some(vcpu) = vcpu {
         caller.hv.raise_event(caller.domain(), vcpu as usize);
@@ -139,7 +155,7 @@ fn alloc_unbound<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hypercall
     let remote = if caller.is_self(alloc.remote_dom) { caller.domain().id } else { alloc.remote_dom };
     let port = target.of(caller.domain()).events.lock().alloc_unbound(&caller.hv.machine, remote)?;
     alloc.port = port;
-    put(caller, argument, &alloc)?;
+    put(caller, argument, &alloc).inspect_err(|_| close(caller, target.of(caller.domain()), port))?;
     Ok(0)
 }
 
@@ -154,7 +170,7 @@ fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
     };
     raise(caller, notify);
     bind.local_port = port;
-    put(caller, argument, &bind)?;
+    put_bound(caller, argument, &bind, port)?;
     Ok(0)
 }
 

@@ -9,7 +9,6 @@ use vambrace_abi::memory::*;
 use super::Caller;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
-use crate::frames::Frames;
 use crate::machine::Machine;
 use crate::p2m::{Kind, P2mError};
 
@@ -49,13 +48,14 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             let request = caller.memory().read(XenHandle::<XenRemoveFromPhysmap>::new(argument))?;
             own_domain(caller, request.domid)?;
             let at = frame(request.gpfn)?;
-            let mut p2m = caller.domain().p2m.lock();
-            if p2m.lookup(&caller.hv.machine, at).is_none() {
-                return Err(Errno::ENOENT);
+            {
+                let mut p2m = caller.domain().p2m.lock();
+                if p2m.lookup(&caller.hv.machine, at).is_none() {
+                    return Err(Errno::ENOENT);
+                }
+                p2m.unmap(&caller.hv.machine, &mut caller.hv.frames.lock(), at, PAGE_SIZE)?;
             }
-            p2m.unmap(&caller.hv.machine, &mut caller.hv.frames.lock(), at, PAGE_SIZE)?;
-            // So that the page may be mapped elsewhere.
-            caller.domain().shared_info_at.lock().take_if(|mapped| *mapped == at);
+            caller.domain().forget_shared_pages(at, PAGE_SIZE);
             Ok(0)
         }
         XENMEM_POPULATE_PHYSMAP => reservation(caller, argument, populate),
@@ -113,6 +113,7 @@ fn add_page<M: Machine>(caller: &Caller<'_, M>, space: u32, index: u64, gpfn: u6
         _ => {
             let page = domain.grants.lock().frame(index, || hv.zeroed_frame())?;
             map(page)?;
+            domain.forget_shared_pages(at, PAGE_SIZE);
             domain.grants.lock().set_mapped(index, at);
         }
     }
@@ -155,7 +156,7 @@ fn query<M: Machine>(
 fn reservation<M: Machine>(
     caller: &Caller<'_, M>,
     argument: u64,
-    each: impl Fn(&Caller<'_, M>, &mut Frames, Ipa, u64) -> Result<(), Errno>,
+    each: impl Fn(&Caller<'_, M>, Ipa, u64) -> Result<(), Errno>,
 ) -> HypercallResult {
     // The count of extents done is the answer even when the argument is bad: none.
     let Ok(request) = caller.memory().read(XenHandle::<XenMemoryReservation>::new(argument)) else {
@@ -170,7 +171,7 @@ fn reservation<M: Machine>(
         let Some(handle) = request.extent_start.element(done) else { break };
         let Ok(gfn) = caller.memory().read(handle) else { break };
         let Ok(at) = frame(gfn) else { break };
-        if !at.is_aligned(size) || each(caller, &mut caller.hv.frames.lock(), at, size).is_err() {
+        if !at.is_aligned(size) || each(caller, at, size).is_err() {
             break;
         }
         done += 1;
@@ -185,28 +186,19 @@ fn in_direct_ram<M: Machine>(domain: &Domain<M>, at: Ipa, size: u64) -> bool {
 
 /// Maps an extent again that the domain gave back. A direct-mapped domain's frames stay its own while it does without
 /// them, for only they can come back to their places.
-fn populate<M: Machine>(
-    caller: &Caller<'_, M>,
-    frames: &mut Frames,
-    at: Ipa,
-    size: u64,
-) -> Result<(), Errno> {
+fn populate<M: Machine>(caller: &Caller<'_, M>, at: Ipa, size: u64) -> Result<(), Errno> {
     let domain = caller.domain();
     if size > PAGE_SIZE << MAX_EXTENT_ORDER || !in_direct_ram(domain, at, size) {
         return Err(Errno::EINVAL);
     }
-    let mut p2m = domain.p2m.lock();
-    p2m.map(&caller.hv.machine, frames, at, Pa(at.0), size, Kind::Ram)?;
+    let m = &caller.hv.machine;
+    domain.p2m.lock().map(m, &mut caller.hv.frames.lock(), at, Pa(at.0), size, Kind::Ram)?;
+    domain.forget_shared_pages(at, size);
     Ok(())
 }
 
 /// Takes an extent of RAM out of the domain's map. It still counts as the domain's, see [`populate`].
-fn give_back<M: Machine>(
-    caller: &Caller<'_, M>,
-    frames: &mut Frames,
-    at: Ipa,
-    size: u64,
-) -> Result<(), Errno> {
+fn give_back<M: Machine>(caller: &Caller<'_, M>, at: Ipa, size: u64) -> Result<(), Errno> {
     let domain = caller.domain();
     if !in_direct_ram(domain, at, size) {
         return Err(Errno::EINVAL);
@@ -217,6 +209,6 @@ fn give_back<M: Machine>(
     if !(0..size / PAGE_SIZE).all(|n| is_ram(at.offset(n * PAGE_SIZE))) {
         return Err(Errno::EINVAL);
     }
-    p2m.unmap(&caller.hv.machine, frames, at, size)?;
+    p2m.unmap(&caller.hv.machine, &mut caller.hv.frames.lock(), at, size)?;
     Ok(())
 }

@@ -14,6 +14,8 @@ mod toolstack;
 mod vcpu;
 mod version;
 
+use core::mem::offset_of;
+
 use vambrace_abi::domid::DOMID_SELF;
 use vambrace_abi::errno::{Errno, HypercallResult, to_register};
 use vambrace_abi::handle::XenHandle;
@@ -123,17 +125,18 @@ fn multicall<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> Hyper
     let list = XenHandle::<MulticallEntry>::new(list);
     for index in 0..count {
         let handle = list.element(index).ok_or(Errno::EFAULT)?;
-        let mut entry = caller.memory().read(handle)?;
+        let entry = caller.memory().read(handle)?;
         let [a, b, c, d, e, _] = entry.args;
         let outcome = match u32::try_from(entry.op) {
             // A list in a list could nest without bound.
             Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
             _ => perform(caller, entry.op, [a, b, c, d, e]),
         };
-        entry.result = match outcome {
+        let result = match outcome {
             Outcome::Done(result) | Outcome::Then(result, _) => to_register(result),
         };
-        caller.memory().write(handle, &entry)?;
+        let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
+        caller.memory().write(XenHandle::<u64>::new(at), &result)?;
     }
     Ok(0)
 }

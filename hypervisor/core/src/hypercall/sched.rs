@@ -1,15 +1,15 @@
 //! `sched_op`: what a vCPU wants of the scheduler (`sched.h`).
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
-
 use vambrace_abi::errno::Errno;
 use vambrace_abi::handle::XenHandle;
 use vambrace_abi::sched::*;
 
 use super::{Caller, Outcome};
-use crate::machine::{CpuId, Machine};
+use crate::machine::Machine;
 use crate::run::Next;
+use crate::sched::VcpuKey;
+use crate::timers::Due;
 
 /// Most ports of one poll (`sched.h`).
 const POLL_LIMIT: u32 = 128;
@@ -68,39 +68,33 @@ fn poll<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Outcome {
 
 fn watchdog<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<u64, Errno> {
     let watchdog = caller.memory().read(XenHandle::<SchedWatchdog>::new(argument))?;
-    let slots = &caller.domain().watchdogs;
     let ticks = u64::from(watchdog.timeout).saturating_mul(caller.hv.machine.frequency());
-    // 0 means off, so a deadline is never 0.
-    let deadline = caller.hv.machine.now().saturating_add(ticks).max(1);
-    if watchdog.id == 0 {
-        if watchdog.timeout == 0 {
-            return Err(Errno::EINVAL);
-        }
-        let free = slots
-            .iter()
-            .position(|s| s.compare_exchange(0, deadline, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-            .ok_or(Errno::ENOSPC)?;
-        arm(caller.hv, caller.cpu, caller, deadline);
-        return Ok(free as u64 + 1);
-    }
-    let slot = slots.get(watchdog.id as usize - 1).ok_or(Errno::EINVAL)?;
-    if slot.load(Ordering::Acquire) == 0 {
+    let deadline = caller.hv.machine.now().saturating_add(ticks);
+    let mut slots = caller.domain().watchdogs.lock();
+    let index = match (watchdog.id, watchdog.timeout) {
+        (0, 0) => return Err(Errno::EINVAL),
+        (0, _) => slots.iter().position(Option::is_none).ok_or(Errno::ENOSPC)?,
+        (id, _) => id as usize - 1,
+    };
+    let slot = slots.get_mut(index).ok_or(Errno::EINVAL)?;
+    if watchdog.id != 0 && slot.is_none() {
         return Err(Errno::EINVAL);
     }
-    if watchdog.timeout == 0 {
-        slot.store(0, Ordering::Release);
-    } else {
-        slot.store(deadline, Ordering::Release);
-        arm(caller.hv, caller.cpu, caller, deadline);
+    // Each watchdog has a deadline of its own among the CPUs' timers, and never more than one.
+    let key = VcpuKey { domain: caller.domain().id, vcpu: index as u16 };
+    if let Some((cpu, armed)) = slot.take()
+        && let Some(timers) = caller.hv.timers(cpu)
+    {
+        timers.lock().cancel(armed, key, Due::Watchdog);
     }
-    Ok(0)
-}
-
-fn arm<M: Machine>(hv: &crate::hypervisor::Hypervisor<M>, cpu: CpuId, caller: &Caller<'_, M>, deadline: u64) {
-    if let Some(timers) = hv.timers(cpu) {
-        timers.lock().arm(deadline, caller.seat.vcpu.key, crate::timers::Due::Watchdog);
-        hv.arm_alarm(cpu);
+    if watchdog.timeout != 0
+        && let Some(timers) = caller.hv.timers(caller.cpu)
+    {
+        timers.lock().arm(deadline, key, Due::Watchdog);
+        *slot = Some((caller.cpu, deadline));
+        caller.hv.arm_alarm(caller.cpu);
     }
+    Ok(if watchdog.id == 0 { index as u64 + 1 } else { 0 })
 }
 
 fn remote_shutdown<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<u64, Errno> {

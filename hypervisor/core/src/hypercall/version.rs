@@ -15,7 +15,7 @@ const EXTRA_VERSION: &str = concat!(".0-vambrace-", env!("CARGO_PKG_VERSION"));
 /// What follows "4.20", in the sixteen bytes of the old form.
 const EXTRA_VERSION_SHORT: &str = ".0-vambrace";
 /// Guests that can run.
-const CAPABILITIES_64: &str = "xen-3.0-aarch64 xen-3.0-armv7l ";
+const CAPABILITIES: &str = "xen-3.0-aarch64 ";
 const CHANGESET: &str = concat!("vambrace ", env!("CARGO_PKG_VERSION"));
 const PAGE: u64 = 4096;
 
@@ -33,7 +33,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             caller.memory().write(XenHandle::new(argument), &info)?;
             Ok(0)
         }
-        XENVER_CAPABILITIES => fixed::<M, 1024>(caller, argument, CAPABILITIES_64),
+        XENVER_CAPABILITIES => fixed::<M, 1024>(caller, argument, CAPABILITIES),
         XENVER_CHANGESET => fixed::<M, 64>(caller, argument, CHANGESET),
         XENVER_PLATFORM_PARAMETERS => {
             // Guests' virtual space has no part for the hypervisor on ARM.
@@ -52,7 +52,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         // No build ID is linked in: the error that Xen gives then.
         XENVER_BUILD_ID => Err(Errno::ENODATA),
         XENVER_EXTRAVERSION2 => variable(caller, argument, EXTRA_VERSION),
-        XENVER_CAPABILITIES2 => variable(caller, argument, CAPABILITIES_64),
+        XENVER_CAPABILITIES2 => variable(caller, argument, CAPABILITIES),
         XENVER_CHANGESET2 => variable(caller, argument, CHANGESET),
         XENVER_COMMANDLINE2 => variable(caller, argument, &caller.hv.settings.command_line),
         _ => Err(Errno::ENOSYS),

@@ -502,12 +502,26 @@ fn synchronous_vector(pstate: u64) -> u64 {
     }
 }
 
+/// PSTATE on entry to an exception at EL1 (Arm ARM, AArch64.TakeException): PAN is set unless SCTLR_EL1.SPAN says to keep
+/// it, SSBS is as SCTLR_EL1.DSSBS says, DIT stays.
+fn exception_pstate(old: u64, sctlr: u64) -> u64 {
+    const SSBS: u64 = 1 << 12;
+    const PAN: u64 = 1 << 22;
+    const DIT: u64 = 1 << 24;
+    const SCTLR_SPAN: u64 = 1 << 23;
+    const SCTLR_DSSBS: u64 = 1 << 44;
+    let has_pan = read_sysreg!("id_aa64mmfr1_el1") >> 20 & 0xf != 0;
+    let pan = if sctlr & SCTLR_SPAN == 0 && has_pan { PAN } else { old & PAN };
+    let ssbs = if sctlr & SCTLR_DSSBS != 0 { SSBS } else { 0 };
+    PSTATE_EL1H_MASKED | pan | ssbs | old & DIT
+}
+
 fn take_exception(regs: &mut GuestRegs, esr: u64) {
     write_sysreg!("elr_el1", regs.pc);
     write_sysreg!("spsr_el1", regs.pstate);
     write_sysreg!("esr_el1", esr);
     regs.pc = read_sysreg!("vbar_el1") + synchronous_vector(regs.pstate);
-    regs.pstate = PSTATE_EL1H_MASKED;
+    regs.pstate = exception_pstate(regs.pstate, read_sysreg!("sctlr_el1"));
 }
 
 const ESR_IL: u64 = 1 << 25;
