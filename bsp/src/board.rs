@@ -1,14 +1,14 @@
 //! The description of a board, as `board.toml` gives it.
 
 use crate::size::Size;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// A board: identity, machine facts the image needs, and how QEMU runs it.
 ///
 /// Addresses are physical, in the CPU's address space, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Board {
     /// The name a person types; the same as the folder's.
@@ -56,7 +56,7 @@ impl Board {
 }
 
 /// The CPU's architecture and register width.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
     /// ARMv8-A in AArch64.
@@ -98,7 +98,7 @@ impl fmt::Display for Architecture {
 }
 
 /// Where the device tree of the board comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "from", deny_unknown_fields, rename_all = "kebab-case")]
 pub enum DeviceTree {
     /// The firmware has one and hands it on at run time.
@@ -118,7 +118,7 @@ pub enum DeviceTree {
 }
 
 /// Where RAM is, and how much of it there may be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
     /// The first address of RAM.
@@ -132,7 +132,7 @@ pub struct Memory {
 }
 
 /// A UART as the hypervisor uses it before it has a device tree.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Console {
     /// The driver; it has to be among [`Hypervisor::drivers`].
@@ -147,7 +147,7 @@ pub struct Console {
 }
 
 /// A driver of the hypervisor; each is a cargo feature of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
     /// GICv2 with the virtualization extensions.
@@ -176,6 +176,17 @@ impl Driver {
         matches!(self, Self::Gicv2 | Self::Gicv3)
     }
 
+    /// The most virtual CPUs of a domain behind this interrupt controller, `None` if it is none: a GICv2 has 8 CPU
+    /// interfaces (Arm IHI 0048B, 1.1), and a domain of Xen's interface for Arm has at most 128 vCPUs
+    /// (`GUEST_MAX_VCPUS` in `arch-arm.h`).
+    pub const fn max_vcpus(self) -> Option<u32> {
+        match self {
+            Self::Gicv2 => Some(8),
+            Self::Gicv3 => Some(128),
+            Self::Pl011 | Self::Ns16550 => None,
+        }
+    }
+
     /// Whether it drives a UART.
     pub const fn is_uart(self) -> bool {
         matches!(self, Self::Pl011 | Self::Ns16550)
@@ -183,7 +194,7 @@ impl Driver {
 }
 
 /// What the hypervisor is compiled with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hypervisor {
     /// The drivers compiled in.
@@ -191,7 +202,7 @@ pub struct Hypervisor {
 }
 
 /// A firmware file of the board.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Firmware {
     /// The Debian package it is in.
@@ -208,7 +219,7 @@ pub struct Firmware {
 }
 
 /// How a board gets from its firmware to the hypervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// U-Boot runs a boot script.
@@ -237,7 +248,7 @@ impl fmt::Display for Method {
 }
 
 /// What one boot method needs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BootMethod {
     /// The layouts that boot this way; the first is used where none is asked for.
@@ -256,7 +267,7 @@ pub struct BootMethod {
 }
 
 /// Memory that must not be loaded to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Reserved {
     /// Whose it is.
@@ -268,7 +279,7 @@ pub struct Reserved {
 }
 
 /// How QEMU runs the board.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Qemu {
     /// The program.
@@ -299,7 +310,7 @@ pub struct Qemu {
 }
 
 /// A way to run the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Variant {
     /// What is different.
@@ -309,4 +320,7 @@ pub struct Variant {
     pub machine_options: Vec<String>,
     /// The most CPUs, where it differs from [`Qemu::max_cpus`].
     pub max_cpus: Option<u32>,
+    /// The interrupt controller, by its driver, where the board has drivers for several. It limits the virtual CPUs
+    /// that a domain can have.
+    pub gic: Option<Driver>,
 }

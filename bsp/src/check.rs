@@ -48,6 +48,7 @@ fn fault(board: &Board) -> Option<Fault> {
         .or_else(|| paths(board))
         .or_else(|| boot(board))
         .or_else(|| board.qemu.as_ref().and_then(qemu))
+        .or_else(|| variants_gic(board))
 }
 
 /// A name that is safe as a file name, as a cargo feature and on a command line.
@@ -123,6 +124,24 @@ fn drivers(board: &Board) -> Option<Fault> {
     (console.spi > 987).then(|| {
         Fault::new("console.spi", format!("{} is not a shared interrupt's number (0 to 987)", console.spi))
     })
+}
+
+/// A variant's interrupt controller is one that the hypervisor is compiled for.
+fn variants_gic(board: &Board) -> Option<Fault> {
+    let variants = board.qemu.iter().flat_map(|qemu| &qemu.variants);
+    for (name, gic) in variants.filter_map(|(name, variant)| Some((name, variant.gic?))) {
+        let path = format!("qemu.variants.{name}.gic");
+        if !gic.is_gic() {
+            return Some(Fault::new(path, format!("`{}` is not an interrupt controller", gic.name())));
+        }
+        if !board.hypervisor.drivers.contains(&gic) {
+            return Some(
+                Fault::new(path, format!("`{}` is not compiled in", gic.name()))
+                    .help("add it to `hypervisor.drivers`"),
+            );
+        }
+    }
+    None
 }
 
 /// Paths may name files in a package or beside the board, and nothing outside.

@@ -7,6 +7,7 @@ use crate::disk::{
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::layout::{Content, Filesystem, Layout};
+use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -110,8 +111,8 @@ fn up_to_date(decision: &Decision, maker: &Maker<'_>) -> Result<Option<Manifest>
 
 fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress) -> Result<Manifest> {
     let image = &decision.image;
-    let folder = image.parent().ok_or_else(|| Error::new("this is not a file's path").at(image))?;
-    fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
+    // From the parts to the manifest: image, hash and manifest are of one build.
+    let _lock = ImageLock::take(image)?;
     if let HypervisorSource::File(path) = &decision.hypervisor {
         fs::metadata(path).context_at(path, || "cannot find the hypervisor")?;
     }

@@ -6,13 +6,14 @@ use crate::cache::{Cache, to_json};
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
+use crate::lock::ImageLock;
 use crate::parts::{Maker, epoch};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::qemu::run_interactive;
 use crate::report;
 use crate::workspace::{Workspace, described};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -23,16 +24,21 @@ use vambrace_bsp::{Method, Size};
 /// Builds bootable hypervisor images for ARM boards, and boots them in QEMU.
 #[derive(Debug, Parser)]
 #[command(name = "vambrace", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(disable_help_flag = true)]
 struct Cli {
     /// The folder of Vambrace's sources [default: the one this is run in]
     #[arg(long, global = true, value_name = "DIR", env = "VAMBRACE_WORKSPACE", hide_env_values = true)]
+    #[arg(help_heading = "Global")]
     workspace: Option<PathBuf>,
     /// A folder with boards of your own
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global")]
     boards_dir: Option<PathBuf>,
     /// Say nothing but results and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Global")]
     quiet: bool,
+    /// Print this help
+    #[arg(long, short, global = true, help_heading = "Global", action = ArgAction::Help)]
+    help: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,16 +51,24 @@ enum Command {
     Show {
         /// The board
         board: String,
+        /// Print JSON
+        #[arg(long, help_heading = "Output")]
+        json: bool,
     },
     /// Show everything that is decided about an image; nothing is touched
+    #[command(after_help = SEE_SHOW)]
     Plan {
         #[command(flatten)]
         what: What,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, help_heading = "Output")]
         json: bool,
+        /// Show the boot script, or the firmware's configuration, as well
+        #[arg(long, short, help_heading = "Output")]
+        verbose: bool,
     },
     /// Build the image of a board
+    #[command(after_help = SEE_SHOW)]
     Build {
         #[command(flatten)]
         what: What,
@@ -62,6 +76,7 @@ enum Command {
         how: How,
     },
     /// Boot the image of a board in QEMU; it is built first if it is not up to date
+    #[command(after_help = BOOT_EXAMPLE)]
     Boot(Boot),
     /// Remove images, and with --cache everything that can be made again
     Clean {
@@ -87,59 +102,68 @@ enum Command {
     },
 }
 
+/// Behind the help of what takes a board.
+const SEE_SHOW: &str = "`vambrace show BOARD` lists a board's variants, layouts and profiles.";
+/// Behind the help of `boot`.
+const BOOT_EXAMPLE: &str = "\
+Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of dom0's self-test:
+  vambrace boot qemu-arm64:gicv3 --cpus 8 --dom0-cpus 4 --check
+
+`vambrace show BOARD` lists a board's variants, layouts and profiles.";
+
 /// What image is meant.
 #[derive(Debug, Args)]
 struct What {
     /// The board, or BOARD:VARIANT
     board: String,
     /// The variant of QEMU's machine, such as gicv3
-    #[arg(long)]
+    #[arg(long, help_heading = "Machine")]
     variant: Option<String>,
     /// How the board boots
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Machine")]
     method: Option<MethodName>,
     /// dom0's root file system
-    #[arg(long)]
+    #[arg(long, help_heading = "dom0")]
     profile: Option<String>,
     /// The disk layout
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     layout: Option<String>,
     /// dom0's memory, such as 512M
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "dom0")]
     dom0_mem: Option<Size>,
     /// The machine's memory, such as 2G
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     memory: Option<Size>,
     /// The machine's CPUs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Machine")]
     cpus: Option<u32>,
     /// dom0's virtual CPUs [default: as many as the machine has]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "dom0")]
     dom0_cpus: Option<u32>,
     /// Add to the hypervisor's command line
-    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Hypervisor")]
     hypervisor_args: Option<String>,
     /// Add to dom0's command line
-    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "dom0")]
     dom0_args: Option<String>,
     /// Use this hypervisor instead of compiling one
-    #[arg(long, value_name = "FILE", conflicts_with = "hypervisor_board")]
+    #[arg(long, value_name = "FILE", conflicts_with = "hypervisor_board", help_heading = "Hypervisor")]
     hypervisor_file: Option<PathBuf>,
     /// Compile the hypervisor for this board instead
-    #[arg(long, value_name = "BOARD")]
+    #[arg(long, value_name = "BOARD", help_heading = "Hypervisor")]
     hypervisor_board: Option<String>,
     /// The folder for images
-    #[arg(long, value_name = "DIR", default_value = "out")]
+    #[arg(long, value_name = "DIR", default_value = "out", help_heading = "Output")]
     out: PathBuf,
 }
 
 #[derive(Debug, Args)]
 struct How {
     /// Build even if the image is up to date
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     force: bool,
     /// Take the newest packages of the archive
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     update: bool,
 }
 
@@ -150,19 +174,20 @@ struct Boot {
     #[command(flatten)]
     how: How,
     /// Follow the boot to dom0's self-test and its power-off, also on a terminal
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     check: bool,
     /// How long the stages may take together, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(help_heading = "Run")]
     timeout: u64,
     /// Print QEMU's command line, and do not run it
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     print: bool,
     /// Show the console while it is followed
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     console: bool,
     /// More arguments for QEMU
-    #[arg(last = true, value_name = "QEMU ARGS")]
+    #[arg(last = true, value_name = "QEMU ARGS", help_heading = "Run")]
     qemu: Vec<String>,
 }
 
@@ -223,17 +248,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let progress = if cli.quiet { Progress::quiet() } else { Progress::auto() };
     let workspace = || Workspace::open(cli.workspace.as_deref(), cli.boards_dir.as_deref());
     match &cli.command {
-        Command::Boards => print(&report::boards(workspace()?.boards())).map(|()| ExitCode::SUCCESS),
-        Command::Show { board } => {
-            let workspace = workspace()?;
-            let id = board.split(':').next().unwrap_or(board);
-            let found = workspace.boards().get(id).map_err(described)?;
-            print(&report::board(found, workspace.boards().source(id))).map(|()| ExitCode::SUCCESS)
-        }
-        Command::Plan { what, json } => plan(&workspace()?, what, *json, &progress),
+        Command::Boards => boards(&workspace()?),
+        Command::Show { board, json } => show(&workspace()?, board, *json),
+        Command::Plan { what, json, verbose } => plan(&workspace()?, what, *json, *verbose, &progress),
         Command::Build { what, how } => {
             let workspace = workspace()?;
-            let decision = Decision::new(&workspace, &what.request())?;
+            let decision = decide(&workspace, what)?;
             let built = build(&workspace, &decision, &Cache::open(None)?, options(how), &progress)?;
             print(&told(&built)).map(|()| ExitCode::SUCCESS)
         }
@@ -262,8 +282,46 @@ fn told(built: &Built) -> String {
     )
 }
 
-fn plan(workspace: &Workspace, what: &What, json: bool, progress: &Progress) -> Result<ExitCode> {
+/// Decides, and says what a user should know of that. It is said even where nothing but results is wanted, as errors
+/// are.
+fn decide(workspace: &Workspace, what: &What) -> Result<Decision> {
     let decision = Decision::new(workspace, &what.request())?;
+    for warning in &decision.warnings {
+        let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
+    }
+    Ok(decision)
+}
+
+/// Lists all boards. One that cannot be used does not keep the others from being listed, and is an error all the same.
+fn boards(workspace: &Workspace) -> Result<ExitCode> {
+    print(&report::boards(workspace.boards()))?;
+    let broken: Vec<&str> =
+        workspace.boards().iter().filter(|(_, board)| board.is_err()).map(|(id, _)| id).collect();
+    let Some(first) = broken.first() else { return Ok(ExitCode::SUCCESS) };
+    Err(Error::new(format!("cannot be used: {}", broken.join(", ")))
+        .help(format!("`vambrace show {first}` shows the line at fault")))
+}
+
+fn show(workspace: &Workspace, board: &str, json: bool) -> Result<ExitCode> {
+    let id = board.split(':').next().unwrap_or(board);
+    let found = workspace.boards().get(id).map_err(described)?;
+    let (profiles, source) = (workspace.profiles()?, workspace.boards().source(id));
+    if json {
+        print_bytes(&to_json(&report::board_json(found, &profiles, source)?)?)?;
+    } else {
+        print(&report::board(found, &profiles, source))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(
+    workspace: &Workspace,
+    what: &What,
+    json: bool,
+    verbose: bool,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let decision = decide(workspace, what)?;
     let cache = Cache::open(None)?;
     let maker =
         Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
@@ -283,13 +341,13 @@ fn plan(workspace: &Workspace, what: &What, json: bool, progress: &Progress) -> 
         }
         print_bytes(&to_json(&value)?)?;
     } else {
-        print(&report::plan(&plan, qemu.as_deref()))?;
+        print(&report::plan(&plan, qemu.as_deref(), verbose))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<ExitCode> {
-    let decision = Decision::new(workspace, &boot.what.request())?;
+    let decision = decide(workspace, &boot.what)?;
     decision.qemu()?;
     let cache = Cache::open(None)?;
     let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
@@ -336,6 +394,8 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
             if image.extension().is_none_or(|extension| extension != "img") {
                 continue;
             }
+            // What another process is just making stays.
+            let _lock = ImageLock::take(&image)?;
             for path in [manifest_path(&image), image.with_extension("log"), image] {
                 match fs::remove_file(&path) {
                     Ok(()) => count += 1,

@@ -5,7 +5,8 @@ use crate::layout::{Layout, not_for};
 use crate::profile::Profile;
 use crate::workspace::{Workspace, described};
 use std::path::PathBuf;
-use vambrace_bsp::{Board, BootMethod, Method, Qemu, Size, Variant, did_you_mean};
+use vambrace_bsp::{Board, BootMethod, Driver, Method, Qemu, Size, Variant, did_you_mean};
+use vambrace_core::cmdline::{self, Warning};
 
 const MIB: u64 = 1 << 20;
 
@@ -73,6 +74,8 @@ pub struct Decision {
     pub dom0_args: String,
     /// The image's path.
     pub image: PathBuf,
+    /// What a user should know before anything is done.
+    pub warnings: Vec<String>,
 }
 
 /// Where the hypervisor comes from.
@@ -121,13 +124,13 @@ impl Decision {
         if request.dom0_cpus == Some(0) {
             return Err(Error::new("dom0 cannot run without a CPU").help("give 1 or more with --dom0-cpus"));
         }
-        let hypervisor_args = hypervisor_args(dom0_mem, request)?;
+        let Line { text: hypervisor_args, dom0_cpus, warnings } = hypervisor_line(dom0_mem, cpus, request)?;
+        dom0_fits(&board, variant.as_ref(), dom0_cpus)?;
         let dom0_args = join("console=hvc0", request.dom0_args.as_deref());
         command_line("--dom0-args", &dom0_args)?;
         let hypervisor = hypervisor(workspace, &board, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
         let image = out.join(&board.id).join(format!("{}-{}.img", layout.id, profile.spec.id));
-        let dom0_cpus = request.dom0_cpus;
         Ok(Self {
             board,
             variant,
@@ -143,6 +146,7 @@ impl Decision {
             hypervisor_args,
             dom0_args,
             image,
+            warnings,
         })
     }
 
@@ -251,14 +255,108 @@ fn dom0_memory(memory: Size, wanted: Option<Size>) -> Result<Size> {
     Ok(size)
 }
 
-fn hypervisor_args(dom0_mem: Size, request: &Request) -> Result<String> {
-    let mut args = format!("console=dtuart dom0_mem={}M", dom0_mem.bytes() / MIB);
+/// The hypervisor's command line, and what follows from it.
+struct Line {
+    text: String,
+    /// dom0's virtual CPUs, if the line limits them.
+    dom0_cpus: Option<u32>,
+    warnings: Vec<String>,
+}
+
+/// Puts the hypervisor's command line together and reads it as the hypervisor will. What that would ignore is refused
+/// here, where somebody reads it; only a hypervisor that was not compiled here may know more options than this one.
+fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line> {
+    let mut own = format!("console=dtuart dom0_mem={}M", dom0_mem.bytes() / MIB);
     if let Some(cpus) = request.dom0_cpus {
-        args.push_str(&format!(" dom0_max_vcpus={cpus}"));
+        own.push_str(&format!(" dom0_max_vcpus={cpus}"));
     }
-    let args = join(&args, request.hypervisor_args.as_deref());
-    command_line("--hypervisor-args", &args)?;
-    Ok(args)
+    let text = join(&own, request.hypervisor_args.as_deref());
+    command_line("--hypervisor-args", &text)?;
+    let options = cmdline::Options::parse(&text);
+    let mut warnings = Vec::new();
+    for warning in &options.warnings {
+        let error = not_understood(warning);
+        if request.hypervisor_file.is_none() {
+            return Err(error);
+        }
+        warnings.push(format!("{}; the hypervisor of --hypervisor-file may know better", error.what()));
+    }
+    if options.dom0_mem != Some(dom0_mem.bytes()) {
+        return Err(Error::new(format!(
+            "--hypervisor-args: `dom0_mem` would give dom0 {}, and the image is planned with {dom0_mem}",
+            Size(options.dom0_mem.unwrap_or_default())
+        ))
+        .help("say how much memory dom0 gets with --dom0-mem"));
+    }
+    if let (Some(asked), Some(said)) = (request.dom0_cpus, options.dom0_max_vcpus)
+        && asked != said
+    {
+        return Err(Error::new(format!("--dom0-cpus {asked} and `dom0_max_vcpus={said}` contradict each other"))
+            .help("say how many CPUs dom0 gets once"));
+    }
+    // dom0 gets as many as there are CPUs in use.
+    let dom0_cpus = options.dom0_max_vcpus.or(options.max_cpus.filter(|in_use| *in_use < cpus));
+    Ok(Line { text, dom0_cpus, warnings })
+}
+
+fn not_understood(warning: &Warning) -> Error {
+    match warning {
+        Warning::Unknown { option, nearest } => {
+            let error = Error::new(format!("--hypervisor-args: the hypervisor has no option `{option}`"));
+            match nearest {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error.help("options for dom0's kernel go into --dom0-args"),
+            }
+        }
+        Warning::Value { option, expected } => {
+            Error::new(format!("--hypervisor-args: `{option}` would be ignored"))
+                .help(format!("it takes {expected}"))
+        }
+    }
+}
+
+/// dom0's interrupt controller is of the kind of the machine's, and lies where that does.
+fn dom0_fits(board: &Board, variant: Option<&(String, Variant)>, wanted: Option<u32>) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let (limit, gic) = vcpu_limit(board, variant.map(|(_, variant)| variant));
+    if wanted <= limit {
+        return Ok(());
+    }
+    let name = match variant {
+        Some((name, _)) => format!("{}:{name}", board.id),
+        None => board.id.clone(),
+    };
+    let controller = gic.map_or("interrupt controller", Driver::name);
+    let error = Error::new(format!(
+        "dom0 cannot have {wanted} CPUs: the {controller} of {name} serves at most {limit}"
+    ));
+    let others = board.qemu.iter().flat_map(|qemu| &qemu.variants);
+    let more = others
+        .map(|(name, other)| (name, vcpu_limit(board, Some(other)).0))
+        .find(|(_, limit)| *limit >= wanted)
+        .map(|(name, _)| name);
+    Err(match more {
+        Some(name) => error.help(format!("--variant {name} takes as many")),
+        None => error.help(format!("give 1 to {limit} with --dom0-cpus")),
+    })
+}
+
+/// The most virtual CPUs of dom0, and the interrupt controller that says so. A machine whose controller is not known
+/// gets the benefit of the doubt: the largest limit of those it has drivers for.
+fn vcpu_limit(board: &Board, variant: Option<&Variant>) -> (u32, Option<Driver>) {
+    let gic = match variant.and_then(|variant| variant.gic) {
+        Some(gic) => Some(gic),
+        None => board.hypervisor.drivers.iter().copied().max_by_key(|driver| driver.max_vcpus()),
+    };
+    let limit = gic.and_then(Driver::max_vcpus).unwrap_or(u32::MAX);
+    // Each vCPU of a GICv3 has a redistributor, and QEMU's machine has room for as many as it takes CPUs.
+    let room = match (gic, &board.qemu) {
+        (Some(Driver::Gicv3), Some(qemu)) => {
+            variant.and_then(|variant| variant.max_cpus).unwrap_or(qemu.max_cpus)
+        }
+        _ => u32::MAX,
+    };
+    (limit.min(room), gic)
 }
 
 fn join(own: &str, added: Option<&str>) -> String {

@@ -19,6 +19,7 @@ pub mod error;
 pub mod fdt;
 pub mod kernel;
 pub mod layout;
+mod lock;
 pub mod parts;
 pub mod plan;
 pub mod profile;

@@ -1,5 +1,6 @@
 //! What the command prints about boards and plans.
 
+use crate::error::{Result, ResultExt};
 use crate::layout::Content;
 use crate::plan::{Artifact, Plan, PlannedHypervisor};
 use std::fmt::Write as _;
@@ -20,7 +21,10 @@ pub fn boards(catalog: &Catalog) -> String {
                 }),
                 board.name.clone(),
             ],
-            Err(error) => [id, "-", "-", "-", &format!("cannot be used: {error}")].map(str::to_owned),
+            Err(error) => {
+                let help = error.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
+                [id, "-", "-", "-", &format!("cannot be used: {error}{help}")].map(str::to_owned)
+            }
         });
     }
     table(&rows)
@@ -45,7 +49,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// One board, everything that is known of it.
-pub fn board(board: &Board, source: Option<&Source>) -> String {
+pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> String {
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut row = |name: &str, value: String| rows.push([name.to_owned(), value]);
     row("board", board.id.clone());
@@ -103,19 +107,14 @@ pub fn board(board: &Board, source: Option<&Source>) -> String {
             row("variant", format!("{name}{default}: {}", variant.description));
         }
     }
+    row("profiles", profiles.join(", "));
     for note in &board.notes {
         row("note", note.clone());
     }
     for how in &board.verified {
         row("verified", how.clone());
     }
-    row(
-        "described in",
-        match source {
-            Some(Source::Folder(path)) => path.join("board.toml").display().to_string(),
-            Some(Source::Embedded) | None => "this program".to_owned(),
-        },
-    );
+    row("described in", described_in(source));
     // A name that is there several times is printed once.
     let mut last = String::new();
     for row in &mut rows {
@@ -128,8 +127,30 @@ pub fn board(board: &Board, source: Option<&Source>) -> String {
     table(&rows)
 }
 
-/// The plan, for people.
-pub fn plan(plan: &Plan, qemu: Option<&str>) -> String {
+/// Where a board's description is.
+fn described_in(source: Option<&Source>) -> String {
+    match source {
+        Some(Source::Folder(path)) => path.join("board.toml").display().to_string(),
+        Some(Source::Embedded) | None => "this program".to_owned(),
+    }
+}
+
+/// One board as JSON: the fields of its description, sizes in bytes, with `profiles` and `described-in` added.
+///
+/// # Errors
+///
+/// A description that JSON has no form for.
+pub fn board_json(board: &Board, profiles: &[String], source: Option<&Source>) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(board).context(|| "cannot write the board as JSON")?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("profiles".to_owned(), profiles.into());
+        fields.insert("described-in".to_owned(), described_in(source).into());
+    }
+    Ok(value)
+}
+
+/// The plan, for people; `verbose` adds the text that the firmware is given.
+pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
     let mut text = String::new();
     let variant = plan.variant.as_ref().map_or(String::new(), |variant| format!(":{variant}"));
     let rows = [
@@ -226,9 +247,11 @@ pub fn plan(plan: &Plan, qemu: Option<&str>) -> String {
     }
     text.push_str(&table(&rows));
 
-    let _ = writeln!(text, "\nBOOT FILE");
-    for line in plan.boot_text.lines() {
-        let _ = writeln!(text, "  {line}");
+    if verbose {
+        let _ = writeln!(text, "\nBOOT FILE");
+        for line in plan.boot_text.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
     }
     if let Some(qemu) = qemu {
         let _ = writeln!(text, "\nQEMU\n  {qemu}");
@@ -263,7 +286,7 @@ mod tests {
         let list = boards(&catalog);
         for id in catalog.ids() {
             assert!(list.lines().any(|line| line.starts_with(id)), "{list}");
-            let text = board(catalog.get(id).unwrap(), catalog.source(id));
+            let text = board(catalog.get(id).unwrap(), &[], catalog.source(id));
             assert!(text.contains("architecture") && text.contains("this program"), "{text}");
         }
     }

@@ -110,6 +110,15 @@ fn what_the_machine_cannot_have_is_refused() {
         (&["--cpus", "9"], "--variant gicv3 takes as many"),
         (&["--cpus", "0"], "has 1 to 8 CPUs, not 0"),
         (&["--dom0-cpus", "0"], "dom0 cannot run without a CPU"),
+        (&["--dom0-cpus", "100"], "dom0 cannot have 100 CPUs: the gicv2 of qemu-arm64:gicv2 serves at most 8"),
+        (&["--dom0-cpus", "9"], "--variant gicv3 takes as many"),
+        (&["--variant", "gicv3", "--dom0-cpus", "129"], "give 1 to 123 with --dom0-cpus"),
+        (&["--hypervisor-args", "dom0_max_vcpus=9"], "serves at most 8"),
+        (&["--dom0-cpus", "2", "--hypervisor-args", "dom0_max_vcpus=3"], "contradict each other"),
+        (&["--hypervisor-args", "dom0_mme=3"], "did you mean `dom0_mem`?"),
+        (&["--hypervisor-args", "quiet"], "the hypervisor has no option `quiet`"),
+        (&["--hypervisor-args", "loglvl=loud"], "it takes none, error, warning, info, debug or all"),
+        (&["--hypervisor-args", "dom0_mem=1536M"], "with --dom0-mem"),
         (&["--layout", "gpt-uefi"], "the layout `gpt-uefi` is for uefi"),
         (&["--dom0-args", "a\"; reset; \""], "cannot be passed on to the board"),
         (&["--hypervisor-args", "a\nkernel=x"], "cannot be passed on to the board"),
@@ -190,8 +199,98 @@ fn a_broken_board_names_file_line_and_field() {
     assert!(said.contains("mine/board.toml:") && said.contains("in `hypervisor.drivrs`"), "{said}");
     assert!(said.contains("| drivrs = [") && said.contains("did you mean `drivers`?"), "{said}");
     let run = place.run(&["--boards-dir", &dir, "boards"]);
-    assert_eq!(run.code, Some(0), "the others can still be used");
-    assert!(run.out.contains("cannot be used"), "{}", run.out);
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    let row = run.out.lines().find(|line| line.starts_with("mine")).unwrap();
+    assert!(row.contains("cannot be used") && row.contains("did you mean `drivers`?"), "{row}");
+    assert!(run.out.contains("generic-arm64  aarch64"), "the others are listed: {}", run.out);
+    assert!(run.err.contains("cannot be used: mine"), "{}", run.err);
+    let run = place.run(&["--boards-dir", &dir, "show", "qemu-arm64"]);
+    assert_eq!(run.code, Some(0), "the others can still be used: {}", run.err);
+}
+
+#[test]
+fn a_variants_interrupt_controller_is_one_that_is_compiled_in() {
+    let place = Place::new();
+    for (gic, expected) in [("pl011", "is not an interrupt controller"), ("ns16550", "is not an interrupt")] {
+        let dir = place.board("mine", &[("gic = \"gicv2\"", &format!("gic = \"{gic}\""))]);
+        let said = place.fails(&["--boards-dir", &dir, "plan", "mine"]);
+        assert!(said.contains("in `qemu.variants.gicv2.gic`") && said.contains(expected), "{said}");
+    }
+    let dir = place.board("mine", &[("drivers = [\"gicv2\", ", "drivers = [")]);
+    let said = place.fails(&["--boards-dir", &dir, "plan", "mine"]);
+    assert!(said.contains("`gicv2` is not compiled in"), "{said}");
+}
+
+#[test]
+fn as_many_cpus_as_the_interrupt_controller_serves_are_fine() {
+    let place = Place::new();
+    for (board, count) in [("qemu-arm64", "8"), ("qemu-arm64:gicv3", "123")] {
+        let run = place.run(&["plan", board, "--json", "--dom0-cpus", count]);
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!(plan["dom0_cpus"].to_string(), count);
+    }
+    let run = place.run(&["plan", "qemu-arm64", "--json", "--hypervisor-args", "maxcpus=2 noreboot"]);
+    let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(plan["dom0_cpus"], 2, "{}", run.err);
+}
+
+#[test]
+fn another_hypervisor_may_have_options_of_its_own() {
+    let place = Place::new();
+    fs::write(place.path("xen"), "not a kernel").unwrap();
+    let run = place.run(&["plan", "qemu-arm64", "--hypervisor-args", "flask=late", "--hypervisor-file", "xen"]);
+    assert!(run.err.contains("warning: --hypervisor-args: the hypervisor has no option `flask=late`"), "{}", run.err);
+}
+
+#[test]
+fn the_boot_script_is_shown_to_those_who_ask() {
+    let place = Place::new();
+    let script = |args: &[&str]| place.run(&[&["plan", "qemu-arm64"], args].concat()).out.contains("booti");
+    assert!(!script(&[]) && script(&["--verbose"]) && script(&["--json"]));
+}
+
+#[test]
+fn show_gives_json() {
+    let run = Place::new().run(&["show", "qemu-arm64", "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let board: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(board["id"], "qemu-arm64");
+    assert_eq!(board["memory"]["min"], 256 << 20);
+    assert_eq!(board["qemu"]["variants"]["gicv3"]["max-cpus"], 123);
+    assert_eq!(board["device-tree"]["from"], "firmware");
+    assert!(board["boot"]["uboot"]["layouts"].as_array().unwrap().contains(&"gpt-uboot".into()));
+    assert!(board["profiles"].as_array().unwrap().contains(&"minimal".into()), "{board}");
+    assert!(board["described-in"].as_str().unwrap().ends_with("board.toml"), "{board}");
+}
+
+#[test]
+fn help_is_in_groups() {
+    let run = Place::new().run(&["boot", "--help"]);
+    assert_eq!(run.code, Some(0));
+    for heading in ["Machine:", "dom0:", "Hypervisor:", "Output:", "Run:", "Global:", "Example: ", "vambrace show BOARD"] {
+        assert!(run.out.contains(heading), "{heading}: {}", run.out);
+    }
+    assert!(!run.out.contains("\nOptions:"), "{}", run.out);
+}
+
+#[test]
+fn an_image_that_is_being_built_is_left_alone() {
+    let place = Place::new();
+    let folder = place.path("out/qemu-arm64");
+    fs::create_dir_all(&folder).unwrap();
+    let image = folder.join("gpt-uboot-minimal.img");
+    fs::write(&image, "x").unwrap();
+    let lock = fs::File::create(folder.join(".gpt-uboot-minimal.img.lock")).unwrap();
+    lock.try_lock().unwrap();
+    for args in [&["build", "qemu-arm64"][..], &["clean"]] {
+        let said = place.fails(args);
+        assert!(said.contains("gpt-uboot-minimal.img: another build is writing this image"), "{said}");
+    }
+    assert_eq!(fs::read(&image).unwrap(), b"x");
+    drop(lock);
+    assert_eq!(place.run(&["clean"]).code, Some(0));
+    assert!(!folder.exists());
 }
 
 #[test]

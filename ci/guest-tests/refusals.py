@@ -36,6 +36,8 @@ DISK = ("multiboot,module", "multiboot,ramdisk")
 
 HALTED = "(VMB) Halted"
 STARTS = "(VMB) Dom0 starts"
+# What a line about the tree begins with, at least once.
+TREE = "(?i:device tree: )+"
 
 
 class Bench:
@@ -131,7 +133,6 @@ def cases(bench):
     size, kernel = len(bench.kernel), bench.kernel_file
     foreign = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 62, 1) + bytes(8168)
     short = bench.file("short", bench.kernel[:32])
-    cut = bench.file("cut", bench.kernel[: size // 2])
     zipped = bench.file("zipped", gzip.compress(bench.kernel, 1))
     unzippable = bytearray(zipped.read_bytes())
     unzippable[-6] ^= 0xFF
@@ -169,10 +170,12 @@ def cases(bench):
         "wrong-architecture", r"Cannot boot: dom0's kernel: the kernel module is an ELF file, not an arm64 Image.*",
         bench.direct(bench.file("foreign", foreign)),
     )  # fmt: skip
-    yield refused(
-        "kernel-of-32-bytes", r"Cannot boot: dom0's kernel: the kernel module is cut off", bench.direct(short)
-    )
-    yield refused("kernel-cut-in-half", r"Cannot boot: dom0's kernel: the kernel module is cut off", bench.direct(cut))
+    # That much begins like any EFI program, so the line may name that instead.
+    line = r"Cannot boot: dom0's kernel: the kernel module is (cut off|.*, not an arm64 Image.*)"
+    yield refused("kernel-of-32-bytes", line, bench.direct(short))
+    cut = bench.file("cut", zipped.read_bytes()[: zipped.stat().st_size // 8])
+    line = r"(Cannot boot|Dom0): dom0's kernel: the (kernel module is cut off|compressed kernel is damaged)"
+    yield refused("gzip-kernel-cut", line, bench.direct(cut))
     damaged = r"(Cannot boot|Dom0): dom0's kernel: the compressed kernel is damaged"
     yield refused("gzip-kernel-damaged", damaged, bench.direct(unzippable))
 
@@ -190,24 +193,23 @@ def cases(bench):
     yield refused("kernel-over-hypervisor", overlaps, bench.tree("kernel-over-hypervisor", over))
     disk = bench.module("disk", DISK, (1 << 64) - 0x1000, 0x2000)
     tree = bench.tree("module-wraps", bench.with_kernel(disk))
-    yield refused("module-wraps", r"Device tree: /chosen/disk\b.*reg.*", tree)
+    yield refused("module-wraps", TREE + r"/chosen/disk: .*\breg\b.*", tree)
     second = bench.module("second", KERNEL, RAMDISK_AT, len(RAMDISK))
     tree = bench.tree("two-kernels", bench.with_kernel(second))
-    yield refused("two-kernels", r"Device tree: /chosen/(kernel|second)\b.*a second module of this kind.*", tree)
+    yield refused("two-kernels", TREE + r"/chosen/(kernel|second): .*second module.*", tree)
     memoryless = [*bench.with_kernel(), ["-r", f"/memory@{0x40000000:x}"]]
-    yield refused("no-memory-node", r"Device tree: .*memory.*", bench.tree("no-memory-node", memoryless))
+    yield refused("no-memory-node", TREE + r".*memory.*", bench.tree("no-memory-node", memoryless))
 
     structure, strings = struct.unpack_from(">2I", bench.board, 8)
     (length,) = struct.unpack_from(">I", bench.board, 36)
-    bad = r"Device tree: \S.*"
-    yield refused("tree-cut", bad, bench.blob("tree-cut", patched(bench.board, 4, structure + 64)))
+    yield refused("tree-cut", TREE + r"truncated: .*", bench.blob("tree-cut", patched(bench.board, 4, structure + 64)))
     middle = structure + length // 2
     lost = bench.board[:middle] + bytes(len(bench.board) - middle)
-    yield refused("tree-half-lost", bad, bench.blob("tree-half-lost", lost))
+    yield refused("tree-half-lost", TREE + r".* at offset 0x[0-9a-f]+", bench.blob("tree-half-lost", lost))
     token = bench.blob("tree-bad-token", patched(bench.board, structure, 0x77))
-    yield refused("tree-bad-token", bad, token)
+    yield refused("tree-bad-token", TREE + r"unknown token at offset 0x[0-9a-f]+", token)
     offset = bench.blob("tree-bad-offset", patched(bench.board, 8, 0xFFFFFFF0))
-    yield refused("tree-bad-offset", bad, offset)
+    yield refused("tree-bad-offset", TREE + r"truncated: .*", offset)
     magic = bench.blob("tree-bad-magic", patched(bench.board, 0, 0xD00DF00D))
     yield refused_early("tree-bad-magic", r"vambrace: no device tree .*wrong magic number.*", magic)
     huge = bench.blob("tree-too-large", patched(bench.board, 4, 0x7FFFFFFF))

@@ -1,10 +1,10 @@
 //! A file that takes its name only when it is whole.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, ResultExt};
+use crate::lock::{hidden, open_locked};
 
 /// The file under its temporary name, `.NAME.partial`; removed when dropped before it was kept.
 ///
@@ -21,7 +21,6 @@ pub(super) struct Partial {
 impl Partial {
     /// Creates the temporary file for `path`, and the folder that it lies in.
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let name = path.file_name().ok_or_else(|| Error::new("this is not the name of a file").at(path))?;
         if path.is_dir() {
             return Err(Error::new("there is a folder of that name").at(path));
         }
@@ -30,40 +29,10 @@ impl Partial {
             _ => Path::new("."),
         };
         fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(".partial");
-        let temporary = folder.join(hidden);
-        loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&temporary)
-                .context_at(&temporary, || "cannot make the image")?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::new("another build is writing this image")
-                        .at(path)
-                        .help("wait for it to end"));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).context_at(&temporary, || "cannot lock the image");
-                }
-            }
-            // Between opening and locking, a build that ended may have given this very file its final name.
-            let ours = file.metadata().context_at(&temporary, || "cannot make the image")?;
-            match fs::metadata(&temporary) {
-                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    file.set_len(0)
-                        .context_at(&temporary, || "cannot empty the image of a build that was killed")?;
-                    return Ok(Self { file, temporary, path: path.to_owned(), kept: false });
-                }
-                _ => {}
-            }
-        }
+        let temporary = hidden(path, "partial")?;
+        let file = open_locked(&temporary, path)?;
+        file.set_len(0).context_at(&temporary, || "cannot empty the image of a build that was killed")?;
+        Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 
     /// The open file, for reading and writing.
