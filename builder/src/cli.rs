@@ -125,9 +125,6 @@ struct What {
     /// dom0's root file system
     #[arg(long, help_heading = "dom0")]
     profile: Option<String>,
-    /// The disk layout
-    #[arg(long, help_heading = "Output")]
-    layout: Option<String>,
     /// dom0's memory, such as 512M
     #[arg(long, value_name = "SIZE", help_heading = "dom0")]
     dom0_mem: Option<Size>,
@@ -152,6 +149,9 @@ struct What {
     /// Compile the hypervisor for this board instead
     #[arg(long, value_name = "BOARD", help_heading = "Hypervisor")]
     hypervisor_board: Option<String>,
+    /// The disk layout
+    #[arg(long, help_heading = "Output")]
+    layout: Option<String>,
     /// The folder for images
     #[arg(long, value_name = "DIR", default_value = "out", help_heading = "Output")]
     out: PathBuf,

@@ -275,7 +275,18 @@ fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line>
     let options = cmdline::Options::parse(&text);
     let mut warnings = Vec::new();
     for warning in &options.warnings {
-        let error = not_understood(warning);
+        let error = match warning {
+            // A command line that was written for Xen may well have these.
+            Warning::NoEffect { option } => {
+                warnings.push(format!("--hypervisor-args: `{option}` has no effect in this hypervisor"));
+                continue;
+            }
+            Warning::Unknown { option, nearest } => unknown_option(option, *nearest),
+            Warning::Value { option, expected } => {
+                Error::new(format!("--hypervisor-args: `{option}` would be ignored"))
+                    .help(format!("it takes {expected}"))
+            }
+        };
         if request.hypervisor_file.is_none() {
             return Err(error);
         }
@@ -291,27 +302,21 @@ fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line>
     if let (Some(asked), Some(said)) = (request.dom0_cpus, options.dom0_max_vcpus)
         && asked != said
     {
-        return Err(Error::new(format!("--dom0-cpus {asked} and `dom0_max_vcpus={said}` contradict each other"))
-            .help("say how many CPUs dom0 gets once"));
+        return Err(Error::new(format!(
+            "--dom0-cpus {asked} and `dom0_max_vcpus={said}` contradict each other"
+        ))
+        .help("say how many CPUs dom0 gets once"));
     }
     // dom0 gets as many as there are CPUs in use.
     let dom0_cpus = options.dom0_max_vcpus.or(options.max_cpus.filter(|in_use| *in_use < cpus));
     Ok(Line { text, dom0_cpus, warnings })
 }
 
-fn not_understood(warning: &Warning) -> Error {
-    match warning {
-        Warning::Unknown { option, nearest } => {
-            let error = Error::new(format!("--hypervisor-args: the hypervisor has no option `{option}`"));
-            match nearest {
-                Some(near) => error.help(format!("did you mean `{near}`?")),
-                None => error.help("options for dom0's kernel go into --dom0-args"),
-            }
-        }
-        Warning::Value { option, expected } => {
-            Error::new(format!("--hypervisor-args: `{option}` would be ignored"))
-                .help(format!("it takes {expected}"))
-        }
+fn unknown_option(option: &str, nearest: Option<&str>) -> Error {
+    let error = Error::new(format!("--hypervisor-args: the hypervisor has no option `{option}`"));
+    match nearest {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help("options for dom0's kernel go into --dom0-args"),
     }
 }
 

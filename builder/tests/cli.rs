@@ -110,14 +110,17 @@ fn what_the_machine_cannot_have_is_refused() {
         (&["--cpus", "9"], "--variant gicv3 takes as many"),
         (&["--cpus", "0"], "has 1 to 8 CPUs, not 0"),
         (&["--dom0-cpus", "0"], "dom0 cannot run without a CPU"),
-        (&["--dom0-cpus", "100"], "dom0 cannot have 100 CPUs: the gicv2 of qemu-arm64:gicv2 serves at most 8"),
+        (
+            &["--dom0-cpus", "100"],
+            "dom0 cannot have 100 CPUs: the gicv2 of qemu-arm64:gicv2 serves at most 8",
+        ),
         (&["--dom0-cpus", "9"], "--variant gicv3 takes as many"),
         (&["--variant", "gicv3", "--dom0-cpus", "129"], "give 1 to 123 with --dom0-cpus"),
         (&["--hypervisor-args", "dom0_max_vcpus=9"], "serves at most 8"),
         (&["--dom0-cpus", "2", "--hypervisor-args", "dom0_max_vcpus=3"], "contradict each other"),
         (&["--hypervisor-args", "dom0_mme=3"], "did you mean `dom0_mem`?"),
         (&["--hypervisor-args", "quiet"], "the hypervisor has no option `quiet`"),
-        (&["--hypervisor-args", "loglvl=loud"], "it takes none, error, warning, info, debug or all"),
+        (&["--hypervisor-args", "maxcpus=many"], "it takes a number from 1"),
         (&["--hypervisor-args", "dom0_mem=1536M"], "with --dom0-mem"),
         (&["--layout", "gpt-uefi"], "the layout `gpt-uefi` is for uefi"),
         (&["--dom0-args", "a\"; reset; \""], "cannot be passed on to the board"),
@@ -239,8 +242,20 @@ fn as_many_cpus_as_the_interrupt_controller_serves_are_fine() {
 fn another_hypervisor_may_have_options_of_its_own() {
     let place = Place::new();
     fs::write(place.path("xen"), "not a kernel").unwrap();
-    let run = place.run(&["plan", "qemu-arm64", "--hypervisor-args", "flask=late", "--hypervisor-file", "xen"]);
-    assert!(run.err.contains("warning: --hypervisor-args: the hypervisor has no option `flask=late`"), "{}", run.err);
+    let run =
+        place.run(&["plan", "qemu-arm64", "--hypervisor-args", "flask=late", "--hypervisor-file", "xen"]);
+    assert!(
+        run.err.contains("warning: --hypervisor-args: the hypervisor has no option `flask=late`"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn options_of_xens_without_an_effect_are_told() {
+    let run = Place::new().run(&["plan", "qemu-arm64", "--hypervisor-args", "loglvl=all"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.err.contains("warning: --hypervisor-args: `loglvl=all` has no effect"), "{}", run.err);
 }
 
 #[test]
@@ -268,7 +283,9 @@ fn show_gives_json() {
 fn help_is_in_groups() {
     let run = Place::new().run(&["boot", "--help"]);
     assert_eq!(run.code, Some(0));
-    for heading in ["Machine:", "dom0:", "Hypervisor:", "Output:", "Run:", "Global:", "Example: ", "vambrace show BOARD"] {
+    for heading in
+        ["Machine:", "dom0:", "Hypervisor:", "Output:", "Run:", "Global:", "Example: ", "vambrace show BOARD"]
+    {
         assert!(run.out.contains(heading), "{heading}: {}", run.out);
     }
     assert!(!run.out.contains("\nOptions:"), "{}", run.out);

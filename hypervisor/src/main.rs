@@ -53,8 +53,8 @@ fn or_halt<T, E: Display>(result: Result<T, E>, what: &str) -> T {
 
 fn main(info: BootInfo) -> ! {
     let _ = writeln!(Raw, "\n(VMB) Vambrace {} for {BOARD}", env!("CARGO_PKG_VERSION"));
-    let tree = or_halt(Tree::parse(info.dtb), "Device tree");
-    let platform = or_halt(Platform::from_tree(&tree), "Device tree");
+    let tree = or_halt(Tree::parse(info.dtb), "Cannot boot");
+    let platform = or_halt(Platform::from_tree(&tree), "Cannot boot");
     if let Some(uart) = &platform.console {
         match devices::open_uart(uart) {
             Ok(uart) => {

@@ -58,7 +58,7 @@ pub enum BootError {
 impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Platform(e) => write!(f, "device tree: {e}"),
+            Self::Platform(e) => write!(f, "{e}"),
             Self::NoKernel => f.write_str(
                 "no kernel for dom0: /chosen needs a module node compatible with \"multiboot,kernel\"",
             ),

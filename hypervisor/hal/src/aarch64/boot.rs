@@ -80,7 +80,7 @@ pub fn park() -> ! {
 fn fail(reason: &str) -> ! {
     EarlyConsole.put("vambrace: ");
     EarlyConsole.put(reason);
-    EarlyConsole.put("\n");
+    EarlyConsole.put("\n(VMB) Halted\n");
     park()
 }
 
