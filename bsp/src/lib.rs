@@ -9,7 +9,7 @@
 //! let board = boards.get("qemu-arm64")?;
 //! assert_eq!(board.architecture.debian(), "arm64");
 //! assert!(boards.get("qemu-arm46").unwrap_err().help.unwrap().contains("qemu-arm64"));
-//! # Ok::<(), vambrace_bsp::Error>(())
+//! # Ok::<(), Box<vambrace_bsp::Error>>(())
 //! ```
 
 mod board;
