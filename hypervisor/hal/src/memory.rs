@@ -71,14 +71,14 @@ unsafe extern "C" {
 const MAX_RANGES: usize = 64;
 
 /// The physical memory that may be reached: RAM that is mapped, less what is private to the hypervisor.
-pub struct Reach {
+pub(crate) struct Reach {
     ranges: ArrayVec<PaRange, MAX_RANGES>,
 }
 
 impl Reach {
     /// What may be reached of `ram`, which the hypervisor has mapped. To be made anew when private ranges are added;
     /// until then those stay out of use because nobody else was told of them.
-    pub fn new(ram: &[PaRange]) -> Self {
+    pub(crate) fn new(ram: &[PaRange]) -> Self {
         let mut ranges: ArrayVec<PaRange, MAX_RANGES> = ArrayVec::new();
         let private: Vec<PaRange> = private_ranges().collect();
         // More pieces than there is room for stay out of use.
@@ -124,7 +124,7 @@ impl Reach {
         const ZEROES: [u8; 256] = [0; 256];
         let to = self.pointer(pa, len)?;
         let block = zva_block();
-        if block != 0 && (pa.0 | len) % block == 0 && len != 0 {
+        if block != 0 && (pa.0 | len).is_multiple_of(block) && len != 0 {
             // SAFETY: `to` is identity-mapped RAM of `len` bytes outside of every Rust object; place and length are
             // multiples of the block that DC ZVA zeroes.
             unsafe { vambrace_zero(to, len, block) };
@@ -141,7 +141,7 @@ impl Reach {
 
     /// A pointer to a word of `SIZE` bytes, aligned to its size.
     fn word<const SIZE: u64>(&self, pa: Pa) -> Result<*mut u8, BadAddress> {
-        if pa.0 % SIZE != 0 {
+        if !pa.0.is_multiple_of(SIZE) {
             return Err(BadAddress(pa));
         }
         self.pointer(pa, SIZE)
