@@ -3,7 +3,7 @@
 //! This crate holds every decision the hypervisor takes: which domain runs, what a trapped instruction means, what a
 //! hypercall answers, what device tree dom0 finds. It never reads a register and never touches memory by itself: it
 //! speaks to a machine through the traits in [`machine`], which `vambrace-hal` implements for real CPUs and
-//! [`fake`] (feature `fake`) implements for tests on the host. There is no `unsafe` here.
+//! `fake` (feature `fake`) implements for tests on the host. There is no `unsafe` here.
 //!
 //! One direction of flow: the machine runs a vCPU until it traps, `hal` decodes the trap into a [`trap::Trap`], this
 //! crate handles it and tells the machine what to do, and the vCPU (or another) runs again.

@@ -1,4 +1,4 @@
-//! What `core` asks of a machine. `vambrace-hal` answers for real hardware, [`crate::fake`] in tests.
+//! What `core` asks of a machine. `vambrace-hal` answers for real hardware, `crate::fake` in tests.
 //!
 //! Interrupts are masked whenever the hypervisor itself runs: it is entered by a trap, decides, and leaves, or waits in
 //! [`Processor::idle`]. So no lock of `core` needs to care about interrupts, and no method here is called from one.

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! **No wake-up is lost.** Whoever raises an interrupt for a vCPU first makes it visible in the vCPU's virtual
-//! interrupt controller, then calls [`Scheduler::wake`]. Whoever blocks a vCPU first calls [`Scheduler::block`], then
+//! interrupt controller, then calls [`Scheduler::wake`]. Whoever blocks a vCPU first calls [`Scheduler::leave`], then
 //! looks for interrupts again, and wakes it if there is one.
 
 use alloc::collections::{BTreeMap, BTreeSet};

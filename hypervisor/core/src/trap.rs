@@ -30,7 +30,7 @@ impl GuestRegs {
             *slot = value;
         }
     }
-    /// Whether the guest was in AArch32 state (Arm ARM, SPSR_EL2.M[4]).
+    /// Whether the guest was in AArch32 state (Arm ARM, `SPSR_EL2.M[4]`).
     pub const fn is_aarch32(&self) -> bool {
         self.pstate & 0x10 != 0
     }
