@@ -15,6 +15,7 @@ use vambrace_core::trap::{GuestRegs, MmioAccess, SysReg, Trap};
 
 use super::sysregs::{isb, read_sysreg, write_sysreg};
 use super::vectors::{self, Exit};
+use crate::timer;
 
 /// HCR_EL2 for guests (Arm ARM D23.2.46).
 mod hcr {
@@ -185,7 +186,8 @@ impl Context {
     }
 
     pub(crate) fn save(&mut self) {
-        self.timer = loaded_timer();
+        let TimerState { control, compare } = timer::virtual_timer();
+        self.timer = TimerState { control: control & (timer::ENABLE | timer::IMASK), compare };
         write_sysreg!("cntv_ctl_el0", 0);
         self.sctlr = read_sysreg!("sctlr_el1");
         self.cpacr = read_sysreg!("cpacr_el1");
@@ -224,11 +226,6 @@ impl Context {
     pub(crate) fn timer(&self) -> TimerState {
         self.timer
     }
-}
-
-/// The loaded vCPU's virtual timer.
-pub(crate) fn loaded_timer() -> TimerState {
-    TimerState { control: read_sysreg!("cntv_ctl_el0") & 3, compare: read_sysreg!("cntv_cval_el0") }
 }
 
 impl Simd {
@@ -318,8 +315,6 @@ pub(crate) fn init_traps(shape: Shape) {
     let counters = read_sysreg!("mdcr_el2") & 0x1f;
     write_sysreg!("mdcr_el2", 1 << 11 | 1 << 10 | 1 << 9 | 1 << 6 | 1 << 5 | counters);
     write_sysreg!("hstr_el2", 0);
-    // CNTHCTL_EL2: guests read the counters; the physical timer traps.
-    write_sysreg!("cnthctl_el2", 1);
     write_sysreg!("vpidr_el2", read_sysreg!("midr_el1"));
     isb!();
 }
