@@ -1,6 +1,6 @@
 //! EL2's exception vectors, and the way into a guest and out of it.
 //!
-//! A guest runs inside of a function call: [`enter`] saves the hypervisor's callee-saved registers on its stack, loads
+//! A guest runs inside of a function call: `enter` saves the hypervisor's callee-saved registers on its stack, loads
 //! the guest's registers and `eret`s; the next exception from the guest stores the guest's registers into the same
 //! block and returns from that call. So the hypervisor is ordinary code around a loop, and the path costs some sixty
 //! instructions both ways.

@@ -71,9 +71,9 @@ impl core::fmt::Display for GicError {
 pub struct VcpuInterface {
     /// GICH_VMCR or ICH_VMCR_EL2: the guest's CPU interface settings.
     pub vmcr: u32,
-    /// Active priorities: GICH_APR in the first, or ICH_AP1R<n>_EL2.
+    /// Active priorities: GICH_APR in the first, or `ICH_AP1R<n>_EL2`.
     pub apr: [u32; 4],
-    /// ICH_AP0R<n>_EL2 (GICv3; group 0 of a guest that uses it).
+    /// `ICH_AP0R<n>_EL2` (GICv3; group 0 of a guest that uses it).
     pub apr0: [u32; 4],
 }
 
