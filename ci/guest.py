@@ -39,8 +39,7 @@ def escaped(value):
 
 def build():
     """Compiles the guest-side programs; their folder."""
-    command = ["cargo", "build", "--quiet", "--release", "-p", "vambrace-guest-tests", "--target", TARGET]
-    if subprocess.run(command, cwd=ROOT).returncode:
+    command = [ROOT / "ci/bare-metal", TARGET, "build", "--release", "--package", "vambrace-guest-tests"]
+    if subprocess.run(command).returncode:
         raise Failure("the guest-side test image does not compile")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return target / TARGET / "release"
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "bare-metal" / TARGET / "release"
