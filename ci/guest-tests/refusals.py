@@ -271,7 +271,7 @@ def main():
     parser.add_argument("--case", action="append", help="only this case; may be repeated")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--qemu", default="qemu-system-aarch64")
-    parser.add_argument("--timeout", type=int, default=20, help="seconds for one run")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds for one run")
     parser.add_argument("--verbose", action="store_true", help="show the consoles")
     options = parser.parse_args()
     failed = passed = 0
