@@ -30,6 +30,9 @@ pub struct Board {
     pub console: Option<Console>,
     /// What the hypervisor is compiled with.
     pub hypervisor: Hypervisor,
+    /// What dom0's kernel needs before it can reach the medium.
+    #[serde(default)]
+    pub dom0: Dom0,
     /// Firmware files, by a name of this description's own.
     #[serde(default)]
     pub firmware: BTreeMap<String, Firmware>,
@@ -42,7 +45,7 @@ pub struct Board {
     /// What a user should know.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// How and where this description was seen to work.
+    /// How and where this description was seen to boot. Empty where nobody has seen that.
     #[serde(default)]
     pub verified: Vec<String>,
 }
@@ -52,6 +55,11 @@ impl Board {
     pub fn method(&self, wanted: Option<Method>) -> Option<(Method, &BootMethod)> {
         let method = wanted.unwrap_or(self.default_method);
         self.boot.get(&method).map(|boot| (method, boot))
+    }
+
+    /// Whether no boot of this board was seen: no machine of QEMU is described, and nobody has written one down.
+    pub fn never_booted(&self) -> bool {
+        self.qemu.is_none() && self.verified.is_empty()
     }
 }
 
@@ -103,6 +111,11 @@ impl fmt::Display for Architecture {
 pub enum DeviceTree {
     /// The firmware has one and hands it on at run time.
     Firmware {},
+    /// One that came with dom0's kernel, which the image carries. Kernel and tree are of one version this way.
+    Kernel {
+        /// The path below the folder of the package's trees, as `allwinner/sun50i-a64-pine64-plus.dtb`.
+        path: String,
+    },
     /// A file in a Debian package, which the image carries.
     Package {
         /// The package's name.
@@ -115,6 +128,29 @@ pub enum DeviceTree {
         /// The path, relative to the board's folder.
         path: String,
     },
+}
+
+impl DeviceTree {
+    /// Whether the image carries the tree, so that it is known when the image is built.
+    pub const fn is_carried(&self) -> bool {
+        !matches!(self, Self::Firmware {})
+    }
+}
+
+/// What dom0's kernel needs before it can reach the medium.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dom0 {
+    /// The kernel modules that drive the medium, by name. The ramdisk loads them, each after those that it depends on.
+    pub modules: Vec<String>,
+    /// How long the ramdisk waits for the root partition to appear, in seconds.
+    pub root_device_wait: u32,
+}
+
+impl Default for Dom0 {
+    fn default() -> Self {
+        Self { modules: Vec::new(), root_device_wait: 30 }
+    }
 }
 
 /// Where RAM is, and how much of it there may be.
@@ -158,6 +194,8 @@ pub enum Driver {
     Pl011,
     /// UARTs that look like a National 16550.
     Ns16550,
+    /// Samsung's UART, as in Exynos 4 and 5.
+    Exynos4210,
 }
 
 impl Driver {
@@ -168,6 +206,7 @@ impl Driver {
             Self::Gicv3 => "gicv3",
             Self::Pl011 => "pl011",
             Self::Ns16550 => "ns16550",
+            Self::Exynos4210 => "exynos4210",
         }
     }
 
@@ -183,13 +222,13 @@ impl Driver {
         match self {
             Self::Gicv2 => Some(8),
             Self::Gicv3 => Some(128),
-            Self::Pl011 | Self::Ns16550 => None,
+            Self::Pl011 | Self::Ns16550 | Self::Exynos4210 => None,
         }
     }
 
     /// Whether it drives a UART.
     pub const fn is_uart(self) -> bool {
-        matches!(self, Self::Pl011 | Self::Ns16550)
+        matches!(self, Self::Pl011 | Self::Ns16550 | Self::Exynos4210)
     }
 }
 
@@ -226,17 +265,21 @@ pub enum Method {
     Uboot,
     /// UEFI firmware starts the hypervisor as an application.
     Uefi,
+    /// There is no firmware: a loader outside of the machine, such as a boot wrapper of a model, puts hypervisor,
+    /// kernel, ramdisk and device tree to their addresses and starts the hypervisor.
+    Direct,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Self; 2] = [Self::Uboot, Self::Uefi];
+    pub const ALL: [Self; 3] = [Self::Uboot, Self::Uefi, Self::Direct];
 
     /// The name as descriptions and options write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uboot => "uboot",
             Self::Uefi => "uefi",
+            Self::Direct => "direct",
         }
     }
 }
@@ -291,8 +334,17 @@ pub struct Qemu {
     /// Options of the machine.
     #[serde(default)]
     pub machine_options: Vec<String>,
-    /// The CPU model (`-cpu`).
+    /// The CPU model (`-cpu`), for machines that take more than one.
     pub cpu: Option<String>,
+    /// Who starts the hypervisor in this machine.
+    #[serde(default)]
+    pub loader: Loader,
+    /// Whether the machine ends when dom0 switches off; some have no way to.
+    #[serde(default = "yes")]
+    pub power_off: bool,
+    /// What sizes of a medium the machine takes. The image has such a size.
+    #[serde(default)]
+    pub disk_size: DiskSize,
     /// The number of CPUs where none is asked for.
     pub cpus: u32,
     /// The most CPUs the machine takes.
@@ -307,6 +359,33 @@ pub struct Qemu {
     pub variants: BTreeMap<String, Variant>,
     /// The variant used where none is asked for; needed where there are variants.
     pub default_variant: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Who starts the hypervisor in QEMU's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loader {
+    /// The boot method's firmware, from the medium.
+    #[default]
+    Firmware,
+    /// The builder stands in for the firmware, which is not to be had or does not run on the machine: it takes the
+    /// files out of the image, and QEMU puts them to the addresses at which the firmware would.
+    Direct,
+}
+
+/// What sizes of a medium a machine takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskSize {
+    /// Any multiple of a sector.
+    #[default]
+    Any,
+    /// Powers of two only, as QEMU's SD cards.
+    PowerOfTwo,
 }
 
 /// A way to run the machine.

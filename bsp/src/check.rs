@@ -1,6 +1,6 @@
 //! What has to agree within one description, beyond the type of each field.
 
-use crate::board::{Board, DeviceTree, Method, Qemu};
+use crate::board::{Board, DeviceTree, Loader, Method, Qemu};
 use crate::error::{Error, Result};
 use crate::suggest::did_you_mean;
 use crate::text::fault_at;
@@ -49,6 +49,8 @@ fn fault(board: &Board) -> Option<Fault> {
         .or_else(|| boot(board))
         .or_else(|| board.qemu.as_ref().and_then(qemu))
         .or_else(|| variants_gic(board))
+        .or_else(|| loader(board))
+        .or_else(|| dom0(board))
 }
 
 /// A name that is safe as a file name, as a cargo feature and on a command line.
@@ -98,7 +100,7 @@ fn drivers(board: &Board) -> Option<Fault> {
     }
     for (needed, there) in [
         ("an interrupt controller (gicv2, gicv3)", drivers.iter().any(|driver| driver.is_gic())),
-        ("a UART (pl011, ns16550)", drivers.iter().any(|driver| driver.is_uart())),
+        ("a UART (pl011, ns16550, exynos4210)", drivers.iter().any(|driver| driver.is_uart())),
     ] {
         if !there {
             return Some(Fault::new("hypervisor.drivers", format!("no driver for {needed}")));
@@ -153,6 +155,14 @@ fn paths(board: &Board) -> Option<Fault> {
     };
     match &board.device_tree {
         DeviceTree::Firmware {} => {}
+        DeviceTree::Kernel { path } => {
+            if path.is_empty() || path.starts_with('/') || climbs(path) || !path.ends_with(".dtb") {
+                return Some(
+                    Fault::new("device-tree.path", format!("`{path}` is not a device tree of the kernel"))
+                        .help("give it as it is below /usr/lib/linux-image-<version>, like vendor/board.dtb"),
+                );
+            }
+        }
         DeviceTree::Package { path, .. } => {
             if let Some(fault) = in_package("device-tree.path".into(), path) {
                 return Some(fault);
@@ -210,8 +220,11 @@ fn boot(board: &Board) -> Option<Fault> {
                     format!("{address:#x} is outside the smallest RAM"),
                 ));
             }
-            (Method::Uefi, Some(_)) => {
-                return Some(Fault::new(path("script-address"), "UEFI firmware runs no boot script"));
+            (Method::Uefi | Method::Direct, Some(_)) => {
+                return Some(Fault::new(path("script-address"), format!("{method} runs no boot script")));
+            }
+            (Method::Direct, None) if !boot.firmware.is_empty() => {
+                return Some(Fault::new(path("firmware"), "this method is for boards without firmware"));
             }
             _ => {}
         }
@@ -259,6 +272,35 @@ fn qemu(qemu: &Qemu) -> Option<Fault> {
         return Some(Fault::new("qemu.disk", "no argument has {image}, so the medium is not attached"));
     }
     templates("qemu.disk", &qemu.disk, "image").or_else(|| templates("qemu.args", &qemu.args, ""))
+}
+
+/// Whoever puts files to addresses puts the device tree there too, so it has to be known before the machine runs.
+fn loader(board: &Board) -> Option<Fault> {
+    let by_loader = board.qemu.as_ref().is_some_and(|qemu| qemu.loader == Loader::Direct);
+    if !board.device_tree.is_carried() && (by_loader || board.boot.contains_key(&Method::Direct)) {
+        return Some(
+            Fault::new("device-tree", "a direct loader needs a device tree that the image carries")
+                .help("name one of the kernel's: { from = \"kernel\", path = \"...\" }"),
+        );
+    }
+    if by_loader && board.boot.contains_key(&Method::Uefi) {
+        return Some(Fault::new("qemu.loader", "a direct loader cannot stand in for UEFI firmware"));
+    }
+    let firmware_missing = board.qemu.as_ref().is_some_and(|qemu| qemu.loader == Loader::Firmware)
+        && board.boot.contains_key(&Method::Direct);
+    firmware_missing.then(|| {
+        Fault::new("qemu.loader", "the method direct has no firmware: the loader has to be `direct`")
+    })
+}
+
+/// Names of modules become words of a list and files' names.
+fn dom0(board: &Board) -> Option<Fault> {
+    let wrong = |name: &str| {
+        name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let index = board.dom0.modules.iter().position(|name| wrong(name))?;
+    let name = board.dom0.modules.get(index).map_or("", String::as_str);
+    Some(Fault::new(format!("dom0.modules.{index}"), format!("`{name}` is not a kernel module's name")))
 }
 
 /// Refuses a placeholder in braces other than `known`, which would reach QEMU as it stands.

@@ -21,8 +21,8 @@ mod suggest;
 pub mod text;
 
 pub use board::{
-    Architecture, Board, BootMethod, Console, DeviceTree, Driver, Firmware, Hypervisor, Memory, Method, Qemu,
-    Reserved, Variant,
+    Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware, Hypervisor,
+    Loader, Memory, Method, Qemu, Reserved, Variant,
 };
 pub use catalog::{Catalog, Source, parse};
 pub use error::{Error, Result};

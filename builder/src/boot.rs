@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Stage, follow};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vambrace_bsp::Method;
+use vambrace_bsp::{Loader, Method};
 
 /// Who has the board's console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +19,17 @@ pub enum ConsoleUser {
 
 /// The command that boots `image`.
 ///
-/// `firmware` gives the file of a firmware by its name; `extra` is added at the end.
+/// `firmware` gives the file of a firmware by its name, `loaded` the arguments that load the image's files where the
+/// builder stands in for the firmware; `extra` is added at the end.
 ///
 /// # Errors
 ///
-/// A board without a description of QEMU's machine, and whatever `firmware` reports.
+/// A board without a description of QEMU's machine, and whatever `firmware` and `loaded` report.
 pub fn qemu_command(
     decision: &Decision,
     image: &Path,
     firmware: impl Fn(&str) -> Result<PathBuf>,
+    loaded: impl FnOnce() -> Result<Vec<String>>,
     user: ConsoleUser,
     extra: &[String],
 ) -> Result<QemuCommand> {
@@ -42,11 +44,16 @@ pub fn qemu_command(
     }
     args.extend(["-smp".to_owned(), decision.cpus.to_string()]);
     args.extend(["-m".to_owned(), format!("{}M", decision.memory.bytes() >> 20)]);
-    for name in &decision.boot.firmware {
-        let Some(description) = decision.board.firmware.get(name) else { continue };
-        if !description.qemu.is_empty() {
-            let file = firmware(name)?;
-            args.extend(description.qemu.iter().map(|arg| fill(arg, "{file}", &file)));
+    match qemu.loader {
+        Loader::Direct => args.extend(loaded()?),
+        Loader::Firmware => {
+            for name in &decision.boot.firmware {
+                let Some(description) = decision.board.firmware.get(name) else { continue };
+                if !description.qemu.is_empty() {
+                    let file = firmware(name)?;
+                    args.extend(description.qemu.iter().map(|arg| fill(arg, "{file}", &file)));
+                }
+            }
         }
     }
     args.extend(qemu.disk.iter().map(|arg| fill(arg, "{image}", image)));
@@ -68,10 +75,6 @@ fn fill(arg: &str, placeholder: &str, path: &Path) -> String {
     arg.replace(placeholder, &if in_list { path.replace(',', ",,") } else { path })
 }
 
-/// The names of the stages, in their order.
-pub const STAGES: [&str; 6] =
-    ["firmware", "hypervisor", "dom0 kernel", "dom0 user space", "self-test", "power-off"];
-
 /// What dom0's init prints when a shell has the console.
 const READY: &str = "vambrace-dom0: ready";
 /// What begins each line of the self-test.
@@ -81,35 +84,46 @@ const SELFTEST: &str = "vambrace-selftest: ";
 /// which shows that the console works in both directions; with `vambrace.selftest` on its command line dom0 runs it
 /// by itself.
 fn stages(decision: &Decision) -> Vec<Stage> {
-    let firmware: &[&str] = match decision.method {
-        Method::Uboot => &["U-Boot 2"],
-        Method::Uefi => &["UEFI firmware", "BdsDxe:"],
-    };
     let by_itself = decision.dom0_args.split_whitespace().any(|word| word == "vambrace.selftest");
+    let root = if decision.layout.root().is_some() { " root=ext4" } else { "" };
     let command = format!(
-        "/usr/lib/vambrace/selftest cpus={} mem={} poweroff",
+        "/usr/lib/vambrace/selftest cpus={} mem={}{root} poweroff",
         decision.expected_dom0_cpus(),
         decision.dom0_mem.bytes() >> 10
     );
-    let marks: [&[&str]; 6] = [
-        firmware,
-        &["Vambrace", "(XEN) Xen version"],
-        &["Linux version ", "Booting Linux on physical CPU"],
-        &[READY],
-        &["vambrace-selftest: done"],
-        // QEMU ends.
-        &[],
-    ];
-    STAGES
-        .iter()
-        .zip(marks)
-        .map(|(name, marks)| Stage {
-            name: (*name).to_owned(),
-            any_of: marks.iter().map(|mark| (*mark).to_owned()).collect(),
-            send: (marks == [READY] && !by_itself).then(|| command.clone()),
-        })
-        .collect()
+    let stage = |name: &str, marks: &[&str]| Stage {
+        name: name.to_owned(),
+        any_of: marks.iter().map(|mark| (*mark).to_owned()).collect(),
+        send: (marks == [READY] && !by_itself).then(|| command.clone()),
+    };
+    let mut stages = Vec::new();
+    let qemu = decision.board.qemu.as_ref();
+    if qemu.is_none_or(|qemu| qemu.loader == Loader::Firmware) {
+        let of_medium = |name: &String| decision.board.firmware.get(name).is_some_and(|f| f.offset.is_some());
+        if decision.method == Method::Uboot && decision.boot.firmware.iter().any(of_medium) {
+            stages.push(stage("first stage", &["U-Boot SPL 2"]));
+        }
+        match decision.method {
+            Method::Uboot => stages.push(stage("firmware", &["U-Boot 2"])),
+            Method::Uefi => stages.push(stage("firmware", &["UEFI firmware", "BdsDxe:"])),
+            Method::Direct => {}
+        }
+    }
+    stages.push(stage("hypervisor", &["Vambrace", "(XEN) Xen version"]));
+    stages.push(stage("dom0 kernel", &["Linux version ", "Booting Linux on physical CPU"]));
+    if decision.layout.root().is_some() {
+        stages.push(stage("root on the medium", &["vambrace-dom0: root file system on"]));
+    }
+    stages.push(stage("dom0 user space", &[READY]));
+    stages.push(stage("self-test", &["vambrace-selftest: done"]));
+    // QEMU ends, or cannot and is told to when the hypervisor says so.
+    let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { &POWERED_OFF };
+    stages.push(stage("power-off", off));
+    stages
 }
+
+/// What the hypervisor, or Xen in its place, says when dom0 is off and the board has no way to be.
+const POWERED_OFF: [&str; 2] = ["The machine has no way to be turned off", "Dom0 halted: halting machine"];
 
 /// Console lines after which no further stage can come.
 const FAILURES: [&str; 6] = [

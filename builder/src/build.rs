@@ -3,7 +3,7 @@
 use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, to_json};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
-    Blob, Content as DiskContent, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, write_image,
+    Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, write_image,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::layout::{Content, Filesystem, Layout};
@@ -122,7 +122,7 @@ fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress)
         maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
     let parts = maker.make()?;
     let plan = Plan::new(decision, parts.artifacts())?;
-    let spec = disk_spec(&decision.layout, decision.method, &plan, &parts, epoch)?;
+    let spec = disk_spec(decision, &plan, &parts, epoch)?;
     // It takes the image's name when it has been read back.
     let fresh = image.with_extension("img.new");
     let _remover = Remover(&fresh);
@@ -161,15 +161,18 @@ impl Drop for Remover<'_> {
 }
 
 /// The disk with its bytes.
-fn disk_spec(layout: &Layout, method: Method, plan: &Plan, parts: &Parts, epoch: u64) -> Result<DiskSpec> {
-    let boot: Arc<[u8]> = match method {
-        Method::Uboot => boot_script(&plan.boot_text, epoch)?.into(),
-        Method::Uefi => plan.boot_text.as_bytes().into(),
+fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Result<DiskSpec> {
+    let (layout, architecture) = (&decision.layout, decision.board.architecture);
+    let boot: Arc<[u8]> = match decision.method {
+        Method::Uboot => boot_script(&plan.boot_text, architecture, epoch)?.into(),
+        Method::Uefi | Method::Direct => plan.boot_text.as_bytes().into(),
     };
+    let tree: Arc<[u8]> = plan.device_tree.clone().unwrap_or_default();
     let data = |content: Content| match content {
         Content::Hypervisor => parts.hypervisor.data.clone(),
         Content::Kernel => parts.kernel.data.clone(),
         Content::Ramdisk => parts.ramdisk.data.clone(),
+        Content::DeviceTree => tree.clone(),
         Content::BootScript | Content::EfiConfig => boot.clone(),
     };
     let seed = identity(layout, plan, parts, epoch);
@@ -191,14 +194,24 @@ fn disk_spec(layout: &Layout, method: Method, plan: &Plan, parts: &Parts, epoch:
                 volume_id: u32::from_le_bytes([own[0], own[1], own[2], own[3]]),
                 files,
             }),
+            Filesystem::Ext4 => {
+                let root = parts.root.as_ref();
+                let root = root.ok_or_else(|| Error::new("the root file system has not been made"))?;
+                DiskContent::Ext4(Ext4 {
+                    label: partition.label.clone(),
+                    uuid: root.uuid,
+                    tree: root.tree.clone(),
+                })
+            }
         };
         partitions.push(PartitionSpec {
             name: partition.name.clone(),
             type_guid: partition.kind.guid().to_owned(),
+            mbr_type: partition.kind.mbr_type(partition.filesystem),
             guid: own,
             start: planned.start,
             size: planned.size,
-            legacy_boot: partition.bootable,
+            bootable: partition.bootable,
             content,
         });
     }
@@ -212,10 +225,15 @@ fn disk_spec(layout: &Layout, method: Method, plan: &Plan, parts: &Parts, epoch:
             Some(Blob { name: name.to_owned(), offset: extent.start, data })
         })
         .collect();
+    let disk_guid = derive(&seed, "disk");
     let table = match layout.table {
-        crate::layout::Table::Gpt => Table::Gpt,
+        crate::layout::Table::Gpt => Table::Gpt(plan.disk.gpt.unwrap_or(Gpt::USUAL)),
+        // 0 stands for no signature.
+        crate::layout::Table::Mbr => Table::Mbr {
+            signature: u32::from_be_bytes([disk_guid[0], disk_guid[1], disk_guid[2], disk_guid[3]]).max(1),
+        },
     };
-    Ok(DiskSpec { table, disk_guid: derive(&seed, "disk"), size: plan.disk.size, partitions, raw, epoch })
+    Ok(DiskSpec { table, disk_guid, size: plan.disk.size, partitions, raw, epoch })
 }
 
 /// A hash of what is in the image: two images have the same identifiers only if they are the same.
@@ -224,15 +242,19 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     inputs.add("layout", format!("{layout:?}"));
     inputs.add("epoch", epoch.to_string());
     inputs.add("boot", &plan.boot_text);
+    inputs.add("device-tree", format!("{:?}", plan.device_tree));
     for part in [&parts.hypervisor, &parts.kernel, &parts.ramdisk].into_iter().chain(parts.firmware.values())
     {
         inputs.add("part", part.artifact.sha256.as_deref().unwrap_or_default());
+    }
+    if let Some(root) = &parts.root {
+        inputs.add("root", &root.artifact.uuid);
     }
     inputs.key()
 }
 
 /// A GUID from a hash: version 8 of RFC 9562, in the order in which it is printed.
-fn derive(seed: &str, name: &str) -> [u8; 16] {
+pub(crate) fn derive(seed: &str, name: &str) -> [u8; 16] {
     let hash = Sha256::digest(format!("{seed} {name}"));
     let mut guid = [0; 16];
     guid.iter_mut().zip(hash.iter()).for_each(|(to, from)| *to = *from);

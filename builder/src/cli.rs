@@ -9,8 +9,9 @@ use crate::error::{Error, Result, ResultExt};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, epoch};
 use crate::plan::Plan;
+use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
-use crate::qemu::run_interactive;
+use crate::qemu::{direct, run_interactive};
 use crate::report;
 use crate::workspace::{Workspace, described};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -19,7 +20,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vambrace_bsp::{Method, Size};
+use vambrace_bsp::{Architecture, Method, Size};
 
 /// Builds bootable hypervisor images for ARM boards, and boots them in QEMU.
 #[derive(Debug, Parser)]
@@ -89,6 +90,11 @@ enum Command {
         #[arg(long)]
         cache: bool,
     },
+    /// Bring up a new board: derive its description from a device tree, or check one
+    Board {
+        #[command(subcommand)]
+        command: BoardCommand,
+    },
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -125,6 +131,9 @@ struct What {
     /// dom0's root file system
     #[arg(long, help_heading = "dom0")]
     profile: Option<String>,
+    /// The architecture of dom0, where it is not the board's: armv7 on a 64-bit board
+    #[arg(long, value_enum, value_name = "ARCH", help_heading = "dom0")]
+    dom0_arch: Option<ArchitectureName>,
     /// dom0's memory, such as 512M
     #[arg(long, value_name = "SIZE", help_heading = "dom0")]
     dom0_mem: Option<Size>,
@@ -197,6 +206,16 @@ enum MethodName {
     Uboot,
     /// UEFI firmware starts the hypervisor
     Uefi,
+    /// A loader outside of the machine puts everything to its address
+    Direct,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ArchitectureName {
+    /// 64-bit: Debian's arm64
+    Aarch64,
+    /// 32-bit: Debian's armhf
+    Armv7,
 }
 
 impl What {
@@ -207,9 +226,14 @@ impl What {
             method: self.method.map(|method| match method {
                 MethodName::Uboot => Method::Uboot,
                 MethodName::Uefi => Method::Uefi,
+                MethodName::Direct => Method::Direct,
             }),
             profile: self.profile.clone(),
             layout: self.layout.clone(),
+            dom0_arch: self.dom0_arch.map(|arch| match arch {
+                ArchitectureName::Aarch64 => Architecture::Aarch64,
+                ArchitectureName::Armv7 => Architecture::Armv7,
+            }),
             dom0_mem: self.dom0_mem,
             memory: self.memory,
             cpus: self.cpus,
@@ -255,10 +279,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let workspace = workspace()?;
             let decision = decide(&workspace, what)?;
             let built = build(&workspace, &decision, &Cache::open(None)?, options(how), &progress)?;
-            print(&told(&built)).map(|()| ExitCode::SUCCESS)
+            print(&told(&built, &decision)).map(|()| ExitCode::SUCCESS)
         }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
+        Command::Board { command } => {
+            let (text, code) = port::run(command, &workspace, &progress)?;
+            print(&text).map(|()| code)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "vambrace", &mut text);
@@ -272,13 +300,14 @@ fn options(how: &How) -> Options {
     Options { force: how.force, update: how.update }
 }
 
-fn told(built: &Built) -> String {
+fn told(built: &Built, decision: &Decision) -> String {
     let state = if built.up_to_date { "is up to date" } else { "was built" };
     format!(
-        "{} {state}: {}, sha256 {}\n",
+        "{} {state}: {}, sha256 {}\n{}",
         built.image.display(),
         report::size(built.manifest.size),
-        built.manifest.sha256
+        built.manifest.sha256,
+        if decision.board.never_booted() { "image checked by reading it back, never booted\n" } else { "" }
     )
 }
 
@@ -330,7 +359,11 @@ fn plan(
         |name: &str| Ok(maker.firmware_file(name).unwrap_or_else(|_| PathBuf::from(format!("<{name}>"))));
     let qemu = match decision.board.qemu {
         Some(_) => {
-            Some(qemu_command(&decision, &plan.image, firmware, ConsoleUser::Person, &[])?.shell_line())
+            let loaded = || Ok(vec![format!("<{}>", direct::folder(&plan.image).display())]);
+            Some(
+                qemu_command(&decision, &plan.image, firmware, loaded, ConsoleUser::Person, &[])?
+                    .shell_line(),
+            )
         }
         None => None,
     };
@@ -356,7 +389,10 @@ fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<E
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let user =
         if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
-    let command = qemu_command(&decision, &built.image, |name| maker.firmware_file(name), user, &boot.qemu)?;
+    let architecture = decision.board.architecture;
+    let loaded = || direct::load(&built.image, &built.manifest.plan, architecture, decision.cpus);
+    let firmware = |name: &str| maker.firmware_file(name);
+    let command = qemu_command(&decision, &built.image, firmware, loaded, user, &boot.qemu)?;
     if boot.print {
         return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
     }
@@ -396,6 +432,7 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
             }
             // What another process is just making stays.
             let _lock = ImageLock::take(&image)?;
+            count += remove_loaded(&direct::folder(&image))?;
             for path in [manifest_path(&image), image.with_extension("log"), image] {
                 match fs::remove_file(&path) {
                     Ok(()) => count += 1,
@@ -419,6 +456,13 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
         text.push_str(&format!("removed the cache in {}\n", cache.dir().display()));
     }
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Removes the files of an image that were taken out of it, and gives their number.
+fn remove_loaded(folder: &Path) -> Result<usize> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(0) };
+    let count = entries.count();
+    remove(folder).map(|()| count)
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -194,6 +194,51 @@ pub fn write_initramfs(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
     encoder.finish().context(|| "cannot compress the initramfs")
 }
 
+/// Reads an archive that [`write_cpio`] wrote back into the tree. It may come from a cache that somebody else can write
+/// to, so nothing in it is taken on trust.
+///
+/// # Errors
+/// What is not an uncompressed `newc` archive, ends too early, or holds what a [`Tree`] does not take, such as sockets.
+pub fn read_cpio(archive: &[u8]) -> Result<Tree> {
+    let damaged = || Error::new("the archive of the file tree is damaged");
+    let mut tree = Tree::new();
+    let mut at = 0_usize;
+    loop {
+        let header = archive.get(at..).and_then(|rest| rest.get(..110)).ok_or_else(damaged)?;
+        if header.get(..6) != Some(b"070701") {
+            return Err(damaged());
+        }
+        let field = |number: usize| {
+            let digits = header.get(6 + number * 8..14 + number * 8).filter(|digits| digits.is_ascii());
+            digits
+                .and_then(|digits| std::str::from_utf8(digits).ok())
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+                .ok_or_else(damaged)
+        };
+        let (name_size, size) = (field(11)? as usize, field(6)? as usize);
+        let name = archive.get(at + 110..).and_then(|rest| rest.get(..name_size)).ok_or_else(damaged)?;
+        let name =
+            name.strip_suffix(b"\0").and_then(|name| std::str::from_utf8(name).ok()).ok_or_else(damaged)?;
+        if name == "TRAILER!!!" {
+            return Ok(tree);
+        }
+        let start = (at + 110 + name_size).next_multiple_of(4);
+        let data = archive.get(start..).and_then(|rest| rest.get(..size)).ok_or_else(damaged)?;
+        at = (start + size).next_multiple_of(4);
+        let bits = field(1)?;
+        let (mode, major, minor) = (bits & 0o7777, field(9)?, field(10)?);
+        let node = match bits & 0o170_000 {
+            0o040_000 => Node::Dir { mode },
+            0o100_000 => Node::File { mode, data: data.to_vec() },
+            0o120_000 => Node::Symlink { target: String::from_utf8(data.to_vec()).map_err(|_| damaged())? },
+            0o020_000 => Node::CharDevice { mode, major, minor },
+            0o060_000 => Node::BlockDevice { mode, major, minor },
+            _ => return Err(damaged()),
+        };
+        tree.insert(name, node)?;
+    }
+}
+
 struct Fields {
     inode: u32,
     mode: u32,
@@ -309,6 +354,23 @@ mod tests {
             ["bin", "dev", "dev/console", "dev/vda", "empty", "tmp", "usr", "usr/bin", "usr/bin/hello"]
         );
         assert_eq!(archive.len() % 512, 0);
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_damaged_is_not() {
+        let archive = write_cpio(&sample(), 7).unwrap();
+        assert_eq!(read_cpio(&archive).unwrap(), sample());
+        // Wherever it is cut before its end mark, it is refused.
+        let end = archive.windows(10).position(|name| name == b"TRAILER!!!").unwrap();
+        for cut in 0..end {
+            assert!(read_cpio(&archive[..cut]).is_err(), "{cut}");
+        }
+        // Whatever byte is changed, there is an answer.
+        for at in 0..end {
+            let mut other = archive.clone();
+            other[at] ^= 0x15;
+            let _ = read_cpio(&other);
+        }
     }
 
     #[test]

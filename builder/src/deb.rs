@@ -162,6 +162,25 @@ impl Deb {
         Err(self.missing(inside.get(missing).copied().unwrap_or(""), wanted.get(missing).map_or("", |w| w)))
     }
 
+    /// Reads every file whose path `wanted` is true for, in one pass and in the package's order, and gives each to `take`.
+    /// Links are left out.
+    ///
+    /// # Errors
+    /// When the package cannot be read or is damaged, or a wanted file is over 1 GiB.
+    pub fn read_where(
+        &self,
+        mut wanted: impl FnMut(&str) -> bool,
+        mut take: impl FnMut(&str, Vec<u8>),
+    ) -> Result<()> {
+        self.walk(|path, entry| {
+            if entry.header().entry_type().is_file() && wanted(path) {
+                let data = read_bounded(entry, path)?;
+                take(path, data);
+            }
+            Ok(true)
+        })
+    }
+
     fn missing(&self, asked: &str, wanted: &str) -> Error {
         let base = |path: &str| path.rsplit('/').next().unwrap_or("").to_owned();
         let folder =

@@ -1,11 +1,13 @@
 //! From what was asked for to what will be done: board, method, layout, memory, CPUs, command lines.
 
 use crate::error::{Error, Result};
-use crate::layout::{Layout, not_for};
+use crate::layout::{Content, Layout, not_for};
 use crate::profile::Profile;
 use crate::workspace::{Workspace, described};
 use std::path::PathBuf;
-use vambrace_bsp::{Board, BootMethod, Driver, Method, Qemu, Size, Variant, did_you_mean};
+use vambrace_bsp::{
+    Architecture, Board, BootMethod, Driver, Method, Qemu, Size, Source, Variant, did_you_mean,
+};
 use vambrace_core::cmdline::{self, Warning};
 
 const MIB: u64 = 1 << 20;
@@ -23,6 +25,8 @@ pub struct Request {
     pub profile: Option<String>,
     /// The disk layout.
     pub layout: Option<String>,
+    /// The architecture of dom0's kernel and root file system, where it is not the board's.
+    pub dom0_arch: Option<Architecture>,
     /// dom0's memory.
     pub dom0_mem: Option<Size>,
     /// The machine's memory.
@@ -58,6 +62,10 @@ pub struct Decision {
     pub layout: Layout,
     /// The root file system.
     pub profile: Profile,
+    /// The folder of the board's description, for files beside it.
+    pub board_dir: PathBuf,
+    /// The architecture of dom0's kernel and root file system.
+    pub dom0_arch: Architecture,
     /// The machine's memory.
     pub memory: Size,
     /// The machine's CPUs.
@@ -117,7 +125,13 @@ impl Decision {
         })?;
         let boot = boot.clone();
         let layout = layout(workspace, &board, method, &boot, request.layout.as_deref())?;
+        let layout = carrying(layout, &board)?;
         let profile = workspace.profile(request.profile.as_deref().unwrap_or("minimal"))?;
+        let board_dir = match workspace.boards().source(id) {
+            Some(Source::Folder(path)) => path.clone(),
+            Some(Source::Embedded) | None => workspace.root().join("bsp/boards").join(id),
+        };
+        let dom0_arch = dom0_architecture(&board, request.dom0_arch)?;
         let memory = memory(&board, request.memory)?;
         let cpus = cpus(&board, variant.as_ref(), request.cpus)?;
         let dom0_mem = dom0_memory(memory, request.dom0_mem)?;
@@ -130,7 +144,9 @@ impl Decision {
         command_line("--dom0-args", &dom0_args)?;
         let hypervisor = hypervisor(workspace, &board, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-        let image = out.join(&board.id).join(format!("{}-{}.img", layout.id, profile.spec.id));
+        // Each dom0 has an image of its own.
+        let width = if dom0_arch == board.architecture { String::new() } else { format!("-{dom0_arch}") };
+        let image = out.join(&board.id).join(format!("{}-{}{width}.img", layout.id, profile.spec.id));
         Ok(Self {
             board,
             variant,
@@ -138,6 +154,8 @@ impl Decision {
             boot,
             layout,
             profile,
+            board_dir,
+            dom0_arch,
             memory,
             cpus,
             dom0_mem,
@@ -208,6 +226,36 @@ fn layout(
     } else {
         Err(not_for(&layout, method, &board.id, &boot.layouts))
     }
+}
+
+/// A 64-bit CPU runs a 32-bit dom0 too, and not the other way round.
+fn dom0_architecture(board: &Board, wanted: Option<Architecture>) -> Result<Architecture> {
+    match (board.architecture, wanted) {
+        (own, None) => Ok(own),
+        (Architecture::Armv7, Some(Architecture::Aarch64)) => {
+            Err(Error::new(format!("{} cannot run a 64-bit dom0: its CPUs have 32 bits", board.id))
+                .help("leave out --dom0-arch"))
+        }
+        (_, Some(wanted)) => Ok(wanted),
+    }
+}
+
+/// `layout` as it is for `board`: it may have a place for a device tree, and the board's firmware may have its own.
+fn carrying(mut layout: Layout, board: &Board) -> Result<Layout> {
+    let carried = board.device_tree.is_carried();
+    if carried && layout.find(Content::DeviceTree).is_none() {
+        return Err(Error::new(format!(
+            "the layout `{}` has no device-tree, and {}'s firmware has none either",
+            layout.id, board.id
+        ))
+        .help("add a file with the content device-tree to it"));
+    }
+    if !carried {
+        for partition in &mut layout.partitions {
+            partition.files.retain(|file| file.content != Content::DeviceTree);
+        }
+    }
+    Ok(layout)
 }
 
 fn memory(board: &Board, wanted: Option<Size>) -> Result<Size> {

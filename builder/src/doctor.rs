@@ -1,7 +1,7 @@
 //! What the host has and lacks.
 
 use crate::error::{Error, Result, ResultExt};
-use crate::toolchain::Toolchain;
+use crate::toolchain::{AARCH64, ARMV7, Toolchain};
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,24 +55,17 @@ pub fn examine(workspace: &Workspace) -> Vec<Finding> {
         help: None,
         needed: true,
     });
-    findings.push(match Toolchain::find() {
-        Ok(toolchain) => Finding {
-            what: "bare-metal Rust".to_owned(),
-            purpose: "compiling the hypervisor".to_owned(),
-            found: Some(toolchain.describe()),
+    findings.extend([(AARCH64, "64-bit"), (ARMV7, "32-bit")].map(|(target, width)| {
+        let toolchain = Toolchain::find_for(target, None);
+        Finding {
+            what: format!("bare-metal Rust, {width}"),
+            purpose: format!("compiling the hypervisor for {width} boards"),
+            found: toolchain.as_ref().ok().map(Toolchain::describe),
             package: None,
-            help: None,
+            help: toolchain.err().map(|error| error.report().trim_start_matches("error: ").to_owned()),
             needed: true,
-        },
-        Err(error) => Finding {
-            what: "bare-metal Rust".to_owned(),
-            purpose: "compiling the hypervisor".to_owned(),
-            found: None,
-            package: None,
-            help: Some(error.report().trim_start_matches("error: ").to_owned()),
-            needed: true,
-        },
-    });
+        }
+    }));
     findings
 }
 

@@ -1,15 +1,14 @@
 //! Device trees: reading what a board's tree says of its memory, and writing it anew with the boot modules in it.
 //!
 //! The format is that of the Devicetree Specification 0.4; the modules follow Xen's docs/misc/arm/device-tree/booting.txt.
-
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::{Node, Property};
-use vm_fdt::{FdtReserveEntry, FdtWriter};
+//! Trees are read by the hypervisor's own reader: what it refuses here could not boot either.
 
 use crate::error::{Error, Result};
+use vambrace_core::platform::tree::{Node, Tree, total_size};
+use writer::Writer;
 
-/// Device trees larger than this are refused: U-Boot and Linux end at 2 MiB.
-const MAX_SIZE: usize = 2 << 20;
+mod writer;
+
 /// Longest command line that Linux on ARM takes, with its NUL.
 const MAX_ARGUMENTS: usize = 2048;
 
@@ -28,8 +27,18 @@ pub struct Summary {
     pub bootargs: Option<String>,
     /// `/chosen/stdout-path`.
     pub stdout: Option<String>,
+    /// Where CPUs other than the first wait to be released, by the method `spin-table`: the addresses that their
+    /// nodes name, each once, sorted.
+    pub spin_tables: Vec<u64>,
     /// Size of the tree in bytes.
     pub size: u64,
+}
+
+fn parse(blob: &[u8]) -> Result<Tree<'_>> {
+    if total_size(blob).is_none() {
+        return Err(Error::new("this is not a device tree blob"));
+    }
+    Tree::parse(blob).map_err(|error| Error::new(format!("the device tree is damaged: {error}")))
 }
 
 /// Reads the device tree `blob`; what follows the tree in it is ignored.
@@ -37,74 +46,81 @@ pub struct Summary {
 /// # Errors
 /// When it is no device tree, truncated, damaged, or a `reg` of memory does not fit its cells.
 pub fn summary(blob: &[u8]) -> Result<Summary> {
-    let damaged = |error: &dyn std::fmt::Display| Error::new(format!("the device tree is damaged: {error}"));
-    if blob.get(..4) != Some(&[0xd0, 0x0d, 0xfe, 0xed]) {
-        return Err(Error::new("this is not a device tree blob"));
-    }
-    let size = blob.get(4..8).and_then(|field| field.try_into().ok()).map_or(0, u32::from_be_bytes) as usize;
-    if size > MAX_SIZE {
-        return Err(Error::new(format!(
-            "the device tree claims {size} bytes; the largest that boots has {MAX_SIZE}"
-        )));
-    }
-    let tree = blob.get(..size).ok_or_else(|| {
-        Error::new(format!("the device tree is truncated: {} bytes of {size} are there", blob.len()))
-    })?;
-    let fdt = Fdt::new(tree).map_err(|error| damaged(&error))?;
-    let root = fdt.root();
+    let tree = parse(blob)?;
+    let root = tree.root();
+    let text =
+        |node: Option<Node<'_, '_>>, name: &str| node.and_then(|node| node.string(name)).map(str::to_owned);
     let mut summary = Summary {
-        model: string(&root, "model"),
-        compatible: strings(&root, "compatible"),
-        size: size as u64,
+        model: text(Some(root), "model"),
+        compatible: root.strings("compatible").map(str::to_owned).collect(),
+        size: total_size(blob).map_or(0, u64::from),
+        bootargs: text(root.child("chosen"), "bootargs"),
+        stdout: text(root.child("chosen"), "stdout-path"),
         ..Summary::default()
     };
-    for node in root.children() {
-        if string(&node, "device_type").as_deref() == Some("memory") {
-            summary.memory.extend(ranges(&node)?);
+    for node in root.children().filter(is_memory) {
+        summary.memory.extend(ranges(&node)?);
+    }
+    summary.reserved = tree.reservations().iter().map(|range| (range.start.0, range.size())).collect();
+    for node in root.child("reserved-memory").into_iter().flat_map(|node| node.children()) {
+        summary.reserved.extend(ranges(&node)?);
+    }
+    for node in root.child("cpus").into_iter().flat_map(|node| node.children()) {
+        if node.string("enable-method") == Some("spin-table")
+            && let Ok(Some(address)) = node.number("cpu-release-addr")
+        {
+            summary.spin_tables.push(address);
         }
     }
-    summary.reserved = fdt.memory_reservations().map(|entry| (entry.address(), entry.size())).collect();
-    if let Some(reserved) = fdt.find_node("/reserved-memory") {
-        for node in reserved.children() {
-            summary.reserved.extend(ranges(&node)?);
-        }
-    }
-    if let Some(chosen) = fdt.find_node("/chosen") {
-        summary.bootargs = string(&chosen, "bootargs");
-        summary.stdout = string(&chosen, "stdout-path");
-    }
+    summary.spin_tables.sort_unstable();
+    summary.spin_tables.dedup();
     summary.memory.retain(|range| range.1 != 0);
     summary.memory.sort_unstable();
     summary.reserved.sort_unstable();
     Ok(summary)
 }
 
-fn ranges(node: &FdtNode<'_>) -> Result<Vec<(u64, u64)>> {
-    let bad = |why: String| Error::new(format!("`reg` of {} in the device tree {why}", node.name()));
-    let Some(regs) = node.reg().map_err(|error| bad(format!("is damaged: {error}")))? else {
-        return Ok(Vec::new());
+/// A tree with nothing in it, in place of one that is not there yet.
+pub(crate) fn empty() -> Result<Vec<u8>> {
+    let mut writer = Writer::default();
+    writer.begin("");
+    writer.cell("#address-cells", 2)?;
+    writer.cell("#size-cells", 2)?;
+    writer.end();
+    writer.finish(&[], 0)
+}
+
+fn is_memory(node: &Node<'_, '_>) -> bool {
+    node.string("device_type") == Some("memory")
+}
+
+/// The ranges in `reg` of a node whose parent's addresses are the CPU's.
+fn ranges(node: &Node<'_, '_>) -> Result<Vec<(u64, u64)>> {
+    let bad = |why: &str| Error::new(format!("`reg` of {} in the device tree {why}", node.name()));
+    let Some(reg) = node.property("reg") else { return Ok(Vec::new()) };
+    let cells = CellCounts::of(node.parent().as_ref(), CellCounts { address: 2, size: 1 });
+    let entry = (cells.address as usize).saturating_add(cells.size as usize).saturating_mul(4);
+    if entry == 0 || !reg.len().is_multiple_of(entry) {
+        return Err(bad("does not fit its cells"));
+    }
+    let number = |bytes: &[u8]| {
+        let (high, low) = bytes.split_at(bytes.len().saturating_sub(8));
+        high.iter()
+            .all(|byte| *byte == 0)
+            .then(|| low.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte)))
     };
     let mut ranges = Vec::new();
-    for reg in regs {
-        let address: u64 =
-            reg.address().map_err(|error| bad(format!("has an address that is too large: {error}")))?;
-        let size: u64 = reg.size().map_err(|error| bad(format!("has a size that is too large: {error}")))?;
+    for entry in reg.chunks_exact(entry) {
+        let (address, size) = entry.split_at(cells.address as usize * 4);
+        let (Some(address), Some(size)) = (number(address), number(size)) else {
+            return Err(bad("has a number that is too large"));
+        };
         if address.checked_add(size).is_none() {
-            return Err(bad(format!("wraps around: {size:#x} bytes at {address:#x}")));
+            return Err(bad(&format!("wraps around: {size:#x} bytes at {address:#x}")));
         }
         ranges.push((address, size));
     }
     Ok(ranges)
-}
-
-fn string(node: &FdtNode<'_>, name: &str) -> Option<String> {
-    strings(node, name).into_iter().next()
-}
-
-fn strings(node: &FdtNode<'_>, name: &str) -> Vec<String> {
-    let Some(property) = node.property(name) else { return Vec::new() };
-    let Some(value) = property.value().strip_suffix(&[0]) else { return Vec::new() };
-    value.split(|&byte| byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
 /// What a boot module is.
@@ -127,15 +143,18 @@ pub struct Module {
     pub size: u64,
 }
 
-/// What goes below `/chosen` of the tree that the hypervisor is given.
+/// What the tree that the hypervisor is given says beyond the board's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootModules {
     /// The hypervisor's command line.
     pub hypervisor_args: String,
     /// dom0's command line.
     pub dom0_args: String,
-    /// The modules.
+    /// The modules, for `/chosen`.
     pub modules: Vec<Module>,
+    /// RAM, first address and size in bytes, that is described where the tree's memory nodes do not cover it; `None`
+    /// where firmware fills that in.
+    pub memory: Option<(u64, u64)>,
 }
 
 /// Numbers of 32-bit cells of an address and of a size.
@@ -145,32 +164,98 @@ struct CellCounts {
     size: u32,
 }
 
+impl CellCounts {
+    /// What `node` says of its children, or `otherwise`. More cells than any address has end at a number that no
+    /// `reg` fits.
+    fn of(node: Option<&Node<'_, '_>>, otherwise: Self) -> Self {
+        let count = |name, otherwise| {
+            node.and_then(|node| node.cell(name).ok().flatten()).map_or(otherwise, |count| count.min(1 << 16))
+        };
+        Self {
+            address: count("#address-cells", otherwise.address),
+            size: count("#size-cells", otherwise.size),
+        }
+    }
+
+    /// `address` and `size` as a `reg` of these cells.
+    fn reg(self, address: u64, size: u64) -> Vec<u8> {
+        let mut reg = Vec::new();
+        for (value, cells) in [(address, self.address), (size, self.size)] {
+            // Of eight bytes, the last four make one cell.
+            reg.extend(value.to_be_bytes().iter().skip(if cells == 2 { 0 } else { 4 }));
+        }
+        reg
+    }
+
+    /// Whether both can be written in these cells.
+    fn hold(self, address: u64, size: u64) -> bool {
+        let fits = |value: u64, cells: u32| cells == 2 || u32::try_from(value).is_ok();
+        fits(address, self.address) && fits(size, self.size)
+    }
+
+    /// Refuses numbers of cells that cannot be written.
+    fn checked(self, what: &str) -> Result<Self> {
+        if (1..=2).contains(&self.address) && (1..=2).contains(&self.size) {
+            return Ok(self);
+        }
+        Err(Error::new(format!(
+            "{what} of the device tree has addresses of {} cells and sizes of {}; 1 and 2 are possible",
+            self.address, self.size
+        )))
+    }
+}
+
 impl BootModules {
     /// Writes the device tree `base` anew with these modules and command lines in `/chosen`, in place of any that
-    /// were there. Symbols for overlays are left out: nothing behind this applies one.
+    /// were there. `/chosen` keeps its numbers of cells: what else is in it depends on them. Symbols for overlays are
+    /// left out: nothing behind this applies one.
     ///
     /// # Errors
     /// When `base` is no sound device tree, a command line is too long or has a control character, a module is empty,
     /// does not fit the cells of `/chosen`, wraps around, or overlaps another.
     pub fn insert(&self, base: &[u8]) -> Result<Vec<u8>> {
-        let size = summary(base)?.size;
-        let tree = usize::try_from(size).ok().and_then(|size| base.get(..size)).unwrap_or(base);
-        let fdt =
-            Fdt::new(tree).map_err(|error| Error::new(format!("the device tree is damaged: {error}")))?;
-        let cells = match fdt.find_node("/chosen") {
-            Some(chosen) => {
-                let count = |name: &str| {
-                    let value: Option<[u8; 4]> =
-                        chosen.property(name).and_then(|count| count.value().try_into().ok());
-                    value.map_or(2, u32::from_be_bytes)
-                };
-                CellCounts { address: count("#address-cells"), size: count("#size-cells") }
-            }
-            None => CellCounts { address: 2, size: 2 },
-        };
+        let known = summary(base)?;
+        let tree = parse(base)?;
+        let root = tree.root();
+        let chosen = root.child("chosen");
+        let cells =
+            CellCounts::of(chosen.as_ref(), CellCounts { address: 2, size: 2 }).checked("`/chosen`")?;
         let modules = self.checked(cells)?;
-        self.encode(fdt, &modules, cells)
-            .map_err(|error| Error::new(format!("cannot write the device tree: {error}")))
+        let covered = |(start, size): (u64, u64)| covers(&known.memory, start, start.saturating_add(size));
+        let memory = self.memory.filter(|memory| !covered(*memory));
+        let mut writer = Writer::default();
+        writer.begin("");
+        for property in root.properties() {
+            writer.property(property.name, property.value)?;
+        }
+        for child in root.children().filter(|child| !child.name().starts_with("__")) {
+            if child.name() == "chosen" || memory.is_some() && is_memory(&child) {
+                continue;
+            }
+            copy(&mut writer, &child)?;
+        }
+        if let Some((start, size)) = memory {
+            let cells =
+                CellCounts::of(Some(&root), CellCounts { address: 2, size: 1 }).checked("the root")?;
+            if !cells.hold(start, size) {
+                return Err(Error::new(format!(
+                    "{size:#x} bytes of memory at {start:#x} do not fit the cells of the device tree's root"
+                )));
+            }
+            writer.begin(&format!("memory@{start:x}"));
+            writer.strings("device_type", &["memory"])?;
+            writer.property("reg", &cells.reg(start, size))?;
+            writer.end();
+        }
+        self.write_chosen(&mut writer, chosen.as_ref(), &modules, cells)?;
+        writer.end();
+        let reservations: Vec<(u64, u64)> =
+            tree.reservations().iter().map(|range| (range.start.0, range.size())).collect();
+        let boot_cpu = base.get(28..32).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let made = writer.finish(&reservations, boot_cpu)?;
+        // What was written has to be read again, by the hypervisor too.
+        summary(&made)?;
+        Ok(made)
     }
 
     /// The modules by address.
@@ -186,13 +271,6 @@ impl BootModules {
                 return Err(Error::new(format!("{what} command line has the character {bad:?}")));
             }
         }
-        if !(1..=2).contains(&cells.address) || !(1..=2).contains(&cells.size) {
-            return Err(Error::new(format!(
-                "`/chosen` of the device tree has addresses of {} cells and sizes of {}; 1 and 2 are possible",
-                cells.address, cells.size
-            )));
-        }
-        let fits = |value: u64, cells: u32| cells == 2 || u32::try_from(value).is_ok();
         let mut modules = self.modules.clone();
         modules.sort_by_key(|module| module.address);
         let mut free = 0;
@@ -206,7 +284,7 @@ impl BootModules {
             if module.size == 0 {
                 return Err(cannot("is empty"));
             }
-            if !fits(module.address, cells.address) || !fits(module.size, cells.size) {
+            if !cells.hold(module.address, module.size) {
                 return Err(cannot("does not fit the cells of `/chosen`"));
             }
             if module.address < free {
@@ -217,58 +295,26 @@ impl BootModules {
         Ok(modules)
     }
 
-    fn encode(
-        &self,
-        fdt: Fdt<'_>,
-        modules: &[Module],
-        cells: CellCounts,
-    ) -> std::result::Result<Vec<u8>, vm_fdt::Error> {
-        let reserved = fdt
-            .memory_reservations()
-            .map(|entry| FdtReserveEntry::new(entry.address(), entry.size()))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        let mut writer = FdtWriter::new_with_mem_reserv(&reserved)?;
-        writer.set_boot_cpuid_phys(fdt.boot_cpuid_phys());
-        let root = writer.begin_node("")?;
-        let mut chosen_seen = false;
-        let from = fdt.root();
-        copy_properties(&mut writer, &from, &[])?;
-        for child in from.children().filter(|child| !child.name().starts_with("__")) {
-            if child.name() == "chosen" {
-                chosen_seen = true;
-                self.write_chosen(&mut writer, Some(&child), modules, cells)?;
-            } else {
-                copy(&mut writer, &child)?;
-            }
-        }
-        if !chosen_seen {
-            self.write_chosen(&mut writer, None, modules, cells)?;
-        }
-        writer.end_node(root)?;
-        writer.finish()
-    }
-
     fn write_chosen(
         &self,
-        writer: &mut FdtWriter,
-        there: Option<&FdtNode<'_>>,
+        writer: &mut Writer,
+        there: Option<&Node<'_, '_>>,
         modules: &[Module],
         cells: CellCounts,
-    ) -> std::result::Result<(), vm_fdt::Error> {
-        let chosen = writer.begin_node("chosen")?;
-        if let Some(there) = there {
-            copy_properties(
-                writer,
-                there,
-                &["#address-cells", "#size-cells", "xen,xen-bootargs", "xen,dom0-bootargs"],
-            )?;
+    ) -> Result<()> {
+        const OURS: [&str; 4] = ["#address-cells", "#size-cells", "xen,xen-bootargs", "xen,dom0-bootargs"];
+        writer.begin("chosen");
+        for property in there.into_iter().flat_map(|node| node.properties()) {
+            if !OURS.contains(&property.name) {
+                writer.property(property.name, property.value)?;
+            }
         }
-        writer.property_u32("#address-cells", cells.address)?;
-        writer.property_u32("#size-cells", cells.size)?;
-        writer.property_string("xen,xen-bootargs", &self.hypervisor_args)?;
-        writer.property_string("xen,dom0-bootargs", &self.dom0_args)?;
+        writer.cell("#address-cells", cells.address)?;
+        writer.cell("#size-cells", cells.size)?;
+        writer.strings("xen,xen-bootargs", &[&self.hypervisor_args])?;
+        writer.strings("xen,dom0-bootargs", &[&self.dom0_args])?;
         for child in there.into_iter().flat_map(|node| node.children()) {
-            if !strings(&child, "compatible").iter().any(|kind| kind == "multiboot,module") {
+            if !child.is_compatible("multiboot,module") {
                 copy(writer, &child)?;
             }
         }
@@ -277,39 +323,37 @@ impl BootModules {
                 ModuleKind::Kernel => "multiboot,kernel",
                 ModuleKind::Ramdisk => "multiboot,ramdisk",
             };
-            let node = writer.begin_node(&format!("module@{:x}", module.address))?;
-            writer
-                .property_string_list("compatible", vec![kind.to_owned(), "multiboot,module".to_owned()])?;
-            let mut reg = Vec::new();
-            for (value, cells) in [(module.address, cells.address), (module.size, cells.size)] {
-                // Of eight bytes, the last four make one cell.
-                reg.extend(value.to_be_bytes().iter().skip(if cells == 2 { 0 } else { 4 }));
-            }
-            writer.property("reg", &reg)?;
-            writer.end_node(node)?;
+            writer.begin(&format!("module@{:x}", module.address));
+            writer.strings("compatible", &[kind, "multiboot,module"])?;
+            writer.property("reg", &cells.reg(module.address, module.size))?;
+            writer.end();
         }
-        writer.end_node(chosen)
+        writer.end();
+        Ok(())
     }
 }
 
-/// Copies a node with all below it. The writer refuses trees that are too deep before the stack runs out.
-fn copy(writer: &mut FdtWriter, from: &FdtNode<'_>) -> std::result::Result<(), vm_fdt::Error> {
-    let node = writer.begin_node(from.name())?;
-    copy_properties(writer, from, &[])?;
+/// Whether the sorted `ranges` hold every byte from `start` to `end`.
+fn covers(ranges: &[(u64, u64)], start: u64, end: u64) -> bool {
+    let mut reached = start;
+    for (from, size) in ranges {
+        if *from <= reached {
+            reached = reached.max(from.saturating_add(*size));
+        }
+    }
+    reached >= end
+}
+
+/// Copies a node with all below it; the reader has bounded how deep that goes.
+fn copy(writer: &mut Writer, from: &Node<'_, '_>) -> Result<()> {
+    writer.begin(from.name());
+    for property in from.properties() {
+        writer.property(property.name, property.value)?;
+    }
     for child in from.children() {
         copy(writer, &child)?;
     }
-    writer.end_node(node)
-}
-
-fn copy_properties(
-    writer: &mut FdtWriter,
-    from: &FdtNode<'_>,
-    without: &[&str],
-) -> std::result::Result<(), vm_fdt::Error> {
-    for property in from.properties().filter(|property| !without.contains(&property.name())) {
-        writer.property(property.name(), property.value())?;
-    }
+    writer.end();
     Ok(())
 }
 
@@ -327,6 +371,7 @@ mod tests {
                 Module { kind: ModuleKind::Ramdisk, address: 0x1_4800_0000, size: 0x1234 },
                 Module { kind: ModuleKind::Kernel, address: 0x4200_0000, size: 0x23e_a800 },
             ],
+            memory: None,
         }
     }
 
@@ -431,6 +476,45 @@ mod tests {
         let outside = |text: &str| text.split("\tchosen {").next().unwrap_or_default().to_owned();
         assert_eq!(outside(&text), outside(&source(dir.path(), &base)));
         assert_eq!(summary(&made).unwrap().memory, summary(&base).unwrap().memory);
+    }
+
+    #[test]
+    fn memory_is_described_where_the_tree_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(base) = dtc(dir.path(), BOARD) else { return };
+        let with = |memory, base: &[u8]| {
+            summary(&BootModules { memory: Some(memory), ..modules() }.insert(base).unwrap()).unwrap().memory
+        };
+        let there = summary(&base).unwrap().memory;
+        // Two banks that touch are one to those who look at addresses.
+        assert_eq!(with((0x4000_0000, 0x8000_0000), &base), there);
+        assert_eq!(with((0x4000_0000, 0x8000_1000), &base), [(0x4000_0000, 0x8000_1000)]);
+        let none = dtc(dir.path(), "/dts-v1/; / { #address-cells = <1>; #size-cells = <1>; };").unwrap();
+        assert_eq!(with((0x4000_0000, 0x4000_0000), &none), [(0x4000_0000, 0x4000_0000)]);
+        assert!(BootModules { memory: Some((1 << 32, 4096)), ..modules() }.insert(&none).is_err());
+    }
+
+    #[test]
+    fn names_are_as_long_as_real_trees_have_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = BOARD.replace(
+            "chosen {",
+            "a-node-with-a-name-of-more-than-31-characters { a-property-with-a-name-of-more-than-31-characters; }; chosen {",
+        );
+        let Some(base) = dtc(dir.path(), &long) else { return };
+        let text = source(dir.path(), &modules().insert(&base).unwrap());
+        assert!(text.contains("a-property-with-a-name-of-more-than-31-characters;"), "{text}");
+    }
+
+    #[test]
+    fn waiting_cpus_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = "/dts-v1/; / { cpus { #address-cells = <1>; #size-cells = <0>;
+            cpu@0 { reg = <0>; enable-method = \"spin-table\"; cpu-release-addr = <0 0x8000fff8>; };
+            cpu@1 { reg = <1>; enable-method = \"spin-table\"; cpu-release-addr = <0 0x8000fff8>; };
+            cpu@2 { reg = <2>; enable-method = \"psci\"; cpu-release-addr = <0 0x1000>; }; }; };";
+        let Some(blob) = dtc(dir.path(), source) else { return };
+        assert_eq!(summary(&blob).unwrap().spin_tables, [0x8000_fff8]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Arm64 boot executables: the `Image` header, plain, in gzip, or inside an EFI zboot wrapper.
+//! Boot executables for ARM: the arm64 `Image`, plain, in gzip, or inside an EFI zboot wrapper, and the 32-bit `zImage`.
 //!
-//! The header follows the kernel's Documentation/arch/arm64/booting.rst; the wrapper follows
-//! include/linux/pe.h and drivers/firmware/efi/libstub/zboot-header.S. The hypervisor is itself such an image.
+//! The `Image` header follows the kernel's Documentation/arch/arm64/booting.rst; the wrapper follows
+//! include/linux/pe.h and drivers/firmware/efi/libstub/zboot-header.S; the zImage follows
+//! arch/arm/boot/compressed/head.S and vmlinux.lds.S there. The hypervisor is itself an `Image` or a `zImage`.
 
 use std::io::Read;
 
 use crate::error::{Error, Result};
+use vambrace_bsp::Architecture;
 
 /// Bytes of the `Image` header.
 const HEADER: usize = 64;
@@ -16,6 +18,51 @@ const MAX_UNPACKED: u64 = 512 << 20;
 /// PE machine number of AArch64.
 const PE_AARCH64: u16 = 0xaa64;
 
+/// Where a zImage has its magic number, and what that is.
+const ZIMAGE_MAGIC: (usize, u32) = (0x24, 0x016f_2818);
+/// Where a zImage of Linux 4.15 or later says that it has a table, and what it says then.
+const ZIMAGE_TABLE_MAGIC: (usize, u32) = (0x34, 0x4545_4545);
+/// The entry of that table with sizes.
+const ZIMAGE_SIZES: u32 = 0x5a53_4c4b;
+/// Room behind a zImage that does not say how much it needs: stacks, zeroed data, and the first heap.
+const ZIMAGE_ROOM: u64 = 1 << 20;
+
+/// The kind of a boot executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// An arm64 `Image`, which U-Boot starts with `booti`.
+    Image,
+    /// A 32-bit `zImage`, which U-Boot starts with `bootz`.
+    Zimage,
+}
+
+impl Format {
+    /// The name people use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image => "arm64 Image",
+            Self::Zimage => "32-bit zImage",
+        }
+    }
+
+    /// The same in a sentence.
+    pub const fn article(self) -> &'static str {
+        match self {
+            Self::Image => "an arm64 Image",
+            Self::Zimage => "a zImage for 32-bit ARM",
+        }
+    }
+
+    /// What a CPU of `architecture` runs in its own width.
+    pub const fn of(architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::Aarch64 => Self::Image,
+            Architecture::Armv7 => Self::Zimage,
+        }
+    }
+}
+
 /// How the bytes given are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -25,12 +72,15 @@ pub enum Compression {
     Gzip,
 }
 
-/// What the header of an arm64 image says, checked.
+/// What the header of an image says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelImage {
+    /// What it is.
+    pub format: Format,
     /// Offset of the image from a 2 MiB aligned physical address, in bytes.
     pub text_offset: u64,
-    /// Memory that the running image needs from its load address, in bytes: file and zeroed data.
+    /// Memory that the image needs from its load address while it starts, in bytes: file and zeroed data, for a
+    /// zImage that unpacks itself also what it unpacks.
     pub image_size: u64,
     /// The header's flags: bit 0 big endian, bits 1 and 2 page size (1: 4 KiB, 2: 16 KiB, 3: 64 KiB), bit 3 load anywhere.
     pub flags: u64,
@@ -45,7 +95,19 @@ pub struct KernelImage {
 }
 
 impl KernelImage {
-    /// Reads the header of `bytes`, a plain or gzip-compressed image.
+    /// Reads the header of `bytes`, which have to be of `format`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and when it is of the other format: the error names both.
+    pub fn parse_as(bytes: &[u8], format: Format) -> Result<Self> {
+        let image = Self::parse(bytes)?;
+        if image.format == format {
+            return Ok(image);
+        }
+        Err(Error::new(format!("the kernel is {}, not {}", image.format.article(), format.article())))
+    }
+
+    /// Reads the header of `bytes`, a plain or gzip-compressed image, or a zImage.
     ///
     /// # Errors
     /// When the bytes are something else (the error says what), truncated, big endian, or say what cannot be.
@@ -70,10 +132,10 @@ impl KernelImage {
     }
 }
 
-/// Gives the plain arm64 image in `bytes`: as they are, out of gzip, or out of an EFI zboot wrapper.
+/// Gives the plain image in `bytes`: as they are, out of gzip, or out of an EFI zboot wrapper.
 ///
 /// # Errors
-/// When the wrapper is damaged or packed in a way that is not known, or what is inside is no arm64 image.
+/// When the wrapper is damaged or packed in a way that is not known, or what is inside is no image for ARM.
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>> {
     let unpacked = if is_zboot(bytes) {
         unpack_zboot(bytes)?
@@ -128,6 +190,9 @@ fn bounded(reader: impl Read, packing: &str) -> Result<Vec<u8>> {
 }
 
 fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
+    if u32_at(bytes, ZIMAGE_MAGIC.0) == Some(ZIMAGE_MAGIC.1) {
+        return parse_zimage(bytes);
+    }
     if bytes.get(56..60) != Some(MAGIC) {
         return Err(foreign(bytes));
     }
@@ -152,6 +217,7 @@ fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
         check_pe(bytes)?;
     }
     Ok(KernelImage {
+        format: Format::Image,
         text_offset,
         // A signature or padding behind the image can make the file longer than what it uses of memory.
         image_size: image_size.max(file_size),
@@ -161,6 +227,72 @@ fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
         compression: Compression::None,
         efi,
     })
+}
+
+/// Reads a zImage's header: `start` and `end` of what is to be loaded, and the table with the sizes it unpacks to.
+fn parse_zimage(bytes: &[u8]) -> Result<KernelImage> {
+    let wrong = |why: String| Error::new(format!("the kernel's zImage header cannot be right: {why}"));
+    let truncated = || Error::new("the kernel is a truncated zImage");
+    let (start, end) =
+        (u32_at(bytes, 0x28).ok_or_else(truncated)?, u32_at(bytes, 0x2c).ok_or_else(truncated)?);
+    let Some(loaded) = end.checked_sub(start).map(u64::from).filter(|size| *size > 0x30) else {
+        return Err(wrong(format!("it reaches from {start:#x} to {end:#x}")));
+    };
+    let file_size = bytes.len() as u64;
+    let sizes = zimage_sizes(bytes);
+    // Linux ends where its file ends. Other executables of this format, such as Xen, count zeroed data in as well.
+    if loaded > if sizes.is_some() { file_size } else { MAX_UNPACKED } {
+        return Err(Error::new(format!(
+            "the kernel is a truncated zImage: its header says {loaded} bytes, the file has {file_size}"
+        )));
+    }
+    if u32_at(bytes, 0x30) == Some(0x0102_0304) {
+        return Err(Error::new("the kernel is a big-endian zImage; only little-endian ones can be started"));
+    }
+    let (unpacked, beyond) = match sizes {
+        Some((unpacked, beyond)) if unpacked + beyond <= MAX_UNPACKED => (unpacked, beyond),
+        Some((unpacked, beyond)) => {
+            return Err(wrong(format!("it unpacks to {unpacked} bytes and takes {beyond} more")));
+        }
+        None => (loaded.max(file_size), ZIMAGE_ROOM),
+    };
+    // One that unpacks itself moves out of the way of what comes out: both are there at once.
+    let image_size =
+        if unpacked > loaded { loaded + unpacked + beyond } else { file_size.max(unpacked) + beyond };
+    Ok(KernelImage {
+        format: Format::Zimage,
+        text_offset: 0,
+        image_size,
+        flags: 8,
+        file_size,
+        unpacked_size: unpacked,
+        compression: Compression::None,
+        efi: bytes.starts_with(b"MZ"),
+    })
+}
+
+/// The size that a zImage unpacks to and the memory it takes beyond that, in bytes, if it says so: an entry of its
+/// table, which is a length in words, a tag, and for sizes where the unpacked size stands, the size of zeroed data,
+/// and room before and behind the kernel.
+fn zimage_sizes(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (at, magic) = ZIMAGE_TABLE_MAGIC;
+    let mut entry = (u32_at(bytes, at) == Some(magic)).then(|| u32_at(bytes, at + 4))?? as usize;
+    // A damaged table must not keep us for long.
+    for _ in 0..16 {
+        let words = u32_at(bytes, entry)? as usize;
+        if words < 2 {
+            return None;
+        }
+        let field = |index: usize| u32_at(bytes, entry.checked_add(index.checked_mul(4)?)?);
+        if field(1)? == ZIMAGE_SIZES {
+            let unpacked = u32_at(bytes, field(2)? as usize)?;
+            let beyond = field(3)?;
+            let rest = if words >= 6 { u64::from(field(4)?) + u64::from(field(5)?) } else { 0 };
+            return Some((u64::from(unpacked), u64::from(beyond) + rest));
+        }
+        entry = entry.checked_add(words.checked_mul(4)?)?;
+    }
+    None
 }
 
 /// Checks the PE/COFF headers: the machine, and that every section is there (a truncated file shows here).
@@ -201,8 +333,8 @@ fn foreign(bytes: &[u8]) -> Error {
             "the kernel image is truncated: it has {} bytes, its header alone has {HEADER}",
             bytes.len()
         ));
-    } else if at(0x24, &[0x18, 0x28, 0x6f, 0x01]) {
-        "a zImage for 32-bit ARM"
+    } else if at(0x24, &[0x01, 0x6f, 0x28, 0x18]) {
+        "a big-endian zImage for 32-bit ARM"
     } else if at(0x202, b"HdrS") {
         "a bzImage for x86"
     } else if at(56, b"RSC\x05") {
@@ -222,8 +354,9 @@ fn foreign(bytes: &[u8]) -> Error {
     } else {
         "of an unknown kind"
     };
-    Error::new(format!("the kernel is {what}, not an arm64 Image"))
-        .help("take the kernel of an arm64 system, such as Debian's linux-image-arm64")
+    Error::new(format!("the kernel is {what}, not an arm64 Image or a zImage")).help(
+        "take the kernel of an ARM system, such as Debian's linux-image-arm64 or linux-image-armmp-lpae",
+    )
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
@@ -312,11 +445,67 @@ mod tests {
             bytes[offset..offset + magic.len()].copy_from_slice(magic);
             KernelImage::parse(&bytes).unwrap_err().to_string()
         };
-        assert!(with(0x24, &[0x18, 0x28, 0x6f, 0x01]).contains("32-bit ARM"));
+        assert!(with(0x24, &[0x01, 0x6f, 0x28, 0x18]).contains("big-endian zImage"));
         assert!(with(0x202, b"HdrS").contains("x86"));
         assert!(with(56, b"RSC\x05").contains("RISC-V"));
         assert!(with(0, b"\x7fELF").contains("ELF"));
         assert!(with(0, b"??").contains("unknown kind"));
+    }
+
+    /// A zImage with its table of sizes.
+    fn zimage() -> Vec<u8> {
+        let mut bytes = vec![0_u8; 4096];
+        let mut put = |at: usize, words: &[u32]| {
+            for (index, word) in words.iter().enumerate() {
+                bytes[at + index * 4..at + index * 4 + 4].copy_from_slice(&word.to_le_bytes());
+            }
+        };
+        put(0x24, &[0x016f_2818, 0, 4096, 0x0403_0201, 0x4545_4545, 0x100]);
+        put(0x100, &[3, 0x1234_5678, 0]);
+        put(0x10c, &[6, ZIMAGE_SIZES, 0x200, 0x5000, 0x8000, 0x1000]);
+        put(0x200, &[0x10_0000]);
+        bytes
+    }
+
+    #[test]
+    fn a_zimage_is_read_with_what_it_unpacks_to() {
+        let parsed = KernelImage::parse_as(&zimage(), Format::Zimage).unwrap();
+        assert_eq!((parsed.format, parsed.unpacked_size), (Format::Zimage, 0x10_0000));
+        assert_eq!(parsed.image_size, 4096 + 0x10_0000 + 0x5000 + 0x9000);
+        assert!(parsed.loads_anywhere());
+        assert_eq!(unpack(&zimage()).unwrap(), zimage());
+        let error = KernelImage::parse_as(&zimage(), Format::Image).unwrap_err().to_string();
+        assert!(error.contains("a zImage for 32-bit ARM, not an arm64 Image"), "{error}");
+        let error = KernelImage::parse_as(&image(false), Format::Zimage).unwrap_err().to_string();
+        assert!(error.contains("an arm64 Image, not a zImage"), "{error}");
+    }
+
+    #[test]
+    fn a_zimage_without_sizes_gets_room_and_one_that_lies_is_refused() {
+        let broken = |at: usize, value: u32| {
+            let mut bytes = zimage();
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            KernelImage::parse(&bytes)
+        };
+        assert_eq!(broken(0x34, 0).unwrap().image_size, 4096 + ZIMAGE_ROOM);
+        for (at, value) in [(0x38, u32::MAX), (0x100, 0), (0x100, u32::MAX), (0x114, u32::MAX)] {
+            assert_eq!(broken(at, value).unwrap().image_size, 4096 + ZIMAGE_ROOM, "{at:#x}");
+        }
+        assert!(broken(0x2c, 4097).unwrap_err().to_string().contains("truncated zImage"));
+        let mut counting = zimage();
+        counting[0x2c..0x30].copy_from_slice(&8192_u32.to_le_bytes());
+        counting[0x34..0x38].fill(0);
+        assert_eq!(KernelImage::parse(&counting).unwrap().image_size, 8192 + ZIMAGE_ROOM);
+        assert!(broken(0x28, 4096).unwrap_err().to_string().contains("cannot be right"));
+        assert!(broken(0x200, u32::MAX).unwrap_err().to_string().contains("unpacks to"));
+        assert!(broken(0x30, 0x0102_0304).unwrap_err().to_string().contains("big-endian"));
+        let whole = zimage();
+        for cut in 0x204..whole.len() {
+            assert!(KernelImage::parse(&whole[..cut]).unwrap_err().to_string().contains("kernel"), "{cut}");
+        }
+        for cut in 0..0x204 {
+            let _ = KernelImage::parse(&whole[..cut]);
+        }
     }
 
     #[test]

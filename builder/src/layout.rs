@@ -20,6 +20,9 @@ pub struct Layout {
     pub method: Method,
     /// The kind of partition table.
     pub table: Table,
+    /// The number of entries of a GPT. Fewer than the usual 128 leave room for firmware that the board's ROM expects
+    /// in front of block 34: 56 end right before byte 8192.
+    pub gpt_entries: Option<u32>,
     /// Partitions begin and end on multiples of this.
     pub alignment: Size,
     /// The partitions, in the order they have on the disk.
@@ -33,6 +36,18 @@ pub struct Layout {
 pub enum Table {
     /// GUID partition table.
     Gpt,
+    /// Master boot record: at most four partitions, and nothing else before byte 512.
+    Mbr,
+}
+
+impl Table {
+    /// The name a person reads.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gpt => "GPT",
+            Self::Mbr => "MBR",
+        }
+    }
 }
 
 /// A partition and its file system.
@@ -44,12 +59,12 @@ pub struct Partition {
     /// What the partition is for.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// Whether it is marked for legacy BIOS boot, which U-Boot takes for bootable.
+    /// Whether it is marked for legacy BIOS boot, or as active: U-Boot looks there for what it boots.
     #[serde(default)]
     pub bootable: bool,
     /// The file system.
     pub filesystem: Filesystem,
-    /// The file system's label; at most 11 letters for FAT.
+    /// The file system's label: at most 11 capital letters for FAT, 16 of either case for ext4.
     pub label: String,
     /// The least size; without it, what the content needs.
     #[serde(default)]
@@ -57,8 +72,8 @@ pub struct Partition {
     /// Room left free beyond the content.
     #[serde(default)]
     pub slack: Size,
-    /// The files.
-    #[serde(rename = "file")]
+    /// The files, which FAT has to have. On ext4 lies dom0's root file system and nothing else.
+    #[serde(default, rename = "file")]
     pub files: Vec<File>,
 }
 
@@ -80,14 +95,35 @@ impl Kind {
             Self::Linux => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
         }
     }
+
+    /// The partition type in a master boot record, which goes by the file system.
+    pub const fn mbr_type(self, filesystem: Filesystem) -> u8 {
+        match (self, filesystem) {
+            (Self::Esp, _) => 0xef,
+            (Self::Linux, Filesystem::Fat32) => 0x0c,
+            (Self::Linux, Filesystem::Ext4) => 0x83,
+        }
+    }
 }
 
 /// A file system the builder writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filesystem {
-    /// FAT32.
+    /// FAT32, for what the firmware reads.
     Fat32,
+    /// ext4, for dom0's root file system. Without such a partition the root file system is the ramdisk.
+    Ext4,
+}
+
+impl Filesystem {
+    /// The name a person reads.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fat32 => "FAT32",
+            Self::Ext4 => "ext4",
+        }
+    }
 }
 
 /// A file of a partition.
@@ -114,6 +150,8 @@ pub enum Content {
     BootScript,
     /// The configuration the hypervisor reads when it is an EFI application.
     EfiConfig,
+    /// The board's device tree, where the image carries it.
+    DeviceTree,
 }
 
 impl Content {
@@ -125,14 +163,16 @@ impl Content {
             Self::Ramdisk => "ramdisk",
             Self::BootScript => "boot-script",
             Self::EfiConfig => "efi-config",
+            Self::DeviceTree => "device-tree",
         }
     }
 
     /// What an image for `method` must have.
-    pub const fn needed_by(method: Method) -> [Self; 4] {
+    pub const fn needed_by(method: Method) -> &'static [Self] {
         match method {
-            Method::Uboot => [Self::BootScript, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
-            Method::Uefi => [Self::EfiConfig, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
+            Method::Uboot => &[Self::BootScript, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
+            Method::Uefi => &[Self::EfiConfig, Self::Hypervisor, Self::Kernel, Self::Ramdisk],
+            Method::Direct => &[Self::Hypervisor, Self::Kernel, Self::Ramdisk, Self::DeviceTree],
         }
     }
 }
@@ -170,6 +210,11 @@ impl Layout {
         })
     }
 
+    /// The number of the partition with dom0's root file system, counted from 0; without one, that is the ramdisk.
+    pub fn root(&self) -> Option<usize> {
+        self.partitions.iter().position(|partition| partition.filesystem == Filesystem::Ext4)
+    }
+
     fn fault(&self, id: &str) -> Option<(String, String)> {
         if self.id != id {
             return Some(("id".into(), format!("`{}` is not the name of the file, `{id}`", self.id)));
@@ -184,22 +229,16 @@ impl Layout {
         if self.partitions.is_empty() || self.partitions.len() > 16 {
             return Some(("partition".into(), "there have to be 1 to 16 partitions".into()));
         }
+        if let Some(fault) = self.table_fault() {
+            return Some(fault);
+        }
         for (index, partition) in self.partitions.iter().enumerate() {
             let field = |name: &str| format!("partition.{index}.{name}");
+            if let Some((name, message)) = self.filesystem_fault(index, partition) {
+                return Some((field(name), message));
+            }
             if partition.name.is_empty() || partition.name.encode_utf16().count() > 36 {
                 return Some((field("name"), "the name has to have 1 to 36 characters".into()));
-            }
-            let label_ok = !partition.label.is_empty()
-                && partition.label.len() <= 11
-                && partition
-                    .label
-                    .bytes()
-                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-            if !label_ok {
-                return Some((
-                    field("label"),
-                    format!("`{}` is not 1 to 11 of A-Z, 0-9, - and _", partition.label),
-                ));
             }
             for (name, size) in [("min-size", partition.min_size), ("slack", partition.slack)] {
                 if size.bytes() > 1 << 40 {
@@ -224,7 +263,13 @@ impl Layout {
                 }
             }
         }
-        Content::needed_by(self.method).into_iter().find_map(|content| {
+        if self.partitions.iter().filter(|partition| partition.filesystem == Filesystem::Ext4).count() > 1 {
+            return Some((
+                "partition".into(),
+                "dom0 has one root file system, so one ext4 partition at most".into(),
+            ));
+        }
+        Content::needed_by(self.method).iter().find_map(|&content| {
             let count =
                 self.partitions.iter().flat_map(|p| &p.files).filter(|file| file.content == content).count();
             (count != 1).then(|| {
@@ -233,6 +278,68 @@ impl Layout {
                 ("partition".to_owned(), message)
             })
         })
+    }
+}
+
+impl Layout {
+    /// What the partition table cannot hold.
+    fn table_fault(&self) -> Option<(String, String)> {
+        match (self.table, self.gpt_entries) {
+            (Table::Gpt, None) => None,
+            (Table::Gpt, Some(entries)) => {
+                // A block holds four.
+                let fine = (16..=128).contains(&entries) && entries % 4 == 0;
+                (!fine).then(|| {
+                    ("gpt-entries".into(), format!("{entries} is not a multiple of 4 from 16 to 128"))
+                })
+            }
+            (Table::Mbr, Some(_)) => {
+                Some(("gpt-entries".into(), "a master boot record has no such entries".into()))
+            }
+            (Table::Mbr, None) if self.partitions.len() > 4 => {
+                Some(("partition".into(), "a master boot record has at most 4 partitions".into()))
+            }
+            (Table::Mbr, None) => {
+                let bootable = self.partitions.iter().filter(|partition| partition.bootable).count();
+                (bootable > 1).then(|| {
+                    (
+                        "partition".into(),
+                        "a master boot record marks at most one partition as bootable".into(),
+                    )
+                })
+            }
+        }
+    }
+
+    /// What the partition's file system cannot be called or hold: a field of the partition, and why.
+    fn filesystem_fault(&self, index: usize, partition: &Partition) -> Option<(&'static str, String)> {
+        let (most, letters) = match partition.filesystem {
+            Filesystem::Fat32 => (11, "A-Z"),
+            Filesystem::Ext4 => (16, "a-z, A-Z"),
+        };
+        let letter = |byte: u8| {
+            byte.is_ascii_uppercase()
+                || (partition.filesystem == Filesystem::Ext4 && byte.is_ascii_lowercase())
+                || byte.is_ascii_digit()
+                || matches!(byte, b'-' | b'_')
+        };
+        if !(1..=most).contains(&partition.label.len()) || !partition.label.bytes().all(letter) {
+            return Some((
+                "label",
+                format!("`{}` is not 1 to {most} of {letters}, 0-9, - and _", partition.label),
+            ));
+        }
+        match (partition.filesystem, partition.files.is_empty()) {
+            (Filesystem::Fat32, true) => Some(("filesystem", "a FAT32 partition has to have files".into())),
+            (Filesystem::Ext4, false) => {
+                Some(("filesystem", "ext4 holds dom0's root file system, and no files beside it".into()))
+            }
+            // It takes what is left of a medium whose size is rounded.
+            (Filesystem::Ext4, true) if index + 1 != self.partitions.len() => {
+                Some(("filesystem", "the ext4 partition has to be the last, so that it can grow".into()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -270,6 +377,14 @@ mod tests {
         assert_eq!(layout.find(Content::BootScript), Some((0, "boot.scr")));
         let layout = Layout::parse("l", UEFI, "gpt-uefi").unwrap();
         assert_eq!(layout.find(Content::Hypervisor), Some((0, "EFI/BOOT/BOOTAA64.EFI")));
+        assert_eq!(layout.root(), None);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+        let mut with_root = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let layout = Layout::read(&entry.unwrap().path()).unwrap();
+            with_root += usize::from(layout.root().is_some());
+        }
+        assert!(with_root >= 4);
     }
 
     #[test]
@@ -286,6 +401,21 @@ mod tests {
             ),
             ("path = \"vambrace/kernel\"", "path = \"BOOT.SCR\"", "`BOOT.SCR` is there twice"),
             ("content = \"kernel\"", "content = \"ramdisk\"", "`kernel` has to be in it once"),
+            (
+                "table = \"gpt\"",
+                "table = \"gpt\"\ngpt-entries = 57",
+                "in `gpt-entries`: 57 is not a multiple of 4",
+            ),
+            (
+                "table = \"gpt\"",
+                "table = \"mbr\"\ngpt-entries = 56",
+                "in `gpt-entries`: a master boot record",
+            ),
+            (
+                "filesystem = \"fat32\"",
+                "filesystem = \"ext4\"",
+                "in `partition.0.filesystem`: ext4 holds dom0's root",
+            ),
             ("slack = \"16M\"", "slak = \"16M\"", "unknown key `slak`"),
         ] {
             assert!(UBOOT.contains(from), "{from}");

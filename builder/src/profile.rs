@@ -30,8 +30,11 @@ pub struct Spec {
     pub suite: String,
     /// The kernel, by Debian's name of the architecture.
     pub kernel: BTreeMap<String, Kernel>,
-    /// The ramdisk that is the root file system.
-    pub ramdisk: Ramdisk,
+    /// dom0's root file system: the ramdisk itself, or what is on the ext4 partition of a layout that has one. What dom0
+    /// is does not depend on where it lies.
+    pub root: FileTree,
+    /// The ramdisk that finds a root file system on the medium and goes there.
+    pub initramfs: Option<FileTree>,
 }
 
 /// Where the kernel comes from.
@@ -42,10 +45,10 @@ pub struct Kernel {
     pub package: String,
 }
 
-/// A ramdisk: packages' files, links, device nodes, and a tree laid over them.
+/// A file tree: packages' files, kernel modules, links, device nodes, and a folder laid over them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Ramdisk {
+pub struct FileTree {
     /// The folder laid over everything else, relative to the profile's.
     pub overlay: String,
     /// Folders that would not be there otherwise.
@@ -54,6 +57,10 @@ pub struct Ramdisk {
     /// Files from packages.
     #[serde(default, rename = "package")]
     pub packages: Vec<PackageFiles>,
+    /// Modules of the kernel, by name, and with each those that it depends on. They are in `usr/lib/vambrace/modules`,
+    /// where the file `load` lists them in the order in which they can be loaded.
+    #[serde(default)]
+    pub modules: Vec<String>,
     /// Symbolic links.
     #[serde(default, rename = "link")]
     pub links: Vec<Link>,
@@ -162,15 +169,28 @@ impl Profile {
         })
     }
 
-    /// Everything in the overlay, sorted by path. Permission bits become 0755 or 0644, so that they do not depend on
+    /// The ramdisk for a root file system on the medium.
+    ///
+    /// # Errors
+    ///
+    /// The profile has none.
+    pub fn initramfs(&self) -> Result<&FileTree> {
+        self.spec.initramfs.as_ref().ok_or_else(|| {
+            Error::new(format!("the profile `{}` can only be a ramdisk", self.spec.id))
+                .at(self.dir.join("profile.toml"))
+                .help("choose a layout without a root partition, or add an [initramfs]")
+        })
+    }
+
+    /// Everything in the overlay of `tree`, sorted by path. Permission bits become 0755 or 0644, so that they do not depend on
     /// how the sources were unpacked.
     ///
     /// # Errors
     ///
     /// What cannot be read, and what is neither a file, a folder nor a symbolic link.
-    pub fn overlay(&self) -> Result<Vec<OverlayItem>> {
+    pub fn overlay(&self, tree: &FileTree) -> Result<Vec<OverlayItem>> {
         let mut items = Vec::new();
-        walk(&self.dir.join(&self.spec.ramdisk.overlay), "", &mut items)?;
+        walk(&self.dir.join(&tree.overlay), "", &mut items)?;
         items.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(items)
     }
@@ -208,10 +228,6 @@ impl Spec {
         if self.id != folder {
             return Some(("id".into(), format!("`{}` is not the name of the folder, `{folder}`", self.id)));
         }
-        let plain = |text: &str| {
-            text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'))
-        };
         if !plain(&self.suite) {
             return Some(("suite".into(), format!("`{}` is not the name of a release", self.suite)));
         }
@@ -223,36 +239,45 @@ impl Spec {
                 ));
             }
         }
-        let ramdisk = &self.ramdisk;
-        if let Some(message) = inside(&ramdisk.overlay) {
-            return Some(("ramdisk.overlay".into(), message));
+        self.root.fault("root").or_else(|| self.initramfs.as_ref()?.fault("initramfs"))
+    }
+}
+
+impl FileTree {
+    /// The first fault, with the path of its field; `own` is the tree's.
+    fn fault(&self, own: &str) -> Option<(String, String)> {
+        if let Some(message) = inside(&self.overlay) {
+            return Some((format!("{own}.overlay"), message));
         }
-        let directories = ramdisk
-            .directories
-            .iter()
-            .enumerate()
-            .map(|(i, path)| (format!("ramdisk.directories.{i}"), path));
+        let directories =
+            self.directories.iter().enumerate().map(|(i, path)| (format!("{own}.directories.{i}"), path));
         let links =
-            ramdisk.links.iter().enumerate().map(|(i, link)| (format!("ramdisk.link.{i}.path"), &link.path));
-        let devices = ramdisk
-            .devices
-            .iter()
-            .enumerate()
-            .map(|(i, dev)| (format!("ramdisk.device.{i}.path"), &dev.path));
+            self.links.iter().enumerate().map(|(i, link)| (format!("{own}.link.{i}.path"), &link.path));
+        let devices =
+            self.devices.iter().enumerate().map(|(i, dev)| (format!("{own}.device.{i}.path"), &dev.path));
         for (field, path) in directories.chain(links).chain(devices) {
             if let Some(message) = inside(path) {
                 return Some((field, message));
             }
         }
-        for (index, package) in ramdisk.packages.iter().enumerate() {
+        for (index, name) in self.modules.iter().enumerate() {
+            let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            if name.is_empty() || !name.bytes().all(letter) {
+                return Some((
+                    format!("{own}.modules.{index}"),
+                    format!("`{name}` is not a kernel module's name"),
+                ));
+            }
+        }
+        for (index, package) in self.packages.iter().enumerate() {
             if !plain(&package.name) {
                 return Some((
-                    format!("ramdisk.package.{index}.name"),
+                    format!("{own}.package.{index}.name"),
                     format!("`{}` is not a package's name", package.name),
                 ));
             }
             for (number, file) in package.files.iter().enumerate() {
-                let field = |name: &str| format!("ramdisk.package.{index}.files.{number}.{name}");
+                let field = |name: &str| format!("{own}.package.{index}.files.{number}.{name}");
                 if let Some(message) = inside(&file.to) {
                     return Some((field("to"), message));
                 }
@@ -267,9 +292,15 @@ impl Spec {
                 }
             }
         }
-        let device = ramdisk.devices.iter().position(|device| device.mode > 0o7777)?;
-        Some((format!("ramdisk.device.{device}.mode"), "that is not a set of permission bits".into()))
+        let device = self.devices.iter().position(|device| device.mode > 0o7777)?;
+        Some((format!("{own}.device.{device}.mode"), "that is not a set of permission bits".into()))
     }
+}
+
+/// Whether `text` can be the name of a package or a release.
+fn plain(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'))
 }
 
 /// What keeps `path` from being a relative path that stays inside.
@@ -290,17 +321,21 @@ mod tests {
     fn minimal_is_sound_and_its_init_can_run() {
         let profile = Profile::read(&minimal()).unwrap();
         assert_eq!(profile.kernel("arm64").unwrap().package, "linux-image-arm64");
-        let overlay = profile.overlay().unwrap();
+        assert_eq!(profile.kernel("armhf").unwrap().package, "linux-image-armmp-lpae");
+        let overlay = profile.overlay(&profile.spec.root).unwrap();
         let mode = |path: &str| overlay.iter().find(|item| item.path == path).map(|item| item.kind.clone());
         assert_eq!(mode("init"), Some(OverlayKind::File(0o755)));
         assert_eq!(mode("usr/lib/vambrace/selftest"), Some(OverlayKind::File(0o755)));
         assert_eq!(mode("etc/inittab"), Some(OverlayKind::File(0o644)));
+        let first = profile.overlay(profile.initramfs().unwrap()).unwrap();
+        let init = first.iter().find(|item| item.path == "init").map(|item| item.kind.clone());
+        assert_eq!(init, Some(OverlayKind::File(0o755)));
     }
 
     #[test]
     fn an_architecture_without_a_kernel_is_named() {
         let error = Profile::read(&minimal()).unwrap().kernel("riscv64").unwrap_err();
-        assert!(error.report().contains("only for arm64"), "{}", error.report());
+        assert!(error.report().contains("only for arm64, armhf"), "{}", error.report());
     }
 
     #[test]
@@ -310,11 +345,12 @@ mod tests {
         let folder = dir.path().join("minimal");
         fs::create_dir(&folder).unwrap();
         for (from, to, expected) in [
-            ("to = \"bin/busybox\"", "to = \"../../etc/passwd\"", "in `ramdisk.package.0.files.0.to`"),
-            ("overlay = \"overlay\"", "overlay = \"/etc\"", "in `ramdisk.overlay`"),
-            ("mode = 0o755", "mode = 0o77777", "in `ramdisk.package.0.files.0.mode`"),
+            ("to = \"bin/busybox\"", "to = \"../../etc/passwd\"", "in `root.package.0.files.0.to`"),
+            ("overlay = \"overlay\"", "overlay = \"/etc\"", "in `root.overlay`"),
+            ("mode = 0o755", "mode = 0o77777", "in `root.package.0.files.0.mode`"),
             ("suite = \"trixie\"", "suite = \"tri xie\"", "in `suite`"),
-            ("name = \"busybox-static\"", "name = \"-o\"", "in `ramdisk.package.0.name`"),
+            ("name = \"busybox-static\"", "name = \"-o\"", "in `root.package.0.name`"),
+            ("modules = [\"ext4\"]", "modules = [\"../ext4\"]", "in `initramfs.modules.0`"),
             ("id = \"minimal\"", "id = \"maximal\"", "in `id`"),
             ("suite =", "siute =", "unknown key `siute`"),
         ] {

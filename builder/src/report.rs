@@ -1,10 +1,11 @@
 //! What the command prints about boards and plans.
 
 use crate::error::{Result, ResultExt};
+use crate::kernel::Format;
 use crate::layout::Content;
 use crate::plan::{Artifact, Plan, PlannedHypervisor};
 use std::fmt::Write as _;
-use vambrace_bsp::{Board, Catalog, DeviceTree, Size, Source};
+use vambrace_bsp::{Board, Catalog, DeviceTree, Dom0, Loader, Method, Size, Source};
 
 /// All boards, a line each.
 pub fn boards(catalog: &Catalog) -> String {
@@ -15,7 +16,7 @@ pub fn boards(catalog: &Catalog) -> String {
                 id.to_owned(),
                 board.architecture.to_string(),
                 board.boot.keys().map(|method| method.name()).collect::<Vec<_>>().join(" "),
-                board.qemu.as_ref().map_or("-".to_owned(), |qemu| {
+                board.qemu.as_ref().map_or("image only".to_owned(), |qemu| {
                     let variants = qemu.variants.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
                     if variants.is_empty() { "yes".to_owned() } else { variants }
                 }),
@@ -60,6 +61,7 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
         "device tree",
         match &board.device_tree {
             DeviceTree::Firmware {} => "from the firmware, at run time".to_owned(),
+            DeviceTree::Kernel { path } => format!("{path} of dom0's kernel package, on the image"),
             DeviceTree::Package { package, path } => format!("{path} of the package {package}"),
             DeviceTree::File { path } => format!("{path}, beside the description"),
         },
@@ -85,8 +87,12 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
     row("drivers", drivers.join(", "));
     for (method, boot) in &board.boot {
         let default = if *method == board.default_method { ", the default" } else { "" };
-        let firmware = boot.firmware.join(", ");
-        row("boot", format!("{method}{default}: layout {}; firmware {firmware}", boot.layouts.join(", ")));
+        let firmware = match (boot.firmware.as_slice(), method) {
+            ([], Method::Direct) => "no firmware: a loader puts the files to their addresses".to_owned(),
+            ([], _) => "firmware of the board's own, which is not on the image".to_owned(),
+            (names, _) => format!("firmware {}", names.join(", ")),
+        };
+        row("boot", format!("{method}{default}: layout {}; {firmware}", boot.layouts.join(", ")));
     }
     for (name, firmware) in &board.firmware {
         let place = firmware.offset.map_or(String::new(), |offset| format!(", at byte {}", offset.bytes()));
@@ -102,17 +108,36 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
             "QEMU",
             format!("{} -machine {machine}, {} CPUs, at most {}", qemu.binary, qemu.cpus, qemu.max_cpus),
         );
+        if qemu.loader == Loader::Direct {
+            let who = "the builder stands in for the firmware: it has QEMU load the files of the image";
+            row("QEMU", who.to_owned());
+        }
+        if !qemu.power_off {
+            row(
+                "QEMU",
+                "the machine cannot be switched off from inside; its end is the hypervisor's word".to_owned(),
+            );
+        }
         for (name, variant) in &qemu.variants {
             let default = if qemu.default_variant.as_ref() == Some(name) { ", the default" } else { "" };
             row("variant", format!("{name}{default}: {}", variant.description));
         }
     }
     row("profiles", profiles.join(", "));
+    if !board.dom0.modules.is_empty() {
+        let Dom0 { modules, root_device_wait } = &board.dom0;
+        row("dom0", format!("loads {}; waits {root_device_wait} s for its root", modules.join(", ")));
+    }
     for note in &board.notes {
         row("note", note.clone());
     }
     for how in &board.verified {
-        row("verified", how.clone());
+        row("booted", how.clone());
+    }
+    if board.never_booted() {
+        row("booted", "never: the image is checked by reading it back, and was never booted".to_owned());
+    } else if board.verified.is_empty() {
+        row("booted", "in QEMU only, by `vambrace boot --check`".to_owned());
     }
     row("described in", described_in(source));
     // A name that is there several times is printed once.
@@ -153,7 +178,7 @@ pub fn board_json(board: &Board, profiles: &[String], source: Option<&Source>) -
 pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
     let mut text = String::new();
     let variant = plan.variant.as_ref().map_or(String::new(), |variant| format!(":{variant}"));
-    let rows = [
+    let mut rows = vec![
         ["board".to_owned(), format!("{}{variant} ({})", plan.board, plan.architecture)],
         ["boot method".to_owned(), plan.method.clone()],
         ["disk layout".to_owned(), plan.layout.clone()],
@@ -180,6 +205,9 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
         ["dom0's arguments".to_owned(), plan.dom0_args.clone()],
         ["image".to_owned(), format!("{}, {}", plan.image.display(), size(plan.disk.size))],
     ];
+    if plan.never_booted {
+        rows.push(["booted".to_owned(), "never: the image is checked by reading it back".to_owned()]);
+    }
     text.push_str(&table(&rows));
     if !plan.exact {
         text.push_str("\nSome parts have not been made yet: sizes marked ~ are guesses, and what follows from them may move.\n");
@@ -190,7 +218,12 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
         let guess = if artifact.sha256.is_some() { "" } else { "~" };
         let header = artifact.header.map_or(String::new(), |header| {
             let packed = if header.gzip { ", gzip" } else { "" };
-            format!("; {} in memory at 2 MiB + {:#x}{packed}", size(header.image_size), header.text_offset)
+            let what = header.format.name();
+            let (memory, offset) = (size(header.image_size), header.text_offset);
+            match header.format {
+                Format::Image => format!("; {what}: {memory} in memory at 2 MiB + {offset:#x}{packed}"),
+                Format::Zimage => format!("; {what}: {memory} in memory while it starts"),
+            }
         });
         [format!("  {name}"), format!("{guess}{}", size(artifact.size)), format!("{}{header}", artifact.from)]
     };
@@ -200,6 +233,8 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
         part(Content::Kernel.name(), &artifacts.kernel),
         part(Content::Ramdisk.name(), &artifacts.ramdisk),
     ];
+    rows.extend(artifacts.root.iter().map(|root| part("root", &root.artifact)));
+    rows.extend(artifacts.device_tree.iter().map(|tree| part(Content::DeviceTree.name(), &tree.artifact)));
     rows.extend(artifacts.firmware.iter().map(|(name, artifact)| part(name, artifact)));
     text.push_str(&table(&rows));
 

@@ -14,6 +14,8 @@ use crate::error::{Error, Result, ResultExt};
 
 /// The 64-bit bare-metal target without floating-point registers, which belong to the guests.
 pub const AARCH64: &str = "aarch64-unknown-none-softfloat";
+/// The 32-bit one, for ARMv7-A.
+pub const ARMV7: &str = "armv7a-none-eabi";
 /// The oldest LLVM linker that packs relative relocations, which the hypervisor's start-up code expects.
 const OLDEST_LLD: u32 = 15;
 /// Newest version that is looked for by name.
@@ -48,19 +50,11 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// Finds a toolchain for [`AARCH64`]: `RUSTC`, the one on `PATH`, Debian's, rustup's, and of these first one
-    /// with the target installed.
+    /// Finds a toolchain for `target`: `RUSTC`, the one on `PATH`, Debian's, rustup's, and of these first one with the
+    /// target installed. `core` takes only toolchains of that way.
     ///
     /// # Errors
     /// When none will do: with what each lacks, and the ways to get one.
-    pub fn find() -> Result<Self> {
-        Self::find_for(AARCH64, None)
-    }
-
-    /// As [`Toolchain::find`], for any target; `core` takes only toolchains of that way.
-    ///
-    /// # Errors
-    /// As [`Toolchain::find`].
     pub fn find_for(target: &str, core: Option<CoreLibrary>) -> Result<Self> {
         let mut lacks = Vec::new();
         let mut found = Vec::new();

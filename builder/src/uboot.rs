@@ -5,21 +5,55 @@
 use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
+use vambrace_bsp::Architecture;
 
 const MAGIC: u32 = 0x2705_1956;
 const OS_LINUX: u8 = 5;
+const ARCH_ARM: u8 = 2;
 const ARCH_ARM64: u8 = 22;
+const TYPE_KERNEL: u8 = 2;
 const TYPE_SCRIPT: u8 = 6;
 const NAME: &[u8] = b"vambrace";
 /// Longest command line that U-Boot's shell takes, with room for the command itself (CONFIG_SYS_CBSIZE is 512 or more).
 const MAX_LINE: usize = 2048;
+
+/// Wraps `data` into an image of this kind; `address` is where it is loaded to and entered.
+fn image(kind: u8, architecture: Architecture, address: u32, data: &[u8], time: u32) -> Result<Vec<u8>> {
+    let size = u32::try_from(data.len()).map_err(|_| Error::new("U-Boot's image format ends at 4 GiB"))?;
+    let arch = match architecture {
+        Architecture::Aarch64 => ARCH_ARM64,
+        Architecture::Armv7 => ARCH_ARM,
+    };
+    let header = |header_crc: u32| {
+        let mut header = Vec::with_capacity(64);
+        for word in [MAGIC, header_crc, time, size, address, address, crc32(data)] {
+            header.extend_from_slice(&word.to_be_bytes());
+        }
+        header.extend_from_slice(&[OS_LINUX, arch, kind, 0]);
+        header.extend_from_slice(NAME);
+        header.resize(64, 0);
+        header
+    };
+    // The header's sum is taken with its own field at zero.
+    let mut image = header(crc32(&header(0)));
+    image.extend_from_slice(data);
+    Ok(image)
+}
+
+/// Wraps `data`, an executable that is loaded to `address` and entered there, into a kernel image (`uImage`).
+///
+/// # Errors
+/// When it has 4 GiB or more.
+pub fn kernel_image(data: &[u8], architecture: Architecture, address: u32) -> Result<Vec<u8>> {
+    image(TYPE_KERNEL, architecture, address, data, 0)
+}
 
 /// Wraps the commands of `text` into a script image (`boot.scr`); `epoch` is its time in seconds since 1970.
 ///
 /// # Errors
 /// When the text is empty, has characters that U-Boot's shell does not take or a line that it would cut, or when the time
 /// is past 2106.
-pub fn boot_script(text: &str, epoch: u64) -> Result<Vec<u8>> {
+pub fn boot_script(text: &str, architecture: Architecture, epoch: u64) -> Result<Vec<u8>> {
     if text.trim().is_empty() {
         return Err(Error::new("the boot script is empty"));
     }
@@ -41,21 +75,7 @@ pub fn boot_script(text: &str, epoch: u64) -> Result<Vec<u8>> {
     data.extend_from_slice(&length.to_be_bytes());
     data.extend_from_slice(&0_u32.to_be_bytes());
     data.extend_from_slice(text.as_bytes());
-    let header = |header_crc: u32| {
-        let size = length + 8;
-        let mut header = Vec::with_capacity(64);
-        for word in [MAGIC, header_crc, time, size, 0, 0, crc32(&data)] {
-            header.extend_from_slice(&word.to_be_bytes());
-        }
-        header.extend_from_slice(&[OS_LINUX, ARCH_ARM64, TYPE_SCRIPT, 0]);
-        header.extend_from_slice(NAME);
-        header.resize(64, 0);
-        header
-    };
-    // The header's sum is taken with its own field at zero.
-    let mut image = header(crc32(&header(0)));
-    image.extend_from_slice(&data);
-    Ok(image)
+    image(TYPE_SCRIPT, architecture, 0, &data, time)
 }
 
 /// Quotes `text` as one word of U-Boot's shell, in which nothing is expanded.
@@ -165,12 +185,15 @@ mod tests {
         // Where U-Boot's tools are missing, the known header below stands.
         let Ok(made) = made else { return };
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        assert_eq!(boot_script(text, 1_700_000_000).unwrap(), std::fs::read(theirs).unwrap());
+        assert_eq!(
+            boot_script(text, Architecture::Aarch64, 1_700_000_000).unwrap(),
+            std::fs::read(theirs).unwrap()
+        );
     }
 
     #[test]
     fn the_header_has_its_fields_in_place() {
-        let image = boot_script("echo hi\n", 0x1234_5678).unwrap();
+        let image = boot_script("echo hi\n", Architecture::Aarch64, 0x1234_5678).unwrap();
         assert_eq!(image.len(), 64 + 8 + 8);
         assert_eq!(&image[..4], [0x27, 0x05, 0x19, 0x56]);
         assert_eq!(&image[8..16], [0x12, 0x34, 0x56, 0x78, 0, 0, 0, 16]);
@@ -181,10 +204,10 @@ mod tests {
     #[test]
     fn scripts_that_u_boot_would_garble_are_refused() {
         for text in ["", " \n", "echo \u{fc}", "echo \x1b", "a\rb\n"] {
-            assert!(boot_script(text, 0).is_err(), "{text:?}");
+            assert!(boot_script(text, Architecture::Aarch64, 0).is_err(), "{text:?}");
         }
-        assert!(boot_script(&"x".repeat(3000), 0).is_err());
-        assert!(boot_script("x", 1 << 32).is_err());
+        assert!(boot_script(&"x".repeat(3000), Architecture::Aarch64, 0).is_err());
+        assert!(boot_script("x", Architecture::Aarch64, 1 << 32).is_err());
         assert_eq!(quote("a $b \"c\" ; d").unwrap(), "'a $b \"c\" ; d'");
         for bad in ["it's", "a\nb", "a\\b", "\u{e9}"] {
             assert!(quote(bad).is_err(), "{bad:?}");

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use vambrace::disk::{
-    Blob, Content, DiskSpec, Fat32, FileSpec, PartitionSpec, Table, fat32_size, write_image,
+    Blob, Content, DiskSpec, Fat32, FileSpec, Gpt, PartitionSpec, Table, fat32_size, write_image,
 };
 use vambrace::progress::Progress;
 use vambrace::verify::verify_image;
@@ -37,14 +37,15 @@ fn spec() -> DiskSpec {
     let partition = |name: &str, guid: u8, start: u64, size: u64, content: Content| PartitionSpec {
         name: name.into(),
         type_guid: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b".into(),
+        mbr_type: 0x83,
         guid: [guid; 16],
         start,
         size,
-        legacy_boot: guid == 1,
+        bootable: guid == 1,
         content,
     };
     DiskSpec {
-        table: Table::Gpt,
+        table: Table::Gpt(Gpt::USUAL),
         disk_guid: *b"\x01\x23\x45\x67\x89\xab\x4d\xef\x80\x23\x45\x67\x89\xab\xcd\xef",
         size: 80 * MIB,
         partitions: vec![

@@ -24,11 +24,11 @@ use vambrace_core::p2m::Shape;
 use vambrace_core::platform::tree::Tree;
 use vambrace_core::platform::{self, Cpu, GicFrames, Platform, subtract};
 use vambrace_core::{boot, dom0};
-use vambrace_hal::aarch64::boot::BootInfo;
-use vambrace_hal::aarch64::{mmu, smp, world};
+use vambrace_hal::boot::BootInfo;
+use vambrace_hal::cpu::world;
 use vambrace_hal::machine::Arm;
 use vambrace_hal::panic::{Raw, halt, set_console};
-use vambrace_hal::{devices, entry};
+use vambrace_hal::{devices, entry, mmu};
 
 entry!(main, secondary);
 
@@ -71,7 +71,7 @@ fn main(info: BootInfo) -> ! {
     }
     let ram = map_ram(&platform);
     let gic = or_halt(devices::open_gic(&platform.gic), "Interrupt controller");
-    let mut machine = Arm::new(&ram, gic, platform.psci.clone());
+    let mut machine = Arm::new(&ram, gic, platform.psci.clone(), platform.power.clone());
     let tree_range = PaRange::new(Pa(info.dtb.as_ptr() as u64), info.dtb.len() as u64).unwrap_or_default();
     let plan = or_halt(boot::plan(&machine, &platform, info.image, tree_range), "Cannot boot");
     if let Err(e) = info.heap.extend(plan.map.heap) {
@@ -207,14 +207,7 @@ fn enable_console_input(hv: &Hypervisor<Arm>) {
 fn start_cpus(hv: &'static Hypervisor<Arm>, cpus: &[Cpu]) -> usize {
     let mut running = 1;
     for (number, cpu) in cpus.iter().enumerate().skip(1) {
-        let Some(method) = hv.machine.start_method(cpu) else {
-            hv.log(format_args!(
-                "CPU {number} (MPIDR {:#x}): no way to start it ({:?})",
-                cpu.mpidr, cpu.enable
-            ));
-            continue;
-        };
-        match smp::start(number, cpu.mpidr, method) {
+        match hv.machine.start_cpu(number, cpu) {
             Ok(()) => running += 1,
             Err(e) => hv.log(format_args!("CPU {number} (MPIDR {:#x}) did not start: {e:?}", cpu.mpidr)),
         }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, Result, ResultExt};
 use crate::kernel::KernelImage;
 use crate::progress::Progress;
-use crate::toolchain::{AARCH64, CoreLibrary, Toolchain, cargo_home};
+use crate::toolchain::{ARMV7, CoreLibrary, Toolchain, cargo_home};
 
 pub use flat::{Flat, flatten};
 
@@ -27,6 +27,8 @@ const CODEGEN: &[&str] = &[
     // Nothing unwinds.
     "-Cforce-unwind-tables=no",
 ];
+/// The same for 32-bit ARM alone: Thumb code, which is a quarter smaller.
+const CODEGEN_ARMV7: &str = "-Ctarget-feature=+thumb-mode";
 
 /// What to compile.
 #[derive(Clone, Debug)]
@@ -118,19 +120,15 @@ pub fn compile_hypervisor(
     let elf = request.target_dir.join(&request.target).join(PROFILE).join(PACKAGE);
     let bytes = fs::read(&elf).context_at(&elf, || "cannot read the linked hypervisor")?;
     let flat = flatten(&bytes).map_err(|error| error.at(&elf))?;
-    if request.target == AARCH64 {
-        let image = KernelImage::parse(&flat.bytes).map_err(|error| {
-            Error::new("the linked hypervisor is not an image that a loader can start")
-                .because(error)
-                .at(&elf)
-        })?;
-        if image.image_size < flat.memory_size {
-            return Err(Error::new(format!(
-                "the hypervisor's header claims {} bytes of memory, its segments take {}",
-                image.image_size, flat.memory_size
-            ))
-            .at(&elf));
-        }
+    let image = KernelImage::parse(&flat.bytes).map_err(|error| {
+        Error::new("the linked hypervisor is not an image that a loader can start").because(error).at(&elf)
+    })?;
+    if image.image_size < flat.memory_size {
+        return Err(Error::new(format!(
+            "the hypervisor's header claims {} bytes of memory, its segments take {}",
+            image.image_size, flat.memory_size
+        ))
+        .at(&elf));
     }
     Ok(Compiled { flat: flat.bytes, memory_size: flat.memory_size, elf })
 }
@@ -164,6 +162,9 @@ fn cargo(toolchain: &Toolchain, manifest: &Path, what: &str) -> Command {
 /// The compiler's flags; no path of this machine is left in what they make.
 fn flags(toolchain: &Toolchain, workspace: &Path) -> Result<Vec<String>> {
     let mut flags: Vec<String> = CODEGEN.iter().map(|&flag| flag.to_owned()).collect();
+    if toolchain.target == ARMV7 {
+        flags.push(CODEGEN_ARMV7.to_owned());
+    }
     if let Some(linker) = &toolchain.linker {
         flags.push(format!("-Clinker={}", utf8(linker)?));
         flags.push("-Clinker-flavor=ld.lld".into());
@@ -242,6 +243,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toolchain::AARCH64;
 
     fn toolchain(target: &str) -> Toolchain {
         Toolchain {

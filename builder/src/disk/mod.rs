@@ -3,9 +3,11 @@
 //! The image is written once, sparsely, under a temporary name beside its own, and takes its name only when it is
 //! whole and on the disk. Until then the image of before stays what it was.
 
+mod ext4;
 mod fat;
 mod gpt;
 mod layout;
+mod mbr;
 mod mend;
 mod partial;
 mod sparse;
@@ -13,9 +15,13 @@ mod sparse;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use crate::cpio::{Node, Tree};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
+pub use ext4::{TreeSize, ext4_size};
 pub use fat::{fat_name, fat32_size};
 use sparse::Writer;
 
@@ -43,7 +49,34 @@ pub struct DiskSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// GUID partition table with a protective MBR (UEFI specification 2.10, chapter 5).
-    Gpt,
+    Gpt(Gpt),
+    /// Master boot record with at most four primary partitions.
+    Mbr {
+        /// The disk's signature, not 0: partition `n` has the PARTUUID `<signature>-<n>`, both in hexadecimal.
+        signature: u32,
+    },
+}
+
+/// The shape of a GUID partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Gpt {
+    /// Entries of 128 bytes. The specification reserves 16 KiB for them, which are 128; with fewer, something else can
+    /// begin before block 34, and every known reader takes the count from the header.
+    pub entries: u32,
+    /// The block where the first copy of the entries begins; 2 where nothing is in the way.
+    pub entries_at: u64,
+    /// The first block that a partition may have. What partitions are added with keeps out of the blocks before it.
+    pub first_usable: u64,
+}
+
+impl Gpt {
+    /// The table as every tool makes it: 128 entries right behind the header.
+    pub const USUAL: Self = Self { entries: 128, entries_at: 2, first_usable: 34 };
+
+    /// Blocks that the entries take.
+    pub const fn entry_blocks(&self) -> u64 {
+        (self.entries as u64 * 128).div_ceil(BLOCK)
+    }
 }
 
 /// One partition.
@@ -51,16 +84,19 @@ pub enum Table {
 pub struct PartitionSpec {
     /// Its name in the partition table; at most 36 UTF-16 units.
     pub name: String,
-    /// Its type GUID, printed, such as `c12a7328-f81f-11d2-ba4b-00a0c93ec93b`.
+    /// Its type GUID, printed, such as `c12a7328-f81f-11d2-ba4b-00a0c93ec93b`, for a GPT.
     pub type_guid: String,
+    /// Its type in a master boot record, such as 0x0c for FAT32 and 0x83 for Linux.
+    pub mbr_type: u8,
     /// Its own GUID, in the order in which it is printed.
     pub guid: [u8; 16],
     /// Offset of its first byte on the disk; a multiple of 512.
     pub start: u64,
     /// Bytes; a multiple of 512.
     pub size: u64,
-    /// Sets attribute bit 2, by which U-Boot knows the partition to boot from.
-    pub legacy_boot: bool,
+    /// Marks it as the one to boot from: attribute bit 2 in a GPT, the active flag in a master boot record. U-Boot
+    /// goes by both.
+    pub bootable: bool,
     /// What is in it.
     pub content: Content,
 }
@@ -74,6 +110,8 @@ pub enum Content {
     Raw(Arc<[u8]>),
     /// A FAT32 file system.
     Fat32(Fat32),
+    /// An ext4 file system.
+    Ext4(Ext4),
 }
 
 /// A FAT32 file system.
@@ -85,6 +123,25 @@ pub struct Fat32 {
     pub volume_id: u32,
     /// Its files; folders come from their paths.
     pub files: Vec<FileSpec>,
+}
+
+/// An ext4 file system with a journal, everything owned by root.
+#[derive(Clone, Debug)]
+pub struct Ext4 {
+    /// Volume label: 1 to 16 printable characters without spaces.
+    pub label: String,
+    /// The file system's UUID, in the order in which it is printed; the seed of its folders' hashes comes from it.
+    pub uuid: [u8; 16],
+    /// What is in it.
+    pub tree: Arc<Tree>,
+}
+
+impl Ext4 {
+    /// Bytes of all files.
+    fn data_size(&self) -> u64 {
+        let size = |node: &Node| if let Node::File { data, .. } = node { data.len() as u64 } else { 0 };
+        self.tree.iter().map(|(_, node)| size(node)).sum()
+    }
 }
 
 /// One file of a file system.
@@ -140,6 +197,7 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
             Content::Empty => 0,
             Content::Raw(data) => data.len() as u64,
             Content::Fat32(fat) => fat.files.iter().map(|file| file.data.len() as u64).sum(),
+            Content::Ext4(ext4) => ext4.data_size(),
         })
         .chain(spec.raw.iter().map(|blob| blob.data.len() as u64))
         .sum();
@@ -155,13 +213,18 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
                     fat::build(fat, partition.size, spec.epoch).map_err(|error| error.context(failed()))?;
                 pages.write_to(&mut writer, partition.start).context(failed)?;
             }
+            Content::Ext4(own) => {
+                ext4::write(own, partition.size, spec.epoch, partition.start, &mut writer)
+                    .map_err(|error| error.context(failed()))?;
+            }
         }
     }
     for blob in &spec.raw {
         writer.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
     }
-    match spec.table {
-        Table::Gpt => gpt::write(file, spec)?,
+    match &spec.table {
+        Table::Gpt(table) => gpt::write(file, spec, table)?,
+        Table::Mbr { signature } => mbr::write(file, spec, *signature)?,
     }
     file.sync_all().context(|| "cannot bring the image onto the disk")?;
     step.finish();

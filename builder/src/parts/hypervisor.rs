@@ -5,12 +5,13 @@ use crate::cache::{Inputs, Stored};
 use crate::compile::{CompileRequest, compile_hypervisor};
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result, ResultExt};
-use crate::kernel::KernelImage;
+use crate::kernel::{Format, KernelImage};
 use crate::plan::Header;
 use crate::toolchain::Toolchain;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use vambrace_bsp::Method;
 
 impl Maker<'_> {
     /// The key of the hypervisor: its sources, how it is compiled, and with what.
@@ -36,7 +37,7 @@ impl Maker<'_> {
     ///
     /// # Errors
     ///
-    /// No toolchain, sources that do not compile, and a file that is not an arm64 Image.
+    /// No toolchain, sources that do not compile, and a file that the boot method does not start.
     pub fn hypervisor(&self) -> Result<Part> {
         let source = &self.decision.hypervisor;
         let (data, stored): (Arc<[u8]>, Stored) = match source {
@@ -92,17 +93,25 @@ fn locked(dir: &Path) -> Result<File> {
 /// The header of a hypervisor, as far as the boot method needs one.
 pub(super) fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Option<Header>> {
     match decision.method {
-        vambrace_bsp::Method::Uboot => {
-            KernelImage::parse(data).map(|image| Some((&image).into())).map_err(|error| {
-                Error::new(format!("U-Boot cannot start the hypervisor ({from}): {}", error.what()))
-                    .help("give a hypervisor that is an arm64 Image, or let vambrace compile its own")
+        Method::Uboot | Method::Direct => {
+            let format = Format::of(decision.board.architecture);
+            KernelImage::parse_as(data, format).map(|image| Some((&image).into())).map_err(|error| {
+                Error::new(format!(
+                    "{} cannot be started with the hypervisor ({from}): {}",
+                    decision.board.id,
+                    error.what()
+                ))
+                .help(format!(
+                    "give a hypervisor that is {}, or let vambrace compile its own",
+                    format.article()
+                ))
             })
         }
-        vambrace_bsp::Method::Uefi if !data.starts_with(b"MZ") => Err(Error::new(format!(
+        Method::Uefi if !data.starts_with(b"MZ") => Err(Error::new(format!(
             "UEFI cannot start the hypervisor ({from}): it is not an EFI application"
         ))
         .help("boot it with --method uboot, or give one that is a PE/COFF file")),
-        vambrace_bsp::Method::Uefi => Ok(KernelImage::parse(data).ok().as_ref().map(Header::from)),
+        Method::Uefi => Ok(KernelImage::parse(data).ok().as_ref().map(Header::from)),
     }
 }
 

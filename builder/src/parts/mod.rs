@@ -1,22 +1,22 @@
 //! The parts of an image: packages, kernel, ramdisk, firmware, hypervisor. Each is made once for the same inputs.
 
+mod device_tree;
 mod hypervisor;
+mod tree;
 
 use crate::apt::{Apt, AptOptions, Package};
 use crate::cache::{Cache, Inputs, Stored};
-use crate::cpio::{Node, Tree, write_initramfs};
 use crate::deb::Deb;
 use crate::decision::{Decision, HypervisorSource};
-use crate::error::{Error, Result, ResultExt};
-use crate::kernel::{KernelImage, unpack};
-use crate::plan::{Artifact, Artifacts, Header};
-use crate::profile::OverlayKind;
+use crate::error::{Error, Result};
+use crate::kernel::{Format, KernelImage, unpack};
+use crate::plan::{self, Artifact, Artifacts, Header};
 use crate::progress::Progress;
 use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub use tree::Root;
 
 /// The time in every archive and file system where SOURCE_DATE_EPOCH does not say another: 2026-01-01, 00:00 UTC.
 pub const DEFAULT_EPOCH: u64 = 1_767_225_600;
@@ -55,6 +55,10 @@ pub struct Parts {
     pub kernel: Part,
     /// dom0's ramdisk.
     pub ramdisk: Part,
+    /// dom0's root file system, where it is on the medium.
+    pub root: Option<Root>,
+    /// The board's device tree as it came, where the image carries it.
+    pub device_tree: Option<plan::Tree>,
     /// The boot method's firmware.
     pub firmware: BTreeMap<String, Part>,
 }
@@ -66,6 +70,8 @@ impl Parts {
             hypervisor: self.hypervisor.artifact.clone(),
             kernel: self.kernel.artifact.clone(),
             ramdisk: self.ramdisk.artifact.clone(),
+            root: self.root.as_ref().map(|root| root.artifact.clone()),
+            device_tree: self.device_tree.clone(),
             firmware: self
                 .firmware
                 .iter()
@@ -91,8 +97,14 @@ pub struct Maker<'a> {
 }
 
 impl Maker<'_> {
+    /// Debian's name of the board's architecture, for firmware.
     fn arch(&self) -> &'static str {
         self.decision.board.architecture.debian()
+    }
+
+    /// Debian's name of dom0's architecture, for its kernel and file trees.
+    fn dom0_arch(&self) -> &'static str {
+        self.decision.dom0_arch.debian()
     }
 
     fn suite(&self) -> &str {
@@ -102,18 +114,18 @@ impl Maker<'_> {
     /// The names of all packages, with their architecture, that the image needs.
     fn package_names(&self) -> Result<Vec<(String, String)>> {
         let profile = &self.decision.profile;
-        let arch = self.arch().to_owned();
+        let arch = self.dom0_arch().to_owned();
         let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
-        names
-            .extend(profile.spec.ramdisk.packages.iter().map(|package| (package.name.clone(), arch.clone())));
+        for tree in self.trees()? {
+            names.extend(tree.packages.iter().map(|package| (package.name.clone(), arch.clone())));
+        }
         for name in &self.decision.boot.firmware {
             if let Some(firmware) = self.decision.board.firmware.get(name) {
-                names.push((
-                    firmware.package.clone(),
-                    firmware.architecture.clone().unwrap_or_else(|| arch.clone()),
-                ));
+                let arch = firmware.architecture.clone().unwrap_or_else(|| self.arch().to_owned());
+                names.push((firmware.package.clone(), arch));
             }
         }
+        names.extend(self.tree_package_name()?.filter(|tree| !names.contains(tree)));
         Ok(names)
     }
 
@@ -214,7 +226,7 @@ impl Maker<'_> {
     }
 
     fn kernel_package(&self) -> Result<Package> {
-        self.package(&self.decision.profile.kernel(self.arch())?.package, self.arch())
+        self.package(&self.decision.profile.kernel(self.dom0_arch())?.package, self.dom0_arch())
     }
 
     fn kernel_key(&self, package: &Package) -> String {
@@ -239,8 +251,8 @@ impl Maker<'_> {
             let bytes = deb.read(&path)?;
             if KernelImage::parse(&bytes).is_ok() { Ok(bytes) } else { unpack(&bytes) }
         })?;
-        let header =
-            KernelImage::parse(&data).map_err(|error| error.context(format!("the kernel of {from}")))?;
+        let header = KernelImage::parse_as(&data, Format::of(self.decision.dom0_arch))
+            .map_err(|error| error.context(format!("the kernel of {from}")))?;
         Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
     }
 
@@ -282,69 +294,6 @@ impl Maker<'_> {
         Ok(Part { artifact: artifact(stored, None), data })
     }
 
-    /// The key of the ramdisk: everything that is in it.
-    fn ramdisk_key(&self) -> Result<String> {
-        let ramdisk = &self.decision.profile.spec.ramdisk;
-        let mut inputs = Inputs::new("ramdisk", 1);
-        inputs.add("epoch", self.epoch.to_string());
-        inputs.add("spec", format!("{ramdisk:?}"));
-        for package in &ramdisk.packages {
-            inputs.add("package", self.package(&package.name, self.arch())?.sha256);
-        }
-        for item in self.decision.profile.overlay()? {
-            inputs.add(&item.path, format!("{:?}", item.kind));
-            if matches!(item.kind, OverlayKind::File(_)) {
-                inputs.add("content", self.cache.hash_file(&item.host)?);
-            }
-        }
-        Ok(inputs.key())
-    }
-
-    /// dom0's ramdisk.
-    ///
-    /// # Errors
-    ///
-    /// A package or a file that cannot be had, and two things at one path.
-    pub fn ramdisk(&self) -> Result<Part> {
-        let profile = &self.decision.profile;
-        let from = format!("profile {}", profile.spec.id);
-        let (data, stored) = self.part("ramdisk", self.ramdisk_key()?, &from, || {
-            let mut tree = Tree::new();
-            let spec = &profile.spec.ramdisk;
-            for path in &spec.directories {
-                tree.insert(path, Node::Dir { mode: if path == "tmp" { 0o1777 } else { 0o755 } })?;
-            }
-            for package in &spec.packages {
-                let deb = self.fetch(&self.package(&package.name, self.arch())?)?;
-                let paths: Vec<&str> = package.files.iter().map(|file| file.from.as_str()).collect();
-                for (file, data) in package.files.iter().zip(deb.read_many(&paths)?) {
-                    tree.insert(&file.to, Node::File { mode: file.mode, data })?;
-                }
-            }
-            for link in &spec.links {
-                tree.insert(&link.path, Node::Symlink { target: link.target.clone() })?;
-            }
-            for device in &spec.devices {
-                let (mode, major, minor) = (device.mode, device.major, device.minor);
-                tree.insert(&device.path, Node::CharDevice { mode, major, minor })?;
-            }
-            for item in profile.overlay()? {
-                let node = match item.kind {
-                    OverlayKind::Directory => Node::Dir { mode: 0o755 },
-                    OverlayKind::Link(target) => Node::Symlink { target },
-                    OverlayKind::File(mode) => {
-                        let data = fs::read(&item.host).context_at(&item.host, || "cannot read the file")?;
-                        Node::File { mode, data }
-                    }
-                };
-                tree.insert(&item.path, node).map_err(|error| error.at(&item.host))?;
-            }
-            let _step = self.progress.step("packing dom0's ramdisk");
-            write_initramfs(&tree, self.epoch)
-        })?;
-        Ok(Part { artifact: artifact(stored, None), data })
-    }
-
     /// Makes all parts; the hypervisor is compiled while the rest is fetched and unpacked.
     ///
     /// # Errors
@@ -356,19 +305,21 @@ impl Maker<'_> {
             let rest = || -> Result<_> {
                 self.resolve_packages()?;
                 let kernel = self.kernel()?;
+                let root = self.root()?;
                 let ramdisk = self.ramdisk()?;
+                let device_tree = self.device_tree()?;
                 let mut firmware = BTreeMap::new();
                 for name in &self.decision.boot.firmware {
                     firmware.insert(name.clone(), self.firmware(name)?);
                 }
-                Ok((kernel, ramdisk, firmware))
+                Ok((kernel, root, ramdisk, device_tree, firmware))
             };
             let rest = rest();
             let hypervisor = hypervisor
                 .join()
                 .map_err(|_| Error::new("compiling the hypervisor ended in a panic of the builder"))?;
-            let (kernel, ramdisk, firmware) = rest?;
-            Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, firmware })
+            let (kernel, root, ramdisk, device_tree, firmware) = rest?;
+            Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, root, device_tree, firmware })
         })
     }
 
@@ -385,19 +336,23 @@ impl Maker<'_> {
             sha256: None,
             header,
         };
-        let arm64 = |image_size| Header { text_offset: 0, image_size, loads_anywhere: true, gzip: false };
+        let like = |architecture, image_size| {
+            let format = Format::of(architecture);
+            Header { format, text_offset: 0, image_size, loads_anywhere: true, gzip: false }
+        };
+        let (board, dom0) = (self.decision.board.architecture, self.decision.dom0_arch);
         let packages = self.known_packages()?.is_some();
 
         let source = &self.decision.hypervisor;
         let hypervisor = match source {
             HypervisorSource::File(_) => self.hypervisor()?.artifact,
-            HypervisorSource::Compile { board, .. } => {
+            HypervisorSource::Compile { board: name, .. } => {
                 match self.cache.lookup("hypervisor", &self.hypervisor_key(source)?) {
                     Some((data, stored)) => {
                         let header = hypervisor_header(self.decision, &data, &stored.from)?;
                         artifact(stored, header)
                     }
-                    None => guess(&format!("compiled for {board}"), MIB / 2, Some(arm64(2 * MIB))),
+                    None => guess(&format!("compiled for {name}"), MIB / 2, Some(like(board, 2 * MIB))),
                 }
             }
         };
@@ -409,7 +364,8 @@ impl Maker<'_> {
         let kernel = match kernel {
             Some((data, stored)) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
             None => {
-                guess(&self.decision.profile.kernel(self.arch())?.package, 40 * MIB, Some(arm64(48 * MIB)))
+                let package = &self.decision.profile.kernel(self.dom0_arch())?.package;
+                guess(package, 40 * MIB, Some(like(dom0, 48 * MIB)))
             }
         };
         let ramdisk = if packages { self.cache.peek("ramdisk", &self.ramdisk_key()?) } else { None };
@@ -428,7 +384,8 @@ impl Maker<'_> {
                 stored.map_or_else(|| guess(package, MIB, None), |stored| artifact(stored, None)),
             );
         }
-        Ok(Artifacts { hypervisor, kernel, ramdisk, firmware })
+        let device_tree = self.peek_device_tree(packages)?;
+        Ok(Artifacts { hypervisor, kernel, ramdisk, root: self.peek_root(packages)?, device_tree, firmware })
     }
 
     /// A hash of everything the image is made from, which is cheap while nothing changes; `None` while some package
@@ -445,6 +402,7 @@ impl Maker<'_> {
         inputs.add("epoch", self.epoch.to_string());
         inputs.add("board", format!("{:?} {:?} {:?}", decision.board, decision.method, decision.boot));
         inputs.add("layout", format!("{:?}", decision.layout));
+        inputs.add("dom0", decision.dom0_arch.name());
         inputs.add("memory", format!("{} {}", decision.memory.bytes(), decision.dom0_mem.bytes()));
         inputs.add("hypervisor-args", &decision.hypervisor_args);
         inputs.add("dom0-args", &decision.dom0_args);
@@ -452,6 +410,12 @@ impl Maker<'_> {
             inputs.add(&package.name, package.sha256);
         }
         inputs.add("ramdisk", self.ramdisk_key()?);
+        if let Some(key) = self.root_key()? {
+            inputs.add("root", key);
+        }
+        if let Some(key) = self.tree_key()? {
+            inputs.add("device-tree", key);
+        }
         inputs.add("hypervisor", self.hypervisor_key(&decision.hypervisor)?);
         Ok(Some(inputs.key()))
     }

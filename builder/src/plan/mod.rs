@@ -6,21 +6,24 @@
 //! artifacts' sizes and headers -------+
 //! ```
 
+mod boot;
 pub mod disk;
 pub mod memory;
 pub mod script;
 
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result};
-use crate::kernel::KernelImage;
+use crate::kernel::{Format, KernelImage};
 use crate::layout::Content;
-use disk::{Blob, DiskMap};
-use memory::{Region, Wanted};
-use script::{Load, Script};
+use boot::Booting;
+use disk::{Blob, DiskMap, PlannedFile};
+use memory::Region;
+use script::Load;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use vambrace_bsp::{DeviceTree, Method};
+use std::sync::Arc;
+use vambrace_bsp::{DiskSize, Loader, Method};
 
 const MIB: u64 = 1 << 20;
 /// Room for the copy of the device tree: what QEMU hands on is 1 MiB, most of it empty, and the modules are added.
@@ -37,16 +40,29 @@ pub struct Artifact {
     pub size: u64,
     /// The SHA-256 of the file, in hexadecimal; `None` while it has not been made.
     pub sha256: Option<String>,
-    /// What its arm64 Image header says, if it has one.
+    /// What its header says, if it is a boot executable.
     pub header: Option<Header>,
 }
 
-/// What the arm64 Image header says (Linux, Documentation/arch/arm64/booting.rst).
+/// A device tree that the image carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tree {
+    /// The file as it came.
+    #[serde(flatten)]
+    pub artifact: Artifact,
+    /// Its bytes.
+    #[serde(skip)]
+    pub data: Arc<[u8]>,
+}
+
+/// What the header of a boot executable says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Header {
+    /// What it is.
+    pub format: Format,
     /// The offset from a 2 MiB boundary at which the image wants to be.
     pub text_offset: u64,
-    /// The memory the running image takes from its first byte on.
+    /// The memory the starting image takes from its first byte on.
     pub image_size: u64,
     /// Whether the image may be anywhere in RAM.
     pub loads_anywhere: bool,
@@ -57,12 +73,25 @@ pub struct Header {
 impl From<&KernelImage> for Header {
     fn from(image: &KernelImage) -> Self {
         Self {
+            format: image.format,
             text_offset: image.text_offset,
             image_size: image.image_size,
             loads_anywhere: image.loads_anywhere(),
             gzip: image.compression == crate::kernel::Compression::Gzip,
         }
     }
+}
+
+/// dom0's root file system on the medium, as the plan sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootArtifact {
+    /// The archive with its files.
+    #[serde(flatten)]
+    pub artifact: Artifact,
+    /// What they take in a file system.
+    pub tree: crate::disk::TreeSize,
+    /// The file system's UUID; empty while it is not known.
+    pub uuid: String,
 }
 
 /// The parts of an image.
@@ -74,6 +103,10 @@ pub struct Artifacts {
     pub kernel: Artifact,
     /// dom0's ramdisk.
     pub ramdisk: Artifact,
+    /// The board's device tree, where the image carries it.
+    pub device_tree: Option<Tree>,
+    /// dom0's root file system, where it is on the medium.
+    pub root: Option<RootArtifact>,
     /// The firmware of the boot method, by its name in the board's description.
     pub firmware: BTreeMap<String, Artifact>,
 }
@@ -84,6 +117,8 @@ impl Artifacts {
         [&self.hypervisor, &self.kernel, &self.ramdisk]
             .into_iter()
             .chain(self.firmware.values())
+            .chain(self.root.as_ref().map(|root| &root.artifact))
+            .chain(self.device_tree.as_ref().map(|tree| &tree.artifact))
             .all(|artifact| artifact.sha256.is_some())
     }
 }
@@ -127,8 +162,17 @@ pub struct Plan {
     pub ram_map: Vec<Region>,
     /// The byte map of the medium.
     pub disk: DiskMap,
-    /// U-Boot's boot script, or the EFI configuration.
+    /// What is loaded to which address before the hypervisor starts; under UEFI the firmware decides.
+    pub loads: Vec<Load>,
+    /// Who starts the hypervisor in QEMU: the boot method's firmware, or the builder in its place.
+    pub loader: Loader,
+    /// Whether no boot of the board was ever seen.
+    pub never_booted: bool,
+    /// U-Boot's boot script, or the EFI configuration; empty where a loader outside of the machine needs neither.
     pub boot_text: String,
+    /// The device tree on the image, complete.
+    #[serde(skip)]
+    pub device_tree: Option<Arc<[u8]>>,
     /// The image's path.
     pub image: PathBuf,
 }
@@ -161,17 +205,9 @@ impl Plan {
         let base = decision.board.memory.base;
         let end = base.saturating_add(decision.memory.bytes());
         fits_together(decision, &artifacts)?;
-        let (ram_map, boot_text) = match decision.method {
-            Method::Uboot => plan_uboot(decision, &artifacts, base, end)?,
-            Method::Uefi => {
-                let text = script::efi_config(
-                    &decision.layout,
-                    &decision.board.id,
-                    &decision.hypervisor_args,
-                    &decision.dom0_args,
-                )?;
-                (Vec::new(), text)
-            }
+        let Booting { ram_map, loads, text: boot_text, tree: device_tree } = match decision.method {
+            Method::Uboot | Method::Direct => boot::by_address(decision, &artifacts, base, end)?,
+            Method::Uefi => boot::by_uefi(decision)?,
         };
         let blobs: Vec<Blob> = decision
             .boot
@@ -188,12 +224,19 @@ impl Plan {
             Content::Hypervisor => artifacts.hypervisor.size,
             Content::Kernel => artifacts.kernel.size,
             Content::Ramdisk => artifacts.ramdisk.size,
+            Content::DeviceTree => device_tree.as_ref().map_or(0, |tree| tree.len() as u64),
             Content::BootScript | Content::EfiConfig => boot_size,
         };
-        let disk = disk::lay_out(&decision.layout, &blobs, size_of, |files, slack| {
+        let medium = decision.board.qemu.as_ref().map_or(DiskSize::Any, |qemu| qemu.disk_size);
+        let fat_size = |files: &[PlannedFile], slack| {
             let files = files.iter().map(|file| (file.path.as_str(), file.size));
             crate::disk::fat32_size(files, slack)
-        })?;
+        };
+        let root_size = |slack| {
+            let tree = artifacts.root.as_ref().map(|root| root.tree).unwrap_or_default();
+            crate::disk::ext4_size(tree, slack)
+        };
+        let disk = disk::lay_out(&decision.layout, &blobs, medium, size_of, fat_size, root_size)?;
         Ok(Self {
             board: decision.board.id.clone(),
             architecture: decision.board.architecture.name().to_owned(),
@@ -220,7 +263,11 @@ impl Plan {
             ram: (base, end),
             ram_map,
             disk,
+            loads,
+            loader: decision.board.qemu.as_ref().map_or(Loader::Firmware, |qemu| qemu.loader),
+            never_booted: decision.board.never_booted(),
             boot_text,
+            device_tree,
             image: decision.image.clone(),
         })
     }
@@ -232,7 +279,7 @@ fn boot_file_size(method: Method, text: &str) -> u64 {
     let text = text.len() as u64;
     match method {
         Method::Uboot => text + 72,
-        Method::Uefi => text,
+        Method::Uefi | Method::Direct => text,
     }
 }
 
@@ -262,140 +309,4 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
         .help("give dom0 more with --dom0-mem"));
     }
     Ok(())
-}
-
-fn plan_uboot(
-    decision: &Decision,
-    artifacts: &Artifacts,
-    base: u64,
-    end: u64,
-) -> Result<(Vec<Region>, String)> {
-    if decision.board.device_tree != (DeviceTree::Firmware {}) {
-        return Err(Error::new(format!(
-            "{}: only the firmware's device tree can be used so far",
-            decision.board.id
-        ))
-        .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
-    }
-    let header = artifacts.hypervisor.header.ok_or_else(|| {
-        Error::new("the hypervisor has no arm64 Image header, so U-Boot's `booti` does not take it")
-            .help("give a flat arm64 Image, or boot with --method uefi")
-    })?;
-    if header.gzip {
-        return Err(
-            Error::new("the hypervisor is compressed, and U-Boot starts it as it is").help("gunzip it first")
-        );
-    }
-    if !header.loads_anywhere {
-        return Err(Error::new(
-            "the hypervisor's Image header binds it to the start of RAM, where U-Boot keeps things",
-        )
-        .help("set bit 3 of the header's flags"));
-    }
-    let kept = fixed_regions(decision, base, end)?;
-    let wanted = [
-        Wanted {
-            what: "device tree".into(),
-            size: TREE_ROOM,
-            alignment: MIB,
-            offset: 0,
-            why: "a copy of the firmware's, with room for the modules".into(),
-        },
-        Wanted {
-            what: Content::Hypervisor.name().into(),
-            size: header.image_size.max(artifacts.hypervisor.size),
-            alignment: 2 * MIB,
-            offset: header.text_offset,
-            why: "image_size at 2 MiB + text_offset, so U-Boot leaves it there".into(),
-        },
-        Wanted {
-            what: Content::Kernel.name().into(),
-            size: artifacts.kernel.size,
-            alignment: 2 * MIB,
-            offset: 0,
-            why: "the file; the hypervisor copies it into dom0".into(),
-        },
-        Wanted {
-            what: Content::Ramdisk.name().into(),
-            size: artifacts.ramdisk.size,
-            alignment: 2 * MIB,
-            offset: 0,
-            why: "the file; the hypervisor copies it into dom0".into(),
-        },
-    ];
-    let mut regions = memory::place(base, end, &kept, &wanted)?;
-    let address = |what: &str| {
-        regions
-            .iter()
-            .find(|region| region.what == what)
-            .map(|region| region.start)
-            .ok_or_else(|| Error::new(format!("the plan has no place for the {what}")))
-    };
-    let load = |content: Content, artifact: &Artifact| {
-        let (_, path) = decision.layout.find(content).ok_or_else(|| {
-            Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.name()))
-        })?;
-        Ok::<_, Error>(Load {
-            content,
-            path: path.to_owned(),
-            address: address(content.name())?,
-            size: artifact.size,
-        })
-    };
-    let script = Script {
-        board: &decision.board.id,
-        loads: vec![
-            load(Content::Hypervisor, &artifacts.hypervisor)?,
-            load(Content::Kernel, &artifacts.kernel)?,
-            load(Content::Ramdisk, &artifacts.ramdisk)?,
-        ],
-        tree: (address("device tree")?, TREE_ROOM),
-        hypervisor_args: &decision.hypervisor_args,
-        dom0_args: &decision.dom0_args,
-    };
-    let text = script.text()?;
-    // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.
-    let size = boot_file_size(Method::Uboot, &text);
-    if size > SCRIPT_ROOM {
-        return Err(Error::new(format!("the boot script has {size} bytes, more than {SCRIPT_ROOM}")));
-    }
-    for region in regions.iter_mut().filter(|region| region.what == Content::BootScript.name()) {
-        region.size = size;
-    }
-    Ok((regions, text))
-}
-
-/// Room for the boot script; two command lines of 1000 characters are most of it.
-const SCRIPT_ROOM: u64 = 16 << 10;
-
-/// What the firmware keeps, and the boot script.
-fn fixed_regions(decision: &Decision, base: u64, end: u64) -> Result<Vec<Region>> {
-    let mut regions = Vec::new();
-    for reserved in &decision.boot.reserved {
-        let size = reserved.size.bytes();
-        let start = match reserved.base {
-            Some(start) => start,
-            None => end.checked_sub(size).filter(|start| *start >= base).ok_or_else(|| {
-                Error::new(format!("RAM has no room for the {} that {} takes", reserved.size, reserved.what))
-                    .help("give the machine more memory with --memory")
-            })?,
-        };
-        regions.push(Region {
-            what: reserved.what.clone(),
-            start,
-            size,
-            why: "the firmware's while it loads".into(),
-        });
-    }
-    let start = decision
-        .boot
-        .script_address
-        .ok_or_else(|| Error::new(format!("{} has no address for the boot script", decision.board.id)))?;
-    regions.push(Region {
-        what: Content::BootScript.name().into(),
-        start,
-        size: SCRIPT_ROOM,
-        why: "where this board's U-Boot puts it".into(),
-    });
-    Ok(regions)
 }

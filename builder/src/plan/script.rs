@@ -1,11 +1,13 @@
 //! What tells the firmware, or the hypervisor under UEFI, what to load: U-Boot's boot script and `vambrace.cfg`.
 
 use crate::error::{Error, Result};
+use crate::kernel::Format;
 use crate::layout::{Content, Layout};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
-/// A file the boot script loads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file that is loaded before the hypervisor starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     /// What it is.
     pub content: Content,
@@ -22,9 +24,12 @@ pub struct Load {
 pub struct Script<'a> {
     /// The board the image is for.
     pub board: &'a str,
+    /// What the hypervisor is, and so the command that starts it.
+    pub format: Format,
     /// The files.
-    pub loads: Vec<Load>,
-    /// Where the device tree is copied to, and the room for it.
+    pub loads: &'a [Load],
+    /// Where the firmware's device tree is copied to, and the room for it. Where the image carries a tree, that is
+    /// among the files, and complete.
     pub tree: (u64, u64),
     /// The hypervisor's command line.
     pub hypervisor_args: &'a str,
@@ -36,15 +41,17 @@ impl Script<'_> {
     /// The script's text, for U-Boot's shell.
     ///
     /// It loads each file to its planned address and stops when one is not there or is not the one that was planned
-    /// for: a larger one would lie on its neighbour. Then it describes kernel and ramdisk in the device tree, by the
-    /// multiboot protocol for ARM (Xen, docs/misc/arm/device-tree/booting.txt), and starts the hypervisor.
+    /// for: a larger one would lie on its neighbour. Then it describes kernel and ramdisk in the firmware's device tree,
+    /// by the multiboot protocol for ARM (Xen, docs/misc/arm/device-tree/booting.txt), and starts the hypervisor. A tree
+    /// that the image carries has them already; to either, U-Boot adds what it alone knows (memory, PSCI, addresses of
+    /// network interfaces) when it starts the hypervisor.
     ///
     /// # Errors
     ///
     /// A script without a hypervisor, kernel or ramdisk.
     pub fn text(&self) -> Result<String> {
         let hypervisor = self.load(Content::Hypervisor)?;
-        let (tree, room) = self.tree;
+        let (tree, _) = self.tree;
         let mut text = String::new();
         let mut line = |content: &str| {
             text.push_str(content);
@@ -54,7 +61,7 @@ impl Script<'_> {
             "# Starts the hypervisor on {}. The addresses were planned for exactly these files.",
             self.board
         ));
-        for load in &self.loads {
+        for load in self.loads {
             let Load { path, address, size, .. } = load;
             line(&checked(
                 &format!("load ${{devtype}} ${{devnum}}:${{distro_bootpart}} {address:#x} {path}"),
@@ -67,8 +74,23 @@ impl Script<'_> {
         }
         // The hypervisor's own command line is in the device tree, and the tree stays where it is put.
         line("setenv bootargs");
-        line("setenv fdt_high 0xffffffffffffffff");
-        for command in [
+        let (command, stay) = match self.format {
+            Format::Image => ("booti", "0xffffffffffffffff"),
+            Format::Zimage => ("bootz", "0xffffffff"),
+        };
+        line(&format!("setenv fdt_high {stay}"));
+        if self.load(Content::DeviceTree).is_err() {
+            self.edits()?.iter().for_each(|edit| line(&checked(edit, "cannot prepare the device tree")));
+        }
+        line(&format!("{command} {:#x} - {tree:#x}", hypervisor.address));
+        line("echo \"vambrace: U-Boot could not start the hypervisor\"");
+        Ok(text)
+    }
+
+    /// The commands that copy the firmware's device tree and describe the modules in the copy.
+    fn edits(&self) -> Result<Vec<String>> {
+        let (tree, room) = self.tree;
+        let mut edits = vec![
             "fdt addr ${fdtcontroladdr}".to_owned(),
             format!("fdt move ${{fdtcontroladdr}} {tree:#x} {room:#x}"),
             "fdt resize 0x8000".to_owned(),
@@ -77,26 +99,20 @@ impl Script<'_> {
             "fdt set /chosen \\#size-cells <2>".to_owned(),
             format!("fdt set /chosen xen,xen-bootargs \"{}\"", self.hypervisor_args),
             format!("fdt set /chosen xen,dom0-bootargs \"{}\"", self.dom0_args),
-        ] {
-            line(&checked(&command, "cannot prepare the device tree"));
-        }
+        ];
         for (content, kind) in
             [(Content::Kernel, "multiboot,kernel"), (Content::Ramdisk, "multiboot,ramdisk")]
         {
             let Load { address, size, .. } = self.load(content)?;
             let node = format!("module@{address:x}");
             let cells = |value: u64| format!("{:#x} {:#x}", value >> 32, value & 0xffff_ffff);
-            for command in [
+            edits.extend([
                 format!("fdt mknode /chosen {node}"),
                 format!("fdt set /chosen/{node} compatible \"{kind}\" \"multiboot,module\""),
                 format!("fdt set /chosen/{node} reg <{} {}>", cells(*address), cells(*size)),
-            ] {
-                line(&checked(&command, "cannot prepare the device tree"));
-            }
+            ]);
         }
-        line(&format!("booti {:#x} - {tree:#x}", hypervisor.address));
-        line("echo \"vambrace: U-Boot could not start the hypervisor\"");
-        Ok(text)
+        Ok(edits)
     }
 
     fn load(&self, content: Content) -> Result<&Load> {
@@ -153,24 +169,31 @@ pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args
 mod tests {
     use super::*;
 
-    fn script() -> Script<'static> {
+    fn loads() -> Vec<Load> {
         let load = |content, path: &str, address, size| Load { content, path: path.into(), address, size };
+        vec![
+            load(Content::Hypervisor, "v/hyp", 0x4060_0000, 0x1234),
+            load(Content::Kernel, "v/kernel", 0x1_4080_0000, 0x200),
+            load(Content::Ramdisk, "v/ramdisk", 0x4100_0000, 0x300),
+        ]
+    }
+
+    fn text(format: Format, loads: &[Load]) -> Result<String> {
+        let tree = (0x4040_0000, 0x20_0000);
         Script {
             board: "b",
-            loads: vec![
-                load(Content::Hypervisor, "v/hyp", 0x4060_0000, 0x1234),
-                load(Content::Kernel, "v/kernel", 0x1_4080_0000, 0x200),
-                load(Content::Ramdisk, "v/ramdisk", 0x4100_0000, 0x300),
-            ],
-            tree: (0x4040_0000, 0x20_0000),
+            format,
+            loads,
+            tree,
             hypervisor_args: "console=dtuart",
             dom0_args: "console=hvc0",
         }
+        .text()
     }
 
     #[test]
     fn the_script_checks_each_file_and_describes_the_modules() {
-        let text = script().text().unwrap();
+        let text = text(Format::Image, &loads()).unwrap();
         assert!(
             text.contains(
                 "if load ${devtype} ${devnum}:${distro_bootpart} 0x40600000 v/hyp; then true; else"
@@ -186,10 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_of_the_image_is_loaded_and_left_as_it_is() {
+        let mut loads = loads();
+        let (path, address, size) = ("v/tree".to_owned(), 0x4040_0000, 0x5000);
+        loads.push(Load { content: Content::DeviceTree, path, address, size });
+        let text = text(Format::Zimage, &loads).unwrap();
+        assert!(
+            text.contains("0x40400000 v/tree;") && text.contains("\nbootz 0x40600000 - 0x40400000\n"),
+            "{text}"
+        );
+        assert!(!text.contains("fdt set"), "{text}");
+    }
+
+    #[test]
     fn a_script_without_a_kernel_is_refused() {
-        let mut script = script();
-        script.loads.retain(|load| load.content != Content::Kernel);
-        assert!(script.text().unwrap_err().what().contains("loads no kernel"));
+        let mut loads = loads();
+        loads.retain(|load| load.content != Content::Kernel);
+        assert!(text(Format::Image, &loads).unwrap_err().what().contains("loads no kernel"));
     }
 
     #[test]

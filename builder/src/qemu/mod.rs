@@ -14,6 +14,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
 mod console;
+pub mod direct;
 
 use console::Console;
 

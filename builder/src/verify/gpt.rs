@@ -3,18 +3,18 @@
 use std::fs::File;
 
 use super::{read, u16_at, u32_at, u64_at};
-use crate::disk::{BLOCK, DiskSpec, PartitionSpec};
+use crate::disk::{BLOCK, DiskSpec, Gpt, PartitionSpec};
 use crate::error::{Error, Result};
 
 const ENTRY: usize = 128;
 
 /// Checks the protective MBR and both tables against `spec`.
-pub(super) fn check(file: &File, spec: &DiskSpec) -> Result<()> {
+pub(super) fn check(file: &File, spec: &DiskSpec, shape: &Gpt) -> Result<()> {
     let last = spec.size / BLOCK - 1;
     check_mbr(&read(file, 0, 512)?, last)?;
-    check_table(file, spec, 1, last)
+    check_table(file, spec, shape, 1, last)
         .map_err(|error| error.context("the partition table is not what was written"))?;
-    check_table(file, spec, last, 1)
+    check_table(file, spec, shape, last, 1)
         .map_err(|error| error.context("the backup partition table is not what was written"))
 }
 
@@ -36,7 +36,7 @@ fn check_mbr(mbr: &[u8], last: u64) -> Result<()> {
     Ok(())
 }
 
-fn check_table(file: &File, spec: &DiskSpec, own: u64, other: u64) -> Result<()> {
+fn check_table(file: &File, spec: &DiskSpec, shape: &Gpt, own: u64, other: u64) -> Result<()> {
     let header = read(file, own * BLOCK, 512)?;
     let wrong = |what: &str| Err(Error::new(format!("the header at block {own}: {what}")));
     if header.get(..8) != Some(b"EFI PART") || u32_at(&header, 8)? != 0x0001_0000 {
@@ -60,8 +60,11 @@ fn check_table(file: &File, spec: &DiskSpec, own: u64, other: u64) -> Result<()>
     }
     let (entries, count, entry_size) =
         (u64_at(&header, 72)?, u32_at(&header, 80)? as usize, u32_at(&header, 84)? as usize);
-    if entry_size != ENTRY || !(spec.partitions.len()..=1024).contains(&count) {
-        return wrong("impossible number or size of entries");
+    if entry_size != ENTRY || count != shape.entries as usize {
+        return wrong("another number or size of entries");
+    }
+    if first_usable != shape.first_usable || (own < other && entries != shape.entries_at) {
+        return wrong("another place of the entries, or of what can be used");
     }
     let blocks = (count * ENTRY) as u64 / BLOCK;
     let end = entries.checked_add(blocks).ok_or_else(|| Error::new("the entries lie beyond the disk"))?;
@@ -98,7 +101,7 @@ fn check_entry(entry: &[u8], wanted: &PartitionSpec, first_usable: u64, last_usa
     if first < first_usable || last > last_usable {
         return Err(Error::new("it lies outside the usable blocks"));
     }
-    if u64_at(entry, 48)? != u64::from(wanted.legacy_boot) << 2 {
+    if u64_at(entry, 48)? != u64::from(wanted.bootable) << 2 {
         return Err(Error::new("wrong attributes"));
     }
     let name: Vec<u8> =

@@ -1,10 +1,12 @@
 //! Reading a finished image back, with code that had no part in writing it.
 //!
 //! Nothing here calls the crates that made the image: tables and file systems are taken apart by the letter of their
-//! specifications and compared with what was asked for.
+//! specifications, ext4 by a reader of other people, and compared with what was asked for.
 
+mod ext4;
 mod fat;
 mod gpt;
+mod mbr;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +16,7 @@ use crate::disk::{Content, DiskSpec, Table};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
-/// Compares the image at `path` with `spec`: length, protective MBR, both partition tables, every file system
+/// Compares the image at `path` with `spec`: length, partition tables, every file system
 /// with the contents of every file, and every raw blob.
 ///
 /// # Errors
@@ -36,8 +38,9 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
     if length != spec.size {
         return Err(Error::new(format!("the image has {length} bytes instead of {}", spec.size)));
     }
-    match spec.table {
-        Table::Gpt => gpt::check(&file, spec)?,
+    match &spec.table {
+        Table::Gpt(table) => gpt::check(&file, spec, table)?,
+        Table::Mbr { signature } => mbr::check(&file, spec, *signature)?,
     }
     for partition in &spec.partitions {
         let failed = || format!("partition `{}` is not what was written", partition.name);
@@ -48,6 +51,10 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
             }
             Content::Fat32(wanted) => {
                 fat::check(&file, partition.start, partition.size, wanted)
+                    .map_err(|error| error.context(failed()))?;
+            }
+            Content::Ext4(wanted) => {
+                ext4::check(&file, partition.start, partition.size, wanted, spec.epoch)
                     .map_err(|error| error.context(failed()))?;
             }
         }

@@ -16,8 +16,9 @@ use crate::bootmap::{BootMap, KernelModule, MapError, Request};
 use crate::cmdline::Options;
 use crate::dom0_tree::{self, TreeError};
 use crate::frames::NotReleasable;
-use crate::image::{ImageError, KernelImage, Packing};
-use crate::machine::Memory;
+use crate::idregs::{has_aarch32, has_aarch64};
+use crate::image::{ImageError, KernelImage, Kind, Packing};
+use crate::machine::{Memory, Processor};
 use crate::p2m::P2mError;
 use crate::platform::{Platform, PlatformError};
 use crate::vgic::VgicError;
@@ -37,6 +38,11 @@ pub enum BootError {
     NoKernel,
     /// The kernel.
     Kernel(ImageError),
+    /// The CPU cannot run a kernel of this width.
+    WrongWidth {
+        /// It is a 32-bit one.
+        aarch32: bool,
+    },
     /// Memory.
     Map(MapError),
     /// Dom0's device tree.
@@ -63,6 +69,12 @@ impl fmt::Display for BootError {
                 "no kernel for dom0: /chosen needs a module node compatible with \"multiboot,kernel\"",
             ),
             Self::Kernel(e) => write!(f, "dom0's kernel: {e}"),
+            Self::WrongWidth { aarch32: true } => f.write_str(
+                "dom0's kernel is a 32-bit one, which this CPU does not run: give it an arm64 Image",
+            ),
+            Self::WrongWidth { aarch32: false } => f.write_str(
+                "dom0's kernel is a 64-bit one, which this CPU does not run: give it an ARM zImage",
+            ),
             Self::Map(e) => write!(f, "{e}"),
             Self::Tree(e) => write!(f, "dom0's device tree: {e}"),
             Self::NoAddressSpace => f.write_str("no free address space for dom0's grant table"),
@@ -109,7 +121,12 @@ pub struct Plan {
 }
 
 /// Plans the boot. `image` is the hypervisor in memory, `tree` the device tree's blob; both physical.
-pub fn plan<M: Memory>(m: &M, platform: &Platform, image: PaRange, tree: PaRange) -> Result<Plan, BootError> {
+pub fn plan<M: Memory + Processor>(
+    m: &M,
+    platform: &Platform,
+    image: PaRange,
+    tree: PaRange,
+) -> Result<Plan, BootError> {
     let options = Options::parse(&platform.boot.hypervisor_args);
     let module = platform.boot.kernel().ok_or(BootError::NoKernel)?;
     // Before it is read; the arrangement checks all modules again, against each other.
@@ -125,25 +142,44 @@ pub fn plan<M: Memory>(m: &M, platform: &Platform, image: PaRange, tree: PaRange
     let kernel = KernelImage::inspect(module.range.size(), |offset, buffer| {
         m.read(module.range.start.offset(offset), buffer).is_ok()
     })?;
+    let runs = if kernel.is_aarch32() { has_aarch32(m) } else { has_aarch64(m) };
+    if !runs {
+        return Err(BootError::WrongWidth { aarch32: kernel.is_aarch32() });
+    }
+    // What of the module is copied, or stays.
+    let (range, packed) = match kernel.packing {
+        Packing::Plain { offset } => {
+            let part = PaRange::new(module.range.start.offset(offset), kernel.file_size).unwrap_or_default();
+            (part, part.end != module.range.end)
+        }
+        Packing::Gzip { .. } => (module.range, true),
+    };
     let ram: u64 = platform.ram.iter().map(|bank| bank.size()).sum();
     let dom0_mem = options.dom0_mem.unwrap_or_else(|| (ram / 2).min(DOM0_MEM_DEFAULT));
     let reserved: Vec<PaRange> = platform.reserved.iter().map(|r| r.range).collect();
+    let book = crate::frames::Frames::book_bytes(&platform.ram);
     let map = BootMap::arrange(&Request {
         ram: &platform.ram,
         reserved: &reserved,
         hypervisor: image,
         host_tree: tree,
         kernel: KernelModule {
-            range: module.range,
+            range,
             text_offset: kernel.text_offset,
             memory_size: kernel.memory_size,
-            packed: kernel.packing != Packing::Plain,
+            packed,
+            zimage: match kernel.kind {
+                Kind::Arm64 => None,
+                Kind::Zimage { span } => Some(span),
+            },
         },
         ramdisk: platform.boot.ramdisk().map(|module| module.range),
         // Ours is the host's with a few nodes more; what is written is checked against the room again.
         tree_size: (tree.size() * 2).clamp(64 << 10, dom0_tree::MAX_BYTES as u64),
         dom0_mem,
-        heap: HEAP_BASE + crate::frames::Frames::book_bytes(&platform.ram),
+        // The book is one allocation, and the heap's blocks are powers of two, aligned to their size.
+        heap: (HEAP_BASE + book).max(2 * book.next_power_of_two()),
+        heap_limit: m.heap_limit(),
     })?;
     Ok(Plan { options, kernel, map, image })
 }

@@ -22,6 +22,12 @@ const LOW_END: u64 = 1 << 32;
 const MAX_TREE: u64 = 2 << 20;
 /// How far a RAM disk may lie from the kernel: within a window of 32 GiB that also holds the kernel (booting.rst).
 const RAMDISK_WINDOW: u64 = 32 << 30;
+/// A zImage takes the start of the 128 MiB that it runs in for the start of memory (arch/arm/boot/compressed/head.S).
+const ZIMAGE_WINDOW: u64 = 128 << 20;
+/// Where a zImage is put: nothing wants more, and it reads well.
+const ZIMAGE_ALIGN: u64 = 64 << 10;
+/// What a 32-bit kernel maps of its memory from the start, at the least: its tree and its RAM disk lie there.
+const LOW_MEMORY: u64 = 512 << 20;
 
 /// The kernel module, as [`crate::image::KernelImage`] found it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +38,10 @@ pub struct KernelModule {
     pub text_offset: u64,
     /// Memory needed from there on, in bytes.
     pub memory_size: u64,
-    /// The module must be decompressed, and so cannot stay where it is.
+    /// The module must be decompressed, or has something appended, and so cannot stay where it is.
     pub packed: bool,
+    /// Of a 32-bit zImage the bytes, from the start of memory, that it unpacks itself to.
+    pub zimage: Option<u64>,
 }
 
 /// What is to be arranged. All ranges are physical.
@@ -57,6 +65,8 @@ pub struct Request<'a> {
     pub dom0_mem: u64,
     /// The hypervisor's heap, in bytes; rounded up to whole blocks of 2 MiB. It is one contiguous range.
     pub heap: u64,
+    /// First address that the heap must stay below.
+    pub heap_limit: Pa,
 }
 
 /// Where a module ends up.
@@ -223,7 +233,10 @@ impl BootMap {
 
         let heap_size = align_up(request.heap, BLOCK).ok_or(MapError::NoRoom("the heap", request.heap))?;
         let source_pages: Vec<PaRange> = sources.iter().map(|range| range.page_outer()).collect();
-        let quiet = subtract(&usable, &source_pages);
+        let out_of_reach = PaRange { start: request.heap_limit.page(), end: Pa(u64::MAX) };
+        let mut not_heap = source_pages.clone();
+        not_heap.push(out_of_reach);
+        let quiet = subtract(&usable, &not_heap);
         let heap = highest_fit(&quiet, heap_size, BLOCK).ok_or(MapError::NoRoom("the heap", heap_size))?;
         let pool = whole_pages(&subtract(&usable, &[heap]));
 
@@ -268,7 +281,8 @@ fn check(request: &Request<'_>, ram: &[PaRange]) -> Result<Vec<PaRange>, MapErro
 /// The least memory in which kernel, RAM disk and tree can lie, in bytes.
 fn needed(request: &Request<'_>) -> u64 {
     let ramdisk = request.ramdisk.map_or(0, |range| range.page_outer().size());
-    [request.kernel.text_offset, request.kernel.memory_size, ramdisk, request.tree_size]
+    let unpacked = request.kernel.zimage.unwrap_or(0);
+    [request.kernel.text_offset, request.kernel.memory_size, unpacked, ramdisk, request.tree_size]
         .iter()
         .fold(0, |sum: u64, &size| sum.saturating_add(size))
 }
@@ -276,6 +290,9 @@ fn needed(request: &Request<'_>) -> u64 {
 /// Where the kernel would stay if it can be run where it lies.
 fn kernel_in_place(request: &Request<'_>) -> Option<PaRange> {
     let kernel = &request.kernel;
+    if kernel.zimage.is_some() {
+        return PaRange::new(kernel.range.start, kernel.memory_size).filter(|_| !kernel.packed);
+    }
     let start = kernel.range.start;
     let fits = !kernel.packed && start.0.checked_sub(kernel.text_offset)?.is_multiple_of(BLOCK);
     let room = PaRange::new(start, kernel.memory_size)?;
@@ -301,8 +318,13 @@ fn choose_banks(
     let lowest = pool.first().map_or(0, |range| range.start.0);
     let is_low = |bank: &PaRange| bank.start.0 < LOW_END || lowest >= LOW_END;
     let stay = kernel_in_place(request);
+    let zimage = request.kernel.zimage.is_some();
+    // A 32-bit kernel leaves out what lies below the memory that it starts in.
+    let above = |bank: &PaRange| subtract(pool, &[range(0, bank.start.0)]);
     // A first bank is good when everything can be placed in it; that is tried, not estimated.
-    let works = |bank: &PaRange| place(request, &[*bank], sources).is_ok();
+    let works = |bank: &PaRange| {
+        (!zimage || total(&above(bank)) >= asked) && place(request, &[*bank], sources).is_ok()
+    };
     let mut best: Option<Candidate> = None;
     for chunk in pool.iter().filter(|chunk| is_low(chunk)) {
         let size = asked.min(chunk.size());
@@ -310,18 +332,23 @@ fn choose_banks(
         let mut starts =
             Vec::from([Some(chunk.start.0), align_up(chunk.start.0, BLOCK), Some(last & !(BLOCK - 1))]);
         starts.push(align_up(chunk.start.0, GIANT));
+        starts.push(align_up(chunk.start.0, ZIMAGE_WINDOW));
         // A bank that starts with the kernel, or ends behind it, lets it stay.
         starts.extend(stay.map(|stay| Some(stay.start.0.min(last & !(BLOCK - 1)))));
         for start in starts.into_iter().flatten() {
-            let bank = range(start, start.saturating_add(size));
+            let end = start.saturating_add(size);
+            // A zImage would rather have less in its first bank than start at an odd place.
+            let bank = range(start, if zimage { end.min(chunk.end.0) } else { end });
             if !chunk.contains_range(bank) || !works(&bank) {
                 continue;
             }
             let mut score = 0;
             // In falling order of what it saves: banks, copying the kernel, table entries.
-            score += u32::from(size == asked) * 16;
+            score += u32::from(bank.size() == asked) * 32;
+            score += u32::from(zimage && bank.start.is_aligned(ZIMAGE_WINDOW)) * 12;
             score += u32::from(stay.is_some_and(|stay| bank.contains_range(stay))) * 8;
-            score += u32::from(bank.start.is_aligned(GIANT)) * 4;
+            let whole = !zimage || bank.size() == asked;
+            score += u32::from(whole && bank.start.is_aligned(GIANT)) * 4;
             score += u32::from(bank.start.is_aligned(BLOCK)) * 2;
             let larger = |best: &Candidate| (score, bank.size()) > (best.score, best.bank.size());
             if best.as_ref().is_none_or(larger) {
@@ -333,7 +360,7 @@ fn choose_banks(
         best.ok_or(MapError::NoRoom("dom0's kernel, RAM disk and device tree", needed(request)))?.bank;
     let mut banks = Vec::from([first]);
     let mut missing = asked - first.size();
-    let rest = subtract(pool, &banks);
+    let rest = if zimage { subtract(&above(&first), &banks) } else { subtract(pool, &banks) };
     // Largest first, so that there are few.
     for (_, chunk) in sorted(rest.iter().map(|range| (Reverse(range.size()), *range)).collect()) {
         if missing == 0 {
@@ -346,10 +373,73 @@ fn choose_banks(
         banks.push(range(start, start + size));
         missing -= size;
     }
+    if missing > 0 {
+        return Err(MapError::TooLarge { asked, most: asked - missing });
+    }
     // Only the first bank's place matters: the others go in the order of their addresses.
     let others = banks.split_off(1);
     banks.extend(sorted(others));
     Ok(banks)
+}
+
+/// Where the kernel goes, and what that means for the rest.
+struct KernelPlace {
+    /// Its memory before it runs.
+    room: PaRange,
+    /// Where a zImage unpacks itself to.
+    unpacked: Option<PaRange>,
+    /// Where RAM disk and tree may lie.
+    window: PaRange,
+}
+
+/// A place for an arm64 kernel in `bank`.
+fn place_image(request: &Request<'_>, bank: PaRange, sources: &[PaRange]) -> Option<KernelPlace> {
+    let kernel = &request.kernel;
+    let stay = kernel_in_place(request).filter(|stay| bank.contains_range(*stay));
+    let room = match stay {
+        Some(stay) => range(kernel.range.start.0, stay.end.0),
+        None => lowest_fit(bank, bank.start.0, kernel.memory_size, BLOCK, kernel.text_offset, sources)?,
+    };
+    Some(KernelPlace { room, unpacked: None, window: bank })
+}
+
+/// A place for a zImage that unpacks itself to `span` bytes, in `bank`.
+///
+/// ```text
+///   base                base + span
+///   | unpacked kernel   |   zImage   | tree, RAM disk ...            |
+///   +-------------------+------------+------------------- ... -------+
+///   |<------------- 128 MiB at most ->|<- 512 MiB from base at most ->|
+/// ```
+///
+/// It unpacks itself to the start of the 128 MiB that it runs in, where that is memory (and there lies above what it
+/// unpacks, so that it need not move first), else since Linux 5.12 to the start of memory, rounded up to 2 MiB.
+fn place_zimage(request: &Request<'_>, span: u64, bank: PaRange, sources: &[PaRange]) -> Option<KernelPlace> {
+    let kernel = &request.kernel;
+    let end = bank.end.0.min(LOW_END);
+    let at = |start: u64| {
+        let window = start & !(ZIMAGE_WINDOW - 1);
+        let base = if window >= bank.start.0 { window } else { align_up(bank.start.0, BLOCK)? };
+        let unpacked = PaRange::new(Pa(base), span)?;
+        let room = PaRange::new(Pa(start), kernel.memory_size)?;
+        let limit = range(base, end.min(base.saturating_add(LOW_MEMORY)));
+        let fits = unpacked.end <= room.start
+            && room.end.0 <= window.saturating_add(ZIMAGE_WINDOW)
+            && limit.contains_range(room);
+        fits.then_some(KernelPlace { room, unpacked: Some(unpacked), window: limit })
+    };
+    if let Some(place) = kernel_in_place(request).and_then(|stay| at(stay.start.0)) {
+        return Some(place);
+    }
+    let lowest = |base: u64| {
+        let from = base.checked_add(span)?;
+        let room = lowest_fit(bank, from, kernel.memory_size, ZIMAGE_ALIGN, 0, sources)?;
+        at(room.start.0)
+    };
+    // A kernel of any age first.
+    align_up(bank.start.0, ZIMAGE_WINDOW)
+        .and_then(lowest)
+        .or_else(|| align_up(bank.start.0, BLOCK).and_then(lowest))
 }
 
 /// Places kernel, RAM disk and tree in dom0's first bank; modules that lie well already stay.
@@ -359,27 +449,29 @@ fn place(
     sources: &[PaRange],
 ) -> Result<(Placement, Option<Placement>, PaRange), MapError> {
     let bank = dom0.first().copied().unwrap_or_default();
-    let mut avoid = sources.to_vec();
-    let size = request.kernel.memory_size;
-    let stay = kernel_in_place(request).filter(|stay| bank.contains_range(*stay));
-    let room = match stay {
-        Some(stay) => range(request.kernel.range.start.0, stay.end.0),
-        None => lowest_fit(bank, bank.start.0, size, BLOCK, request.kernel.text_offset, &avoid)
-            .ok_or(MapError::NoRoom("dom0's kernel", size))?,
+    let place = match request.kernel.zimage {
+        None => place_image(request, bank, sources),
+        Some(span) => place_zimage(request, span, bank, sources),
     };
+    let KernelPlace { room, unpacked, window } =
+        place.ok_or(MapError::NoRoom("dom0's kernel", request.kernel.memory_size))?;
     let kernel = Placement { source: request.kernel.range, target: room.start };
+    let mut avoid = sources.to_vec();
     avoid.push(room);
+    avoid.extend(unpacked);
     // Behind the kernel first: what Linux takes early lies there anyway.
     let fit = |size: u64, align: u64, avoid: &[PaRange]| {
-        lowest_fit(bank, room.end.0, size, align, 0, avoid)
-            .or_else(|| lowest_fit(bank, bank.start.0, size, align, 0, avoid))
+        lowest_fit(window, room.end.0, size, align, 0, avoid)
+            .or_else(|| lowest_fit(window, window.start.0, size, align, 0, avoid))
     };
     let ramdisk = match request.ramdisk {
         None => None,
         Some(source) => {
+            let banks = if unpacked.is_some() { core::slice::from_ref(&window) } else { dom0 };
             let stays = !source.overlaps(room)
+                && !unpacked.is_some_and(|unpacked| unpacked.overlaps(source.page_outer()))
                 && in_window(source, room)
-                && dom0.iter().any(|bank| bank.contains_range(source.page_outer()));
+                && banks.iter().any(|bank| bank.contains_range(source.page_outer()));
             let place = if stays {
                 source
             } else {

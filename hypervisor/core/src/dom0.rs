@@ -71,8 +71,10 @@ pub fn build<M: Machine>(
     hand_over_interrupts(hv, platform, &domain)?;
     hv.add_domain(domain.clone(), CpuMask::MAX, DEFAULT_WEIGHT);
     if let Some(first) = domain.vcpus.first() {
-        let entry = plan.map.kernel.target.0;
-        first.run.lock().start(&hv.machine, domain.counter_offset, 0, entry, plan.map.tree.start.0);
+        let (entry, tree) = (plan.map.kernel.target.0, plan.map.tree.start.0);
+        // What each kernel wants in its first registers: arm64/booting.rst, and arm/booting.rst with no machine number.
+        let registers = if domain.aarch32 { [0, u32::MAX.into(), tree] } else { [tree, 0, 0] };
+        first.run.lock().start(&hv.machine, &domain, 0, entry, registers);
         hv.bring_online(first);
     }
     Ok(domain)
@@ -104,12 +106,13 @@ fn new_domain<M: Machine>(
     let spis = m.intid_limit().saturating_sub(32);
     let vgic = Vgic::new(VgicConfig { version, spis, priority_bits: PRIORITY_BITS, mpidrs: &mpidrs })?;
     let counter_offset = m.now();
+    let aarch32 = plan.kernel.is_aarch32();
     let new_vcpu = |(index, &mpidr): (usize, &u64)| {
         Arc::new(Vcpu {
             key: VcpuKey { domain: DOM0, vcpu: index as u16 },
             run: Mutex::new(VcpuRun {
                 regs: GuestRegs::default(),
-                context: m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: false }),
+                context: m.new_context(&ContextSpec { mpidr, counter_offset, aarch32 }),
                 physical_timer: PhysicalTimer::default(),
                 wake_armed: None,
             }),
@@ -146,6 +149,7 @@ fn new_domain<M: Machine>(
             uart: uart.and_then(|(_, interrupt)| interrupt),
         },
         counter_offset,
+        aarch32,
         is_hardware: true,
         pages: AtomicU32::new(pages as u32),
         max_pages: plan.options.dom0_mem_max.map_or(pages, |max| (max / PAGE_SIZE).max(pages)),
@@ -226,7 +230,7 @@ fn place<M: Machine>(hv: &Hypervisor<M>, placement: &Placement) -> Result<(), Bo
 
 fn place_kernel<M: Machine>(hv: &Hypervisor<M>, plan: &Plan) -> Result<(), BootError> {
     let Placement { source, target } = plan.map.kernel;
-    if plan.kernel.packing == Packing::Plain {
+    if let Packing::Plain { .. } = plan.kernel.packing {
         return place(hv, &plan.map.kernel);
     }
     let read = |offset, buffer: &mut [u8]| hv.machine.read(source.start.offset(offset), buffer).is_ok();
@@ -296,8 +300,9 @@ fn hand_over_interrupts<M: Machine>(
 pub fn describe<M: Machine>(domain: &Domain<M>, plan: &Plan) -> String {
     let megabytes: u64 = plan.map.dom0.iter().map(|bank| bank.size() >> 20).sum();
     alloc::format!(
-        "Dom0: {} vCPUs, {megabytes} MiB in {} bank(s), kernel at {}, device tree at {}",
+        "Dom0: {} vCPUs, {}-bit, {megabytes} MiB in {} bank(s), kernel at {}, device tree at {}",
         domain.vcpus.len(),
+        if domain.aarch32 { 32 } else { 64 },
         plan.map.dom0.len(),
         plan.map.kernel.target,
         plan.map.tree.start

@@ -148,6 +148,8 @@ pub struct Domain<M: Machine> {
     pub interrupts: GuestInterrupts,
     /// How far the guest's virtual counter is behind the physical one, in ticks.
     pub counter_offset: u64,
+    /// Its kernel is a 32-bit one.
+    pub aarch32: bool,
     /// Holds the hardware: its devices, and the power switch.
     pub is_hardware: bool,
     /// Pages of memory it has now.

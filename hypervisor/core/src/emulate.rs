@@ -182,15 +182,15 @@ pub(crate) fn system_register<M: Machine>(
     Next::Resume
 }
 
-const CNTP_TVAL: SysReg = SysReg::new(3, 3, 14, 2, 0);
-const CNTP_CTL: SysReg = SysReg::new(3, 3, 14, 2, 1);
-const CNTP_CVAL: SysReg = SysReg::new(3, 3, 14, 2, 2);
-const ICC_SGI1R: SysReg = SysReg::new(3, 0, 12, 11, 5);
-const ICC_ASGI1R: SysReg = SysReg::new(3, 0, 12, 11, 6);
-const ICC_SGI0R: SysReg = SysReg::new(3, 0, 12, 11, 7);
-const ICC_SRE: SysReg = SysReg::new(3, 0, 12, 12, 5);
-const ACTLR: SysReg = SysReg::new(3, 0, 1, 0, 1);
-const OSLSR: SysReg = SysReg::new(2, 0, 1, 1, 4);
+pub(crate) const CNTP_TVAL: SysReg = SysReg::new(3, 3, 14, 2, 0);
+pub(crate) const CNTP_CTL: SysReg = SysReg::new(3, 3, 14, 2, 1);
+pub(crate) const CNTP_CVAL: SysReg = SysReg::new(3, 3, 14, 2, 2);
+pub(crate) const ICC_SGI1R: SysReg = SysReg::new(3, 0, 12, 11, 5);
+pub(crate) const ICC_ASGI1R: SysReg = SysReg::new(3, 0, 12, 11, 6);
+pub(crate) const ICC_SGI0R: SysReg = SysReg::new(3, 0, 12, 11, 7);
+pub(crate) const ICC_SRE: SysReg = SysReg::new(3, 0, 12, 12, 5);
+pub(crate) const ACTLR: SysReg = SysReg::new(3, 0, 1, 0, 1);
+pub(crate) const OSLSR: SysReg = SysReg::new(2, 0, 1, 1, 4);
 /// OSLSR_EL1 with the OS lock implemented (OSLM = 0b10) and open.
 const OSLSR_OPEN: u64 = 1 << 3;
 
@@ -209,7 +209,12 @@ fn is_inert(register: SysReg) -> bool {
     }
 }
 
-fn read_register<M: Machine>(hv: &Hypervisor<M>, run: &VcpuRun<M>, register: SysReg) -> Option<u64> {
+/// What the vCPU reads in a trapped register; `None` where there is none.
+pub(crate) fn read_register<M: Machine>(
+    hv: &Hypervisor<M>,
+    run: &VcpuRun<M>,
+    register: SysReg,
+) -> Option<u64> {
     if let Some(value) = hv.id_registers.read(register) {
         return Some(value);
     }
@@ -227,7 +232,8 @@ fn read_register<M: Machine>(hv: &Hypervisor<M>, run: &VcpuRun<M>, register: Sys
     }
 }
 
-fn write_register<M: Machine>(
+/// Writes a trapped register of the vCPU's; false where there is none.
+pub(crate) fn write_register<M: Machine>(
     hv: &Hypervisor<M>,
     cpu: CpuId,
     seat: &Seat<M>,

@@ -18,6 +18,8 @@ use crate::machine::{
 };
 use crate::trap::{GuestRegs, SysReg, Trap};
 
+/// ID_AA64PFR0_EL1 of a CPU whose EL1 and EL0 run in AArch64 and AArch32 state (Arm ARM D23.2).
+const EL1_BOTH_STATES: u64 = 0x22;
 const PAGE_BYTES: usize = PAGE_SIZE as usize;
 
 /// One step of a scripted guest: runs "inside" the guest, and ends in a trap.
@@ -122,7 +124,10 @@ impl FakeMachine {
                 list: alloc::vec![ListRegister::default(); 4],
                 ..FakeController::default()
             }),
-            processor: Mutex::new(FakeProcessor::default()),
+            processor: Mutex::new(FakeProcessor {
+                id_registers: BTreeMap::from([(SysReg::new(3, 0, 0, 4, 0), EL1_BOTH_STATES)]),
+                ..FakeProcessor::default()
+            }),
             uart: Mutex::new(FakeUart::default()),
             cpu: AtomicUsize::new(0),
             now: AtomicU64::new(0),
@@ -180,7 +185,7 @@ impl FakeMachine {
     pub fn map_virtual(&self, va: GuestVa, pa: Pa, writable: bool) {
         self.processor.lock().virtual_pages.insert(va.frame(), (pa.page(), writable));
     }
-    /// Sets what an ID register reads as; others read 0.
+    /// Sets what an ID register reads as; others read 0, but ID_AA64PFR0_EL1 says that guests may be of either width.
     pub fn set_id_register(&self, register: SysReg, value: u64) {
         self.processor.lock().id_registers.insert(register, value);
     }

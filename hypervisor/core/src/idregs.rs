@@ -39,6 +39,21 @@ impl IdRegisters {
     }
 }
 
+/// ID_AA64PFR0_EL1.EL1 (Arm ARM D23.2): the Execution states of EL1. A CPU without AArch64 has no such register, and 0.
+fn el1_states<P: Processor>(cpu: &P) -> u64 {
+    cpu.id_register(SysReg::new(3, 0, 0, 4, 0)) >> 4 & 0xf
+}
+
+/// Whether this CPU runs guests in AArch64 state.
+pub fn has_aarch64<P: Processor>(cpu: &P) -> bool {
+    el1_states(cpu) != 0
+}
+
+/// Whether this CPU runs guests in AArch32 state.
+pub fn has_aarch32<P: Processor>(cpu: &P) -> bool {
+    el1_states(cpu) != 1
+}
+
 /// The value that a guest sees of an ID register S3_0_C0_C`crm`_`op2` that reads `host` (field names: Arm ARM D23.2).
 fn visible(crm: u16, op2: u16, host: u64, gicv3: bool) -> u64 {
     match (crm, op2) {
@@ -71,8 +86,8 @@ fn visible(crm: u16, op2: u16, host: u64, gicv3: bool) -> u64 {
         (7, _) => 0,
         // ID_PFR1: virtualization and security extensions out.
         (1, 1) => without(host, &[4, 12, 20, 24]),
-        // ID_PFR0: RAS, AMU out.
-        (1, 0) => without(host, &[20, 28]),
+        // ID_PFR0: RAS, AMU out, and ThumbEE (State3), whose registers are not switched.
+        (1, 0) => without(host, &[12, 20, 28]),
         // ID_DFR0: trace, PMU out.
         (1, 2) => host & 0x0000_0fff,
         _ => host,

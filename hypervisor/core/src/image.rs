@@ -1,5 +1,5 @@
 //! Kernel images: what a module's bytes are, and what a kernel asks of the memory it is put into (Linux,
-//! Documentation/arch/arm64/booting.rst; RFC 1952 for gzip).
+//! Documentation/arch/arm64/booting.rst and Documentation/arch/arm/booting.rst; RFC 1952 for gzip).
 //!
 //! The bytes lie in physical memory, so they are read through a closure, and none of them is believed.
 
@@ -23,6 +23,17 @@ const WINDOW: usize = 32 * 1024;
 const CHUNK: usize = 16 * 1024;
 /// The most that a compressed kernel may grow to.
 const MAX_KERNEL: u64 = 1 << 30;
+/// Bytes of the header of U-Boot's legacy image format.
+const UIMAGE_HEADER: u64 = 64;
+/// Magic number of a zImage, at offset 0x24.
+const ZIMAGE_MAGIC: u32 = 0x016f_2818;
+/// What a zImage uses behind its file while it unpacks itself: zeroed data, stack, heap.
+const ZIMAGE_WORK: u64 = 1 << 20;
+/// Of a zImage that does not say what it unpacks to: the largest text offset that Linux has, how much it grows at most,
+/// and its zeroed data.
+const ZIMAGE_TEXT_OFFSET: u64 = 0x20_8000;
+const ZIMAGE_GROWTH: u64 = 6;
+const ZIMAGE_BSS: u64 = 8 << 20;
 
 /// Why an image cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,8 +61,12 @@ impl fmt::Display for ImageError {
         match self {
             Self::Unreadable(offset) => write!(f, "the module's memory cannot be read at offset {offset:#x}"),
             Self::Truncated => write!(f, "the kernel module is cut off"),
-            Self::Wrong(what) => write!(f, "the kernel module is {what}, not an arm64 Image (plain or gzip)"),
-            Self::Unknown => write!(f, "the kernel module is not an arm64 Image (plain or gzip)"),
+            Self::Wrong(what) => {
+                write!(f, "the kernel module is {what}, not an arm64 Image (plain or gzip) or an ARM zImage")
+            }
+            Self::Unknown => {
+                write!(f, "the kernel module is not an arm64 Image (plain or gzip) or an ARM zImage")
+            }
             Self::BigEndian => write!(f, "the kernel is big-endian"),
             Self::Damaged => write!(f, "the compressed kernel is damaged"),
             Self::TooLarge(room) => write!(f, "the kernel does not fit into {room:#x} bytes"),
@@ -67,8 +82,11 @@ impl core::error::Error for ImageError {}
 /// How the kernel lies in its module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Packing {
-    /// As it is.
-    Plain,
+    /// As it is, `offset` bytes into the module.
+    Plain {
+        /// Offset in the module, in bytes; that of the payload of a U-Boot legacy image, else 0.
+        offset: u64,
+    },
     /// As a gzip stream that starts `offset` bytes into the module and is `size` bytes long (the whole module, or the
     /// payload of an EFI zboot image).
     Gzip {
@@ -79,17 +97,31 @@ pub enum Packing {
     },
 }
 
-/// An arm64 kernel.
+/// What kind of kernel it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A 64-bit `Image`.
+    Arm64,
+    /// A 32-bit `zImage`, which unpacks itself.
+    Zimage {
+        /// Bytes from the start of its memory on that the unpacked kernel takes, with its zeroed data.
+        span: u64,
+    },
+}
+
+/// A kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KernelImage {
+    /// What it is.
+    pub kind: Kind,
     /// How it lies in its module.
     pub packing: Packing,
-    /// Where it wants to lie, in bytes after a 2 MiB boundary.
+    /// Where it wants to lie, in bytes after a 2 MiB boundary; 0 for a zImage, which lies anywhere.
     pub text_offset: u64,
-    /// Memory it needs from there on, in bytes: file, zeroed data and early tables.
+    /// Memory it needs from there on, in bytes: file, zeroed data and early tables; for a zImage file, stack and heap.
     pub memory_size: u64,
-    /// Length of the kernel's file as it lies in memory, in bytes. For gzip the length modulo 4 GiB that the stream
-    /// claims.
+    /// Length of the kernel's file as it lies in memory, in bytes, without what is appended to a zImage. For gzip the
+    /// length modulo 4 GiB that the stream claims.
     pub file_size: u64,
 }
 
@@ -105,11 +137,38 @@ impl KernelImage {
     /// Finds out what the `size` bytes of a module are. `read(offset, buffer)` fills the buffer from the module and
     /// says whether it could; it is never asked for bytes past `size`.
     pub fn inspect(size: u64, mut read: impl FnMut(u64, &mut [u8]) -> bool) -> Result<Self, ImageError> {
+        Self::inspect_part(0, size, &mut read)
+    }
+
+    /// As `inspect`, of the `size` bytes from `start` on.
+    fn inspect_part(
+        start: u64,
+        size: u64,
+        read: &mut impl FnMut(u64, &mut [u8]) -> bool,
+    ) -> Result<Self, ImageError> {
         let mut head = [0; 1024];
         let head = head.get_mut(..size.min(1024) as usize).unwrap_or_default();
-        get(&mut read, 0, head)?;
-        if let Some(image) = Self::from_header(head, size, Packing::Plain)? {
+        get(read, start, head)?;
+        let plain = Packing::Plain { offset: start };
+        if let Some(image) = Self::from_header(head, size, plain)? {
             return Ok(image);
+        }
+        if is_zimage(head) {
+            let mut tail = |offset: u64, bytes: &mut [u8]| {
+                let within = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= size);
+                within && read(start.saturating_add(offset), bytes)
+            };
+            return Self::from_zimage(head, size, plain, &mut tail);
+        }
+        if start == 0
+            && let Some(length) = uimage_payload(head)?
+        {
+            let within = UIMAGE_HEADER.checked_add(length).is_some_and(|end| end <= size);
+            return if within {
+                Self::inspect_part(UIMAGE_HEADER, length, read)
+            } else {
+                Err(ImageError::Truncated)
+            };
         }
         let (offset, length) = if head.starts_with(&[0x1f, 0x8b]) {
             (0, size)
@@ -122,14 +181,15 @@ impl KernelImage {
         if !within || length < 18 {
             return Err(ImageError::Truncated);
         }
+        let offset = start + offset;
         // The last word of a gzip stream is the length of what it holds.
         let mut tail = [0; 4];
-        get(&mut read, offset + length - 4, &mut tail)?;
+        get(read, offset + length - 4, &mut tail)?;
         let unpacked = u64::from(u32::from_le_bytes(tail));
         let packing = Packing::Gzip { offset, size: length };
         let mut inner = [0; HEADER_BYTES];
         let mut filled = 0;
-        let taken = inflate(offset, length, &mut read, |chunk| {
+        let taken = inflate(offset, length, read, |chunk| {
             let want = inner.get_mut(filled..).unwrap_or_default();
             let count = want.len().min(chunk.len());
             for (to, from) in want.iter_mut().zip(chunk) {
@@ -139,10 +199,51 @@ impl KernelImage {
             Ok(filled < HEADER_BYTES)
         });
         taken?;
-        match Self::from_header(inner.get(..filled).unwrap_or_default(), unpacked, packing)? {
-            Some(image) => Ok(image),
-            None => Err(foreign(&inner)),
+        let inner = inner.get(..filled).unwrap_or_default();
+        if let Some(image) = Self::from_header(inner, unpacked, packing)? {
+            return Ok(image);
         }
+        if is_zimage(inner) {
+            // Its table lies deep in the stream; what it unpacks to is estimated.
+            return Self::from_zimage(inner, unpacked, packing, &mut |_, _| false);
+        }
+        Err(foreign(inner))
+    }
+
+    /// A zImage of `file_size` bytes, of which `tail(offset, buffer)` reads more than the header (Linux,
+    /// arch/arm/boot/compressed/head.S and vmlinux.lds.S; kexec reads the same table).
+    fn from_zimage(
+        head: &[u8],
+        file_size: u64,
+        packing: Packing,
+        tail: &mut impl FnMut(u64, &mut [u8]) -> bool,
+    ) -> Result<Self, ImageError> {
+        if u32_at(head, 0x24) != Some(ZIMAGE_MAGIC) {
+            return Err(ImageError::BigEndian);
+        }
+        let (Some(start), Some(end)) = (u32_at(head, 0x28), u32_at(head, 0x2c)) else {
+            return Err(ImageError::Truncated);
+        };
+        // Code that is linked for one place in ROM has another start than 0; it cannot be moved.
+        let length = u64::from(end);
+        if start != 0 || length < HEADER_BYTES as u64 {
+            return Err(ImageError::Wrong("a zImage for execution in ROM"));
+        }
+        if file_size < length {
+            return Err(ImageError::Truncated);
+        }
+        let estimate = ZIMAGE_TEXT_OFFSET + length * ZIMAGE_GROWTH + ZIMAGE_BSS;
+        let span = zimage_span(head, tail).unwrap_or(estimate);
+        let memory_size = length + ZIMAGE_WORK;
+        if span.max(memory_size) > MAX_KERNEL {
+            return Err(ImageError::TooLarge(MAX_KERNEL));
+        }
+        Ok(Self { kind: Kind::Zimage { span }, packing, text_offset: 0, memory_size, file_size: length })
+    }
+
+    /// Whether the kernel runs in AArch32 state.
+    pub const fn is_aarch32(&self) -> bool {
+        matches!(self.kind, Kind::Zimage { .. })
     }
 
     fn from_header(head: &[u8], file_size: u64, packing: Packing) -> Result<Option<Self>, ImageError> {
@@ -165,7 +266,7 @@ impl KernelImage {
         if text_offset >= 2 << 20 || memory_size > MAX_KERNEL {
             return Err(ImageError::TooLarge(MAX_KERNEL));
         }
-        Ok(Some(Self { packing, text_offset, memory_size, file_size }))
+        Ok(Some(Self { kind: Kind::Arm64, packing, text_offset, memory_size, file_size }))
     }
 
     /// Decompresses a gzip kernel: `write(offset, bytes)` is called with the kernel's bytes in order and says whether it
@@ -214,6 +315,68 @@ fn get(
     if read(offset, buffer) { Ok(()) } else { Err(ImageError::Unreadable(offset)) }
 }
 
+/// Whether the bytes start with the header of a zImage, of either byte order.
+fn is_zimage(head: &[u8]) -> bool {
+    u32_at(head, 0x24).is_some_and(|magic| magic == ZIMAGE_MAGIC || magic == ZIMAGE_MAGIC.swap_bytes())
+}
+
+/// What a zImage unpacks to, by the table that it has since Linux 4.15: text offset, length, zeroed data.
+fn zimage_span(head: &[u8], tail: &mut impl FnMut(u64, &mut [u8]) -> bool) -> Option<u64> {
+    const TABLE_MAGIC: u32 = 0x4545_4545;
+    const KERNEL_SIZE_TAG: u32 = 0x5a53_4c4b;
+    /// Most entries looked at.
+    const ENTRIES: usize = 16;
+    if u32_at(head, 0x34)? != TABLE_MAGIC {
+        return None;
+    }
+    let mut at = u64::from(u32_at(head, 0x38)?);
+    for _ in 0..ENTRIES {
+        // Length in words, with itself; tag; for this tag: where the length is, zeroed data, text offset.
+        let mut entry = [0; 20];
+        if !tail(at, &mut entry) {
+            return None;
+        }
+        let words = u32_at(&entry, 0)?;
+        if u32_at(&entry, 4)? == KERNEL_SIZE_TAG && words >= 4 {
+            let mut size = [0; 4];
+            if !tail(u32_at(&entry, 8)?.into(), &mut size) {
+                return None;
+            }
+            let bss = u64::from(u32_at(&entry, 12)?);
+            let text_offset = if words >= 5 { u32_at(&entry, 16)?.into() } else { ZIMAGE_TEXT_OFFSET };
+            return Some(text_offset + u64::from(u32::from_le_bytes(size)) + bss);
+        }
+        if words < 2 {
+            return None;
+        }
+        at = at.checked_add(u64::from(words) * 4)?;
+    }
+    None
+}
+
+/// The length of the payload of a U-Boot legacy image, `None` where the bytes are none (U-Boot, include/image.h).
+fn uimage_payload(head: &[u8]) -> Result<Option<u64>, ImageError> {
+    const KERNEL: u8 = 2;
+    const KERNEL_NO_LOAD: u8 = 14;
+    const NONE: u8 = 0;
+    const GZIP: u8 = 1;
+    if !head.starts_with(&[0x27, 0x05, 0x19, 0x56]) {
+        return Ok(None);
+    }
+    let (Some(size), Some(&[kind, compression])) =
+        (head.get(12..16).and_then(|bytes| bytes.first_chunk().copied()), head.get(30..32))
+    else {
+        return Err(ImageError::Truncated);
+    };
+    if !matches!(kind, KERNEL | KERNEL_NO_LOAD) {
+        return Err(ImageError::Wrong("a U-Boot legacy image of something else than a kernel"));
+    }
+    if !matches!(compression, NONE | GZIP) {
+        return Err(ImageError::Wrong("a U-Boot legacy image compressed otherwise than with gzip"));
+    }
+    Ok(Some(u32::from_be_bytes(size).into()))
+}
+
 /// The gzip payload of an EFI zboot image (offset, length), `None` where the bytes are none (Linux,
 /// drivers/firmware/efi/libstub/zboot-header.S).
 fn zboot_payload(head: &[u8]) -> Result<Option<(u64, u64)>, ImageError> {
@@ -234,8 +397,6 @@ fn foreign(head: &[u8]) -> ImageError {
     let is = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|tail| tail.starts_with(magic));
     ImageError::Wrong(if head.is_empty() {
         return ImageError::Truncated;
-    } else if is(0x24, &0x016f_2818_u32.to_le_bytes()) || is(0x24, &0x016f_2818_u32.to_be_bytes()) {
-        "a 32-bit ARM zImage"
     } else if is(0x202, b"HdrS") {
         "an x86 bzImage"
     } else if is(0x38, b"RSC\x05") || is(0x30, b"RISCV\0") {
@@ -245,7 +406,7 @@ fn foreign(head: &[u8]) -> ImageError {
     } else if is(0, b"MZ") {
         "an EFI program without an arm64 Image header"
     } else if is(0, &[0x27, 0x05, 0x19, 0x56]) {
-        "a U-Boot legacy image (uImage)"
+        "a U-Boot legacy image (uImage) in another"
     } else if is(0, &[0xd0, 0x0d, 0xfe, 0xed]) {
         "a device tree or a U-Boot FIT image"
     } else if is(0, b"\xfd7zXZ\0") {
@@ -361,139 +522,4 @@ fn crc_table() -> [u32; 256] {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    fn header(text_offset: u64, image_size: u64, flags: u64) -> Vec<u8> {
-        let mut bytes = vec![0; 8];
-        for word in [text_offset, image_size, flags, 0, 0, 0] {
-            bytes.extend(u64::to_le_bytes(word));
-        }
-        bytes.extend(b"ARM\x64\0\0\0\0");
-        bytes
-    }
-
-    fn kernel(length: usize) -> Vec<u8> {
-        let mut bytes = header(0, 0x10_0000, 0xa);
-        bytes.extend((bytes.len()..length).map(|i| (i / 7) as u8));
-        bytes
-    }
-
-    /// A gzip stream with a file name, made with the compressor of the crate under the decompressor.
-    fn gzip(content: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 2, 3];
-        bytes.extend(b"Image\0");
-        bytes.extend(miniz_oxide::deflate::compress_to_vec(content, 6));
-        let table = crc_table();
-        let crc = content.iter().fold(u32::MAX, |crc, &b| crc >> 8 ^ table[(crc as u8 ^ b) as usize]);
-        bytes.extend((!crc).to_le_bytes());
-        bytes.extend((content.len() as u32).to_le_bytes());
-        bytes
-    }
-
-    fn reader(bytes: &[u8]) -> impl FnMut(u64, &mut [u8]) -> bool + '_ {
-        |offset, buffer| match bytes.get(offset as usize..offset as usize + buffer.len()) {
-            Some(part) => {
-                buffer.copy_from_slice(part);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn inspect(bytes: &[u8]) -> Result<KernelImage, ImageError> {
-        KernelImage::inspect(bytes.len() as u64, reader(bytes))
-    }
-
-    fn unpack(bytes: &[u8], room: u64) -> Result<Vec<u8>, ImageError> {
-        let mut unpacked = Vec::new();
-        let image = inspect(bytes)?;
-        let length = image.unpack(room, reader(bytes), |offset, part| {
-            assert_eq!(offset, unpacked.len() as u64);
-            unpacked.extend(part);
-            true
-        })?;
-        assert_eq!(length, unpacked.len() as u64);
-        Ok(unpacked)
-    }
-
-    #[test]
-    fn the_check_value_of_crc32() {
-        let table = crc_table();
-        let crc = b"123456789".iter().fold(u32::MAX, |crc, &b| crc >> 8 ^ table[(crc as u8 ^ b) as usize]);
-        assert_eq!(!crc, 0xcbf4_3926);
-    }
-
-    #[test]
-    fn a_plain_kernel() {
-        let image = inspect(&kernel(0x2000)).unwrap();
-        assert_eq!(image.packing, Packing::Plain);
-        assert_eq!((image.text_offset, image.memory_size, image.file_size), (0, 0x10_0000, 0x2000));
-        let old = inspect(&header(0, 0, 0)).unwrap();
-        assert_eq!((old.text_offset, old.memory_size), (0x8_0000, (16 << 20) + 64));
-    }
-
-    #[test]
-    fn a_gzip_kernel_unpacks_to_what_was_packed() {
-        let plain = kernel(300_000);
-        let packed = gzip(&plain);
-        let image = inspect(&packed).unwrap();
-        assert_eq!(image.file_size, 300_000);
-        assert_eq!(image.memory_size, 0x10_0000);
-        assert_eq!(unpack(&packed, 300_000).unwrap(), plain);
-        assert_eq!(unpack(&packed, 299_999), Err(ImageError::TooLarge(299_999)));
-    }
-
-    #[test]
-    fn a_zboot_kernel_unpacks_too() {
-        let plain = kernel(20_000);
-        let packed = gzip(&plain);
-        let mut zboot = b"MZ\0\0zimg".to_vec();
-        zboot.extend(64_u32.to_le_bytes());
-        zboot.extend((packed.len() as u32).to_le_bytes());
-        zboot.extend([0; 8]);
-        zboot.extend(b"gzip\0");
-        zboot.resize(64, 0);
-        zboot.extend(&packed);
-        zboot.extend([0; 100]);
-        assert_eq!(unpack(&zboot, 1 << 20).unwrap(), plain);
-    }
-
-    #[test]
-    fn damage_is_noticed() {
-        let plain = kernel(3_000);
-        let packed = gzip(&plain);
-        // Whatever single byte is wrong, nothing else than what was packed comes out. (The last bits before the CRC mean
-        // nothing.)
-        for position in 16..packed.len() {
-            let mut bad = packed.clone();
-            bad[position] ^= 0x10;
-            assert!(unpack(&bad, 1 << 20).map_or(true, |out| out == plain), "byte {position}");
-        }
-        for length in 0..packed.len() {
-            assert!(unpack(&packed[..length], 1 << 20).is_err(), "length {length}");
-        }
-    }
-
-    #[test]
-    fn other_things_are_named() {
-        let named = |magic: &[u8], offset: usize| {
-            let mut bytes = vec![0; 1024];
-            bytes[offset..offset + magic.len()].copy_from_slice(magic);
-            inspect(&bytes)
-        };
-        assert_eq!(
-            named(&0x016f_2818_u32.to_le_bytes(), 0x24),
-            Err(ImageError::Wrong("a 32-bit ARM zImage"))
-        );
-        assert_eq!(named(b"HdrS", 0x202), Err(ImageError::Wrong("an x86 bzImage")));
-        assert_eq!(named(b"\x7fELF", 0), Err(ImageError::Wrong("an ELF file")));
-        assert_eq!(inspect(&[0; 4096]), Err(ImageError::Unknown));
-        assert_eq!(inspect(&[]), Err(ImageError::Truncated));
-        assert_eq!(inspect(&header(0, 0x1000, 1)), Err(ImageError::BigEndian));
-        assert_eq!(inspect(&header(4 << 20, 0x1000, 0)), Err(ImageError::TooLarge(MAX_KERNEL)));
-        assert_eq!(KernelImage::inspect(100, |_, _| false), Err(ImageError::Unreadable(0)));
-    }
-}
+mod tests;

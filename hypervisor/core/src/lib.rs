@@ -18,6 +18,7 @@ pub mod bootmap;
 pub mod cmdline;
 pub mod console;
 pub mod console_ring;
+mod coprocessor;
 pub mod dom0;
 pub mod dom0_tree;
 pub mod domain;

@@ -26,7 +26,7 @@ use crate::sched::Leave;
 use crate::timers::Due;
 use crate::trap::Trap;
 use crate::virtual_gic::Effects;
-use crate::{emulate, vpsci};
+use crate::{coprocessor, emulate, vpsci};
 
 /// What to do with a vCPU after a trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -226,7 +226,7 @@ impl<M: Machine> Hypervisor<M> {
                 Next::Resume
             }
             Trap::SecureCall { immediate: 0 } => {
-                run.regs.pc = run.regs.pc.wrapping_add(4);
+                run.regs.skip(4);
                 vpsci::call(self, seat, run)
             }
             Trap::SystemRegister { register, write, reg } => {
@@ -238,9 +238,20 @@ impl<M: Machine> Hypervisor<M> {
                 self.arm_alarm(cpu);
                 Next::Resume
             }
-            Trap::Wait { event } => {
-                run.regs.pc = run.regs.pc.wrapping_add(4);
+            Trap::Wait { event, instruction_length } => {
+                run.regs.skip(instruction_length);
                 if event { Next::Yield } else { Next::Block }
+            }
+            Trap::MmioInBlock(access) => {
+                let next = emulate::mmio(self, seat, run, access);
+                // An exception that the access led to has ended the block already.
+                run.regs.leave_instruction();
+                next
+            }
+            Trap::Coprocessor(access) => coprocessor::access(self, cpu, seat, run, access),
+            Trap::Skipped { instruction_length } => {
+                run.regs.skip(instruction_length);
+                Next::Resume
             }
             Trap::DataAbort { va, ipa, write, .. } => {
                 let what = if write { "write to" } else { "read of" };
@@ -256,7 +267,7 @@ impl<M: Machine> Hypervisor<M> {
                 self.machine.inject_abort(&mut run.regs, &mut run.context, va, true);
                 Next::Resume
             }
-            Trap::Coprocessor { .. } | Trap::SecureCall { .. } | Trap::Disabled => {
+            Trap::SecureCall { .. } | Trap::Disabled => {
                 self.machine.inject_undefined(&mut run.regs, &mut run.context);
                 Next::Resume
             }

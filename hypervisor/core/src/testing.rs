@@ -89,6 +89,15 @@ fn range(start: u64, size: u64) -> PaRange {
 impl World {
     /// Domain 0 with `vcpus` vCPUs on a machine of `cpus` CPUs; vCPU 0 is online.
     pub(crate) fn new(vcpus: usize, cpus: usize) -> Self {
+        Self::of_width(vcpus, cpus, false)
+    }
+
+    /// As [`World::new`], with a 32-bit domain 0.
+    pub(crate) fn aarch32(vcpus: usize, cpus: usize) -> Self {
+        Self::of_width(vcpus, cpus, true)
+    }
+
+    fn of_width(vcpus: usize, cpus: usize, aarch32: bool) -> Self {
         let machine = FakeMachine::with_ram(RAM, 16 * MIB);
         // EL0 and EL1 in AArch64 and AArch32, EL2, SVE.
         machine.set_id_register(ID_AA64PFR0, 0x1_0000_0122);
@@ -117,7 +126,7 @@ impl World {
         let ids = IdRegisters::new(&machine, false);
         let hv = Hypervisor::new(machine, cpus, frames, Console::default(), ids, settings);
         (0..cpus).for_each(|cpu| hv.scheduler.cpu_online(cpu));
-        let domain = add_domain(&hv, 0, vcpus, range(RAM, RAM_SIZE));
+        let domain = add_domain(&hv, 0, vcpus, range(RAM, RAM_SIZE), aarch32);
         hv.assign_spi(DEVICE_SPI, 0);
         hv.bring_online(&domain.vcpus[0]);
         let world = Self { hv, domain };
@@ -132,7 +141,7 @@ impl World {
 
     /// Adds domain 1, which has no privileges, with one vCPU, offline.
     pub(crate) fn add_other(&self) -> Arc<Domain<FakeMachine>> {
-        add_domain(&self.hv, 1, 1, range(OTHER_RAM, MIB))
+        add_domain(&self.hv, 1, 1, range(OTHER_RAM, MIB), false)
     }
 
     pub(crate) fn machine(&self) -> &FakeMachine {
@@ -219,7 +228,7 @@ impl World {
         self.machine().push_step(|_, regs, _| {
             // Not to be seen in the program counter.
             regs.pc = regs.pc.wrapping_sub(4);
-            Trap::Wait { event: false }
+            Trap::Wait { event: false, instruction_length: 4 }
         });
         if self.hv.scheduler.account(self.domain.vcpus[0].key).unwrap().status
             == crate::sched::Status::Blocked
@@ -241,7 +250,13 @@ pub(crate) const fn error(errno: Errno) -> i64 {
     -(errno as i64)
 }
 
-fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange) -> Arc<Domain<FakeMachine>> {
+fn add_domain(
+    hv: &Hypervisor<FakeMachine>,
+    id: u16,
+    vcpus: usize,
+    ram: PaRange,
+    aarch32: bool,
+) -> Arc<Domain<FakeMachine>> {
     let m = &hv.machine;
     let shared_info = hv.zeroed_frame().unwrap();
     let mut p2m = P2m::new(m, &mut hv.frames.lock(), hv.settings.shape, id + 1).unwrap();
@@ -257,7 +272,7 @@ fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange)
             key: VcpuKey { domain: id, vcpu: index as u16 },
             run: Mutex::new(VcpuRun {
                 regs: GuestRegs { pc: ram.start.0, pstate: 0x3c5, ..GuestRegs::default() },
-                context: m.new_context(&ContextSpec { mpidr, counter_offset: 0, aarch32: false }),
+                context: m.new_context(&ContextSpec { mpidr, counter_offset: 0, aarch32 }),
                 physical_timer: PhysicalTimer::default(),
                 wake_armed: None,
             }),
@@ -294,6 +309,7 @@ fn add_domain(hv: &Hypervisor<FakeMachine>, id: u16, vcpus: usize, ram: PaRange)
             uart: Some(HOST_UART),
         },
         counter_offset: 0,
+        aarch32,
         is_hardware,
         pages: AtomicU32::new(pages as u32),
         max_pages: pages,

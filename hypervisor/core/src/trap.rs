@@ -34,6 +34,51 @@ impl GuestRegs {
     pub const fn is_aarch32(&self) -> bool {
         self.pstate & 0x10 != 0
     }
+    /// Goes on behind the present instruction, which is `length` bytes long.
+    #[inline]
+    pub const fn skip(&mut self, length: u8) {
+        self.pc = self.pc.wrapping_add(length as u64);
+        if self.is_aarch32() {
+            self.leave_instruction();
+        }
+    }
+    /// Has the Thumb IT block, if an AArch32 guest is in one, be one instruction further (Arm ARM DDI 0406C, A2.5.2,
+    /// ITAdvance).
+    pub const fn leave_instruction(&mut self) {
+        let state = it_state(self.pstate);
+        let next = if state & 7 == 0 { 0 } else { state & 0xe0 | state << 1 & 0x1f };
+        self.pstate = self.pstate & !IT_BITS | (next & 3) << 25 | (next >> 2) << 10;
+    }
+}
+
+/// ITSTATE in the CPSR: bits 1:0 at 26:25, bits 7:2 at 15:10.
+const IT_BITS: u64 = 3 << 25 | 0x3f << 10;
+
+const fn it_state(cpsr: u64) -> u64 {
+    cpsr >> 25 & 3 | (cpsr >> 10 & 0x3f) << 2
+}
+
+/// Whether an AArch32 instruction is carried out. `condition` is its condition field, where the syndrome has one; a
+/// Thumb instruction's without is that of its IT block (DDI 0406C, A8.3 and B3.13.6).
+pub const fn condition_passed(condition: Option<u8>, cpsr: u64) -> bool {
+    const THUMB: u64 = 1 << 5;
+    let condition = match condition {
+        Some(condition) => condition,
+        None if cpsr & THUMB != 0 && it_state(cpsr) & 0xf != 0 => (it_state(cpsr) >> 4) as u8,
+        None => return true,
+    };
+    let (n, z, c, v) = (cpsr >> 31 & 1 != 0, cpsr >> 30 & 1 != 0, cpsr >> 29 & 1 != 0, cpsr >> 28 & 1 != 0);
+    let holds = match condition >> 1 & 7 {
+        0 => z,
+        1 => c,
+        2 => n,
+        3 => v,
+        4 => c && !z,
+        5 => n == v,
+        6 => n == v && !z,
+        _ => return true,
+    };
+    holds != (condition & 1 != 0)
 }
 
 /// A 64-bit system register by its encoding (Arm ARM D22): op0, op1, CRn, CRm, op2.
@@ -49,6 +94,30 @@ impl SysReg {
     pub const fn fields(self) -> (u16, u16, u16, u16, u16) {
         (self.0 >> 14, self.0 >> 11 & 7, self.0 >> 7 & 15, self.0 >> 3 & 15, self.0 & 7)
     }
+}
+
+/// An `mrc`, `mcr`, `mrrc`, `mcrr` or `vmrs` of AArch32 code. Transfers between coprocessor 14 and memory (`ldc`, `stc`) are
+/// not among these: they are [`Trap::Disabled`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CoprocessorAccess {
+    /// Coprocessor number: 14, 15, or 10 for `vmrs` of a floating-point ID register.
+    pub coprocessor: u8,
+    /// Opc1.
+    pub opc1: u8,
+    /// CRn; 0 for a 64-bit access. For `vmrs` the register's number.
+    pub crn: u8,
+    /// CRm.
+    pub crm: u8,
+    /// Opc2; 0 for a 64-bit access.
+    pub opc2: u8,
+    /// Register, by its index in [`GuestRegs`]; 15 stands for the condition flags.
+    pub reg: u8,
+    /// Second register of a 64-bit access, which has bits 63:32.
+    pub reg2: Option<u8>,
+    /// Write to the coprocessor (true) or read.
+    pub write: bool,
+    /// Length of the instruction, 2 or 4 bytes.
+    pub instruction_length: u8,
 }
 
 /// A load or store that stage 2 stopped and whose syndrome is complete enough to emulate.
@@ -91,6 +160,14 @@ pub enum Trap {
     Wait {
         /// It was `wfe`.
         event: bool,
+        /// Length of the instruction, 2 or 4 bytes.
+        instruction_length: u8,
+    },
+    /// An AArch32 instruction trapped whose condition does not hold: it does nothing. The program counter still points
+    /// at it. Of all other traps the condition holds.
+    Skipped {
+        /// Length of the instruction, 2 or 4 bytes.
+        instruction_length: u8,
     },
     /// Access to a trapped 64-bit system register (`mrs`, `msr`); the program counter still points at it.
     SystemRegister {
@@ -101,31 +178,12 @@ pub enum Trap {
         /// General-purpose register; 31 is the zero register.
         reg: u8,
     },
-    /// Access to a trapped AArch32 coprocessor register (`mrc`, `mcr`, `mrrc`, `mcrr`), from an AArch32 guest.
-    Coprocessor {
-        /// Coprocessor number, 14 or 15.
-        coprocessor: u8,
-        /// Opc1, CRn, CRm, Opc2 for 32-bit access; CRn and Opc2 are 0 for 64-bit access.
-        opc1: u8,
-        /// CRn.
-        crn: u8,
-        /// CRm.
-        crm: u8,
-        /// Opc2.
-        opc2: u8,
-        /// Register.
-        reg: u8,
-        /// Second register of a 64-bit access.
-        reg2: Option<u8>,
-        /// Write to the coprocessor (true) or read.
-        write: bool,
-        /// Whether the instruction's condition holds (else it is skipped).
-        condition_passed: bool,
-        /// Length of the instruction, 2 or 4 bytes.
-        instruction_length: u8,
-    },
+    /// Access to a trapped AArch32 coprocessor register; the program counter still points at it.
+    Coprocessor(CoprocessorAccess),
     /// A device access to emulate; the program counter still points at it.
     Mmio(MmioAccess),
+    /// As `Mmio`, by an AArch32 instruction in a Thumb IT block, which goes on with it.
+    MmioInBlock(MmioAccess),
     /// Stage-2 data abort that cannot be emulated (no valid syndrome, or a walk of the guest's own tables).
     DataAbort {
         /// Faulting address in the guest's virtual space.
@@ -175,5 +233,69 @@ mod tests {
     fn system_register_fields_round_trip() {
         let icc_sgi1r = SysReg::new(3, 0, 12, 11, 5);
         assert_eq!(icc_sgi1r.fields(), (3, 0, 12, 11, 5));
+    }
+
+    fn regs(cpsr: u64) -> GuestRegs {
+        GuestRegs { pc: 0x1000, pstate: cpsr, ..GuestRegs::default() }
+    }
+
+    /// CPSR in Thumb state with ITSTATE.
+    fn thumb(state: u64) -> u64 {
+        0x33 | (state & 3) << 25 | (state >> 2) << 10
+    }
+
+    #[test]
+    fn it_blocks_go_on_with_what_is_skipped() {
+        // ITTE EQ: condition 0, mask 0110 with the first instruction's bit; then T, E, over.
+        let mut guest = regs(thumb(0b0000_0110));
+        guest.skip(2);
+        assert_eq!((guest.pc, it_state(guest.pstate)), (0x1002, 0b0000_1100));
+        guest.skip(4);
+        assert_eq!((guest.pc, it_state(guest.pstate)), (0x1006, 0b0001_1000));
+        guest.skip(2);
+        assert_eq!(guest.pstate, thumb(0));
+        // Outside of a block nothing but the program counter moves.
+        guest.skip(4);
+        assert_eq!((guest.pc, guest.pstate), (0x100c, thumb(0)));
+        // In AArch64 state those bits are others'.
+        let mut guest = regs(0x3c5 | 1 << 25 | 3 << 10);
+        guest.skip(4);
+        assert_eq!(guest.pstate, 0x3c5 | 1 << 25 | 3 << 10);
+    }
+
+    #[test]
+    fn conditions_are_those_of_the_architecture() {
+        const N: u64 = 1 << 31;
+        const Z: u64 = 1 << 30;
+        const C: u64 = 1 << 29;
+        const V: u64 = 1 << 28;
+        // Each condition with flags under which it holds and under which it does not.
+        let cases = [
+            (0, Z, 0),
+            (1, 0, Z),
+            (2, C, 0),
+            (3, 0, C),
+            (4, N, 0),
+            (5, 0, N),
+            (6, V, 0),
+            (7, 0, V),
+            (8, C, C | Z),
+            (9, C | Z, C),
+            (10, N | V, N),
+            (11, N, N | V),
+            (12, 0, Z),
+            (13, Z, 0),
+        ];
+        for (condition, holds, not) in cases {
+            assert!(condition_passed(Some(condition), 0x13 | holds), "{condition}");
+            assert!(!condition_passed(Some(condition), 0x13 | not), "{condition}");
+        }
+        for flags in [0, N | Z | C | V] {
+            assert!(condition_passed(Some(14), flags) && condition_passed(Some(15), flags));
+            assert!(condition_passed(None, 0x13 | flags));
+        }
+        // A syndrome without the condition: the IT block has it.
+        assert!(condition_passed(None, thumb(0b0000_1000) | Z));
+        assert!(!condition_passed(None, thumb(0b0000_1000)));
     }
 }

@@ -3,12 +3,12 @@
 
 use core::sync::atomic::Ordering;
 
-use vambrace_abi::arch_arm::PSR_GUEST64_INIT;
+use vambrace_abi::arch_arm::{PSR_GUEST32_INIT, PSR_GUEST64_INIT};
 use vambrace_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 use vambrace_abi::smccc::{XEN_SMCCC_MAJOR_REVISION, XEN_SMCCC_MINOR_REVISION, XEN_SMCCC_UID};
 
 use crate::addr::Ipa;
-use crate::domain::{Seat, VcpuRun, mpidr_of_vcpu};
+use crate::domain::{Domain, Seat, VcpuRun, mpidr_of_vcpu};
 use crate::hypervisor::Hypervisor;
 use crate::machine::{ContextSpec, Machine};
 use crate::run::Next;
@@ -65,6 +65,8 @@ pub(crate) fn call<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut Vcp
     // Function numbers are 32 bits; the upper half of x0 is ignored (DEN0028, 2.5).
     let function = run.regs.x[0] as u32;
     match function {
+        // The 64-bit convention is for AArch64 callers.
+        CPU_ON_64 | CPU_SUSPEND_64 | AFFINITY_INFO_64 if seat.domain.aarch32 => status(run, NOT_SUPPORTED),
         VERSION => answer(run, PSCI_1_1),
         SMCCC_VERSION => answer(run, SMCCC_1_1),
         CPU_ON | CPU_ON_64 | V01_CPU_ON => cpu_on(hv, seat, run, function == CPU_ON_64),
@@ -84,22 +86,25 @@ pub(crate) fn call<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut Vcp
             Next::Offline
         }
         FEATURES => {
-            let known = matches!(
-                run.regs.x[1] as u32,
-                VERSION
-                    | CPU_SUSPEND
-                    | CPU_OFF
-                    | CPU_ON
-                    | AFFINITY_INFO
-                    | MIGRATE_INFO_TYPE
-                    | SYSTEM_OFF
-                    | SYSTEM_RESET
-                    | FEATURES
-                    | CPU_SUSPEND_64
-                    | CPU_ON_64
-                    | AFFINITY_INFO_64
-                    | SMCCC_VERSION
-            );
+            let asked = run.regs.x[1] as u32;
+            let callable = asked & CONVENTION_64 == 0 || !seat.domain.aarch32;
+            let known = callable
+                && matches!(
+                    asked,
+                    VERSION
+                        | CPU_SUSPEND
+                        | CPU_OFF
+                        | CPU_ON
+                        | AFFINITY_INFO
+                        | MIGRATE_INFO_TYPE
+                        | SYSTEM_OFF
+                        | SYSTEM_RESET
+                        | FEATURES
+                        | CPU_SUSPEND_64
+                        | CPU_ON_64
+                        | AFFINITY_INFO_64
+                        | SMCCC_VERSION
+                );
             status(run, if known { SUCCESS } else { NOT_SUPPORTED })
         }
         SMCCC_ARCH_FEATURES => arch_features(hv, run),
@@ -139,7 +144,7 @@ const fn argument(value: u64, wide: bool) -> u64 {
 
 fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, wide: bool) -> Next {
     let domain = &seat.domain;
-    // An AArch64 guest of PSCI 0.1 passes 64-bit arguments under any number.
+    // An AArch64 guest of PSCI 0.1 passes 64-bit arguments under any number; a 32-bit one has none.
     let wide = wide || !run.regs.is_aarch32();
     let [_, target, entry, context, ..] = run.regs.x;
     let (target, entry, context) = (argument(target, wide), argument(entry, wide), argument(context, wide));
@@ -152,8 +157,9 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
     if domain.shutdown.get().is_some() {
         return status(run, DENIED);
     }
-    if !entry.is_multiple_of(4) || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device)
-    {
+    // A 32-bit kernel may begin in Thumb code, which bit 0 says.
+    let aligned = entry.is_multiple_of(4) || (domain.aarch32 && entry & 1 != 0);
+    if !aligned || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device) {
         return status(run, INVALID_ADDRESS);
     }
     {
@@ -162,19 +168,28 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
         if vcpu.online.swap(true, Ordering::AcqRel) {
             return status(run, ALREADY_ON);
         }
-        fresh.start(&hv.machine, domain.counter_offset, usize::from(vcpu.key.vcpu), entry, context);
+        fresh.start(&hv.machine, domain, usize::from(vcpu.key.vcpu), entry, [context, 0, 0]);
     }
     hv.bring_online(vcpu);
     status(run, SUCCESS)
 }
 
 impl<M: Machine> VcpuRun<M> {
-    /// Sets an AArch64 vCPU up to begin at `entry` (intermediate physical, MMU off) with x0 = `context`.
-    pub(crate) fn start(&mut self, m: &M, counter_offset: u64, index: usize, entry: u64, context: u64) {
-        let mpidr = mpidr_of_vcpu(index);
-        self.regs = GuestRegs { pc: entry, pstate: PSR_GUEST64_INIT, ..GuestRegs::default() };
-        self.regs.x[0] = context;
-        self.context = m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: false });
+    /// Sets a vCPU of the domain's up to begin at `entry` (intermediate physical, MMU off; bit 0 means Thumb code in a
+    /// 32-bit kernel) with its first registers given.
+    pub(crate) fn start(&mut self, m: &M, domain: &Domain<M>, index: usize, entry: u64, first: [u64; 3]) {
+        const THUMB: u64 = 1 << 5;
+        let (pc, pstate) = match (domain.aarch32, entry & 1) {
+            (false, _) => (entry, PSR_GUEST64_INIT),
+            (true, 0) => (entry, PSR_GUEST32_INIT),
+            (true, _) => (entry & !1, PSR_GUEST32_INIT | THUMB),
+        };
+        self.regs = GuestRegs { pc, pstate, ..GuestRegs::default() };
+        for (register, value) in self.regs.x.iter_mut().zip(first) {
+            *register = value;
+        }
+        let (mpidr, counter_offset) = (mpidr_of_vcpu(index), domain.counter_offset);
+        self.context = m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: domain.aarch32 });
         self.physical_timer.control = 0;
     }
 }

@@ -41,6 +41,14 @@ fn arm64_header() -> Vec<u8> {
     header
 }
 
+/// The first bytes of a zImage of `length` bytes, without a word on what it unpacks to.
+fn zimage_header(length: u32) -> Vec<u8> {
+    let mut header = vec![0; 64];
+    header[0x24..0x28].copy_from_slice(&0x016f_2818_u32.to_le_bytes());
+    header[0x2c..0x30].copy_from_slice(&length.to_le_bytes());
+    header
+}
+
 /// A machine as the loader left it.
 fn loaded(blob: &[u8]) -> (FakeMachine, Platform) {
     let machine = FakeMachine::with_ram(0x4000_0000, 0x8000_0000);
@@ -252,6 +260,58 @@ fn a_packed_kernel_is_unpacked() {
 }
 
 /// What is said when dom0 cannot be planned.
+#[test]
+fn a_zimage_makes_a_32_bit_dom0() {
+    let load = |machine: &FakeMachine, _: &mut Platform| {
+        machine.write(Pa(KERNEL), &zimage_header(6 << 20)).unwrap();
+    };
+    let built = build(GICV2, load);
+    let (domain, map) = (&built.domain, &built.plan.map);
+    assert!(domain.aarch32);
+    assert!(dom0::describe(domain, &built.plan).starts_with("Dom0: 4 vCPUs, 32-bit, 1024 MiB"));
+    let run = domain.vcpus[0].run.lock();
+    // booting.rst: no machine number, the tree in r2, Supervisor mode with interrupts masked.
+    assert_eq!(run.regs.x[..3], [0, 0xffff_ffff, map.tree.start.0]);
+    assert_eq!((run.regs.pc, run.regs.pstate & 0x1ff), (map.kernel.target.0, 0x1d3));
+    assert!(run.context.spec.aarch32);
+    // It runs in the first 128 MiB of its memory, behind what it unpacks, and finds tree and RAM disk in low memory.
+    let first = domain.ram[0].start.0;
+    assert_eq!(first % (128 * MIB), 0);
+    assert_eq!(map.kernel.target.0 / (128 * MIB), first / (128 * MIB));
+    assert!(map.kernel.target.0 > first + 6 * (6 * MIB));
+    for start in [map.tree.start, map.ramdisk.unwrap().target] {
+        assert!(start > map.kernel.target && start.0 < first + 512 * MIB, "{start}");
+    }
+    assert_eq!(run.context.injected, []);
+    drop(run);
+    let written = built.tree();
+    let tree = Tree::parse(&written).unwrap();
+    let methods: Vec<_> = tree
+        .by_path("/cpus")
+        .unwrap()
+        .children()
+        .filter(|cpu| cpu.string("device_type") == Some("cpu"))
+        .map(|cpu| cpu.string("enable-method"))
+        .collect();
+    assert_eq!(methods, [Some("psci"); 4]);
+}
+
+#[test]
+fn a_kernel_that_the_cpu_does_not_run_is_refused() {
+    let el1 = vambrace_core::trap::SysReg::new(3, 0, 0, 4, 0);
+    assert_eq!(
+        refusal(|machine, _| {
+            machine.set_id_register(el1, 0x11);
+            machine.write(Pa(KERNEL), &zimage_header(6 << 20)).unwrap();
+        }),
+        "dom0's kernel is a 32-bit one, which this CPU does not run: give it an arm64 Image"
+    );
+    assert_eq!(
+        refusal(|machine, _| machine.set_id_register(el1, 0)),
+        "dom0's kernel is a 64-bit one, which this CPU does not run: give it an ARM zImage"
+    );
+}
+
 fn refusal(change: impl FnOnce(&FakeMachine, &mut Platform)) -> String {
     let (machine, mut platform) = loaded(GICV2);
     change(&machine, &mut platform);
@@ -272,17 +332,13 @@ fn without_a_kernel_there_is_no_dom0() {
 
 #[test]
 fn kernels_of_other_kinds_are_named() {
-    let zimage = |machine: &FakeMachine| {
-        machine.write(Pa(KERNEL), &[0; 64]).unwrap();
-        machine.write(Pa(KERNEL + 0x24), &0x016f_2818_u32.to_le_bytes()).unwrap();
-    };
     assert_eq!(
-        refusal(|machine, _| zimage(machine)),
-        "dom0's kernel: the kernel module is a 32-bit ARM zImage, not an arm64 Image (plain or gzip)"
+        refusal(|machine, _| machine.write(Pa(KERNEL), &zimage_header(u32::MAX)).unwrap()),
+        "dom0's kernel: the kernel module is cut off"
     );
     assert_eq!(
         refusal(|machine, _| machine.write(Pa(KERNEL), &[0; 64]).unwrap()),
-        "dom0's kernel: the kernel module is not an arm64 Image (plain or gzip)"
+        "dom0's kernel: the kernel module is not an arm64 Image (plain or gzip) or an ARM zImage"
     );
     assert_eq!(
         refusal(|machine, _| {

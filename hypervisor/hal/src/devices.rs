@@ -2,11 +2,10 @@
 
 use core::fmt;
 
-use arrayvec::ArrayVec;
 use vambrace_core::addr::PaRange;
 use vambrace_core::platform::{self, GicFrames};
 
-use crate::aarch64::mmu;
+use crate::mmu;
 use crate::gic::{Gic, GicError};
 use crate::stage1::MapError;
 use crate::uart::Uart;
@@ -68,7 +67,7 @@ pub fn open_gic(gic: &platform::Gic) -> Result<Gic, DeviceError> {
         }
         #[cfg(feature = "gicv3")]
         GicFrames::V3 { gicd, redistributors, stride, .. } => {
-            let mut regions = ArrayVec::new();
+            let mut regions = arrayvec::ArrayVec::new();
             for range in redistributors {
                 regions.try_push(map(*range)?).map_err(|_| {
                     DeviceError::NoDriver("interrupt controller: too many redistributor regions")

@@ -1,8 +1,8 @@
 //! The console of the first moments: write-only, polled, with an address that the build fixed.
 //!
 //! A board's build names its UART by `VAMBRACE_EARLY_UART=<driver>:<hex base>:<register shift>`, or by
-//! `VAMBRACE_UART`, `VAMBRACE_UART_BASE` and `VAMBRACE_UART_SHIFT`; `<driver>` is `pl011` or `ns16550`, the base is
-//! physical, the shift is log2 of the distance between registers in bytes. A generic build has none.
+//! `VAMBRACE_UART`, `VAMBRACE_UART_BASE` and `VAMBRACE_UART_SHIFT`; `<driver>` is `pl011`, `ns16550` or `exynos4210`, the
+//! base is physical, the shift is log2 of the distance between registers in bytes. A generic build has none.
 
 use core::fmt;
 
@@ -17,6 +17,8 @@ pub enum EarlyUartKind {
     Pl011,
     /// 16550 and its kin: data at 0, line status at 5, both shifted.
     Ns16550,
+    /// Samsung's since S5PV210: transmit at 0x20, state of the FIFO at 0x18.
+    Exynos4210,
 }
 
 /// A UART that the firmware has set up, to write to.
@@ -73,6 +75,11 @@ impl EarlyUart {
         for _ in 0..PATIENCE {
             let ready = match (self.kind, self.shift) {
                 (EarlyUartKind::Pl011, _) => registers.read32(0x18) & 1 << 5 == 0,
+                // With its FIFO off (UFCON bit 0), UTRSTAT tells.
+                (EarlyUartKind::Exynos4210, _) if registers.read32(8) & 1 == 0 => {
+                    registers.read32(0x10) & 1 << 1 != 0
+                }
+                (EarlyUartKind::Exynos4210, _) => registers.read32(0x18) & 1 << 24 == 0,
                 (_, 2..) => registers.read32(5 << self.shift) & 1 << 5 != 0,
                 _ => registers.read8(5 << self.shift) & 1 << 5 != 0,
             };
@@ -83,6 +90,7 @@ impl EarlyUart {
         }
         match (self.kind, self.shift) {
             (EarlyUartKind::Ns16550, 0..=1) => registers.write8(0, byte),
+            (EarlyUartKind::Exynos4210, _) => registers.write32(0x20, byte.into()),
             _ => registers.write32(0, byte.into()),
         }
     }
@@ -167,8 +175,9 @@ const fn named(kind: &[u8], base: u64, shift: u64) -> Option<EarlyUart> {
     let kind = match kind {
         b"pl011" => EarlyUartKind::Pl011,
         b"ns16550" | b"16550" => EarlyUartKind::Ns16550,
+        b"exynos4210" => EarlyUartKind::Exynos4210,
         b"" => return None,
-        _ => panic!("the early UART's driver is neither pl011 nor ns16550"),
+        _ => panic!("the early UART's driver is neither pl011 nor ns16550 nor exynos4210"),
     };
     assert!(base.is_multiple_of(4) && base < 1 << 48, "the early UART's base is no address of registers");
     Some(EarlyUart { kind, base: Pa(base), shift: shift as u8 })
@@ -184,6 +193,7 @@ mod tests {
         assert_eq!(parse(b"pl011:0x9000000:0"), uart(EarlyUartKind::Pl011, 0x900_0000, 0));
         assert_eq!(parse(b"ns16550:fe215040:2"), uart(EarlyUartKind::Ns16550, 0xfe21_5040, 2));
         assert_eq!(parse(b"pl011:9000000"), uart(EarlyUartKind::Pl011, 0x900_0000, 0));
+        assert_eq!(parse(b"exynos4210:12c20000"), uart(EarlyUartKind::Exynos4210, 0x12c2_0000, 0));
         assert_eq!(named(b"", 0, 0), None);
     }
 

@@ -9,13 +9,13 @@ use buddy_system_allocator::Heap;
 use spin::Mutex;
 use vambrace_core::addr::{PAGE_SIZE, Pa, PaRange};
 
-use crate::aarch64::mmu::{self, MapError};
+use crate::mmu::{self, MapError};
 use crate::private;
 
 /// Bytes that the heap starts with.
 pub const FIRST_SIZE: usize = 512 << 10;
 /// Block sizes are powers of two below 2 to this power.
-const ORDER: usize = 36;
+const ORDER: usize = if usize::BITS > 36 { 36 } else { usize::BITS as usize };
 
 struct Allocator(Mutex<Heap<ORDER>>);
 
@@ -62,6 +62,7 @@ pub(crate) unsafe fn init() {
 ///
 /// # Safety
 /// The memory is writable, `start` is aligned to a page, and nothing else uses it for as long as the heap is used.
+#[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn lend(start: usize, size: usize) {
     // SAFETY: by this function's contract.
     unsafe { ALLOCATOR.0.lock().add_to_heap(start, start + size) }
@@ -110,6 +111,9 @@ impl HeapGrowth {
         if range.is_empty() || !range.start.is_aligned(PAGE_SIZE) || !range.end.is_aligned(PAGE_SIZE) {
             return Err(GrowError::Misaligned);
         }
+        let (Ok(start), Ok(end)) = (usize::try_from(range.start.0), usize::try_from(range.end.0)) else {
+            return Err(GrowError::Map(MapError::OutOfRange));
+        };
         if private::is_private(range) {
             return Err(GrowError::Private);
         }
@@ -119,7 +123,7 @@ impl HeapGrowth {
         }
         // SAFETY: the range is RAM, mapped writable, and holds nothing of the hypervisor; it is private from now on, so
         // nothing else is put there. Only the one `HeapGrowth` leads here, so it is given once.
-        unsafe { ALLOCATOR.0.lock().add_to_heap(range.start.0 as usize, range.end.0 as usize) }
+        unsafe { ALLOCATOR.0.lock().add_to_heap(start, end) }
         Ok(())
     }
 }

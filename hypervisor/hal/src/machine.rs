@@ -1,40 +1,36 @@
 //! The machine that `core` runs on: its traits, answered by the drivers of this crate.
 
-use core::arch::asm;
-
 use vambrace_core::addr::{GuestVa, Ipa, Pa, PaRange};
 use vambrace_core::machine::{
     Access, Acknowledged, BadAddress, Clock, Console, ContextSpec, CpuId, Interrupts, Intid, ListRegister,
     Memory, Power, Processor, Stage2, TimerState, VirtualCpuInterface,
 };
 use vambrace_core::p2m::Shape;
-use vambrace_core::platform::{self, Psci};
+use vambrace_core::platform::{Cpu, Psci};
+use vambrace_core::platform;
 use vambrace_core::trap::{GuestRegs, SysReg, Trap};
 
-use crate::aarch64::world::{self, Context};
-use crate::aarch64::{smp, sysregs};
+use crate::cpu::tlb;
+use crate::cpu::world::{self, Context};
 use crate::gic::{Gic, GicError};
 use crate::memory::Reach;
 use crate::panic::console;
-use crate::timer;
+use crate::sequence::{self, Host};
+use crate::{firmware, mmu, smp, timer};
 
-/// PSCI's SYSTEM_OFF (Arm DEN0022, 5.1.9).
-const SYSTEM_OFF: u64 = 0x8400_0008;
-/// PSCI's SYSTEM_RESET.
-const SYSTEM_RESET: u64 = 0x8400_0009;
-
-/// An AArch64 machine.
+/// A machine of either width.
 pub struct Arm {
     reach: Reach,
     gic: Gic,
     psci: Option<Psci>,
+    power: platform::Power,
 }
 
 impl Arm {
-    /// A machine with the given RAM, which is mapped, its interrupt controller, and its firmware. The console is
-    /// [`crate::panic::console`].
-    pub fn new(ram: &[PaRange], gic: Gic, psci: Option<Psci>) -> Self {
-        Self { reach: Reach::new(ram), gic, psci }
+    /// A machine with the given RAM, which is mapped, its interrupt controller, its firmware, and its ways
+    /// to end. The console is [`crate::panic::console`].
+    pub fn new(ram: &[PaRange], gic: Gic, psci: Option<Psci>, power: platform::Power) -> Self {
+        Self { reach: Reach::new(ram), gic, psci, power }
     }
 
     /// Finds anew what of `ram` may be reached, after the heap grew.
@@ -54,25 +50,27 @@ impl Arm {
         self.gic.init_cpu(cpu)
     }
 
-    /// How the device tree says that a CPU is started.
-    pub fn start_method(&self, cpu: &platform::Cpu) -> Option<smp::StartMethod> {
-        match &cpu.enable {
-            platform::EnableMethod::Psci => {
-                let psci = self.psci.as_ref()?;
-                let cpu_on = psci.cpu_on.unwrap_or(smp::PSCI_CPU_ON_64);
-                Some(smp::StartMethod::Psci { conduit: conduit(psci), cpu_on })
-            }
-            platform::EnableMethod::SpinTable { release } => {
-                Some(smp::StartMethod::SpinTable { release: *release })
-            }
-            platform::EnableMethod::Board(_) | platform::EnableMethod::Unknown => None,
-        }
+    /// Starts another CPU as number `number`, in the way that the device tree says.
+    pub fn start_cpu(&self, number: CpuId, cpu: &Cpu) -> Result<(), smp::StartError> {
+        smp::start(number, cpu, self.psci.as_ref(), self)
     }
 
-    fn psci_call(&self, function: u64) {
-        if let Some(psci) = &self.psci {
-            smp::firmware_call(conduit(psci), function, [0; 7]);
+    /// Tries the ways to end, each for a second. The board is gone before this returns, unless it has none.
+    fn end(&self, ways: &[platform::PowerMethod]) {
+        for way in ways {
+            if sequence::carry_out(&way.steps, None, self).is_ok() {
+                timer::delay(1_000_000);
+            }
         }
+    }
+}
+
+impl Host for Arm {
+    fn call_firmware(&self, function: u32) -> bool {
+        self.firmware_call(function.into(), [0; 7]).is_some()
+    }
+    fn interrupt_others(&self) {
+        self.gic.call_others();
     }
 }
 
@@ -100,6 +98,10 @@ impl Memory for Arm {
     }
     fn clean_dcache(&self, pa: Pa, len: u64) -> Result<(), BadAddress> {
         self.reach.clean_dcache(pa, len)
+    }
+    fn heap_limit(&self) -> Pa {
+        // Whole blocks, and the last byte's successor has an address too.
+        Pa(mmu::LIMIT - (2 << 20))
     }
 }
 
@@ -187,17 +189,17 @@ impl Processor for Arm {
         context.save();
     }
     #[inline]
-    fn run(&self, regs: &mut GuestRegs, _: &mut Context) -> Trap {
-        world::run(regs)
+    fn run(&self, regs: &mut GuestRegs, context: &mut Context) -> Trap {
+        world::run(regs, context)
     }
     fn translate(&self, va: GuestVa, access: Access) -> Option<Pa> {
         world::translate(va, access)
     }
-    fn inject_undefined(&self, regs: &mut GuestRegs, _: &mut Context) {
-        world::inject_undefined(regs);
+    fn inject_undefined(&self, regs: &mut GuestRegs, context: &mut Context) {
+        world::inject_undefined(regs, context);
     }
-    fn inject_abort(&self, regs: &mut GuestRegs, _: &mut Context, va: GuestVa, instruction: bool) {
-        world::inject_abort(regs, va, instruction);
+    fn inject_abort(&self, regs: &mut GuestRegs, context: &mut Context, va: GuestVa, instruction: bool) {
+        world::inject_abort(regs, context, va, instruction);
     }
     fn virtual_timer(&self, context: &Context) -> TimerState {
         context.timer()
@@ -210,61 +212,25 @@ impl Processor for Arm {
     }
     fn idle(&self) {
         // SAFETY: waits; an interrupt that is pending, though masked, ends the wait.
-        unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+        unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
     }
     fn flush_tlb(&self, stage2: Stage2) {
-        with_vttbr(stage2, || {
-            // SAFETY: dropping translations is always sound; barriers make the tables' change visible before.
-            unsafe {
-                asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
-            }
-        });
+        tlb::flush(stage2);
     }
     fn flush_tlb_page(&self, stage2: Stage2, ipa: Ipa) {
-        with_vttbr(stage2, || {
-            // SAFETY: as in `flush_tlb`; the combined entries go with the second operation (Arm ARM D8.14).
-            unsafe {
-                asm!(
-                    "dsb ishst", "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is", "dsb ish", "isb",
-                    in(reg) ipa.frame(),
-                    options(nostack, preserves_flags)
-                );
-            }
-        });
+        tlb::flush_page(stage2, ipa);
     }
     fn firmware_call(&self, function: u64, args: [u64; 7]) -> Option<[u64; 4]> {
-        let psci = self.psci.as_ref()?;
-        smp::firmware_call(conduit(psci), function, args)
-    }
-}
-
-/// Runs `f` with the domain's tables and VMID in VTTBR_EL2, which TLB operations go by.
-fn with_vttbr(stage2: Stage2, f: impl FnOnce()) {
-    let wanted = stage2.root.0 | u64::from(stage2.vmid) << 48;
-    let was = sysregs::read_sysreg!("vttbr_el2");
-    if was == wanted {
-        return f();
-    }
-    sysregs::write_sysreg!("vttbr_el2", wanted);
-    sysregs::isb!();
-    f();
-    sysregs::write_sysreg!("vttbr_el2", was);
-    sysregs::isb!();
-}
-
-fn conduit(psci: &Psci) -> smp::Conduit {
-    match psci.conduit {
-        platform::Conduit::Smc => smp::Conduit::Smc,
-        platform::Conduit::Hvc => smp::Conduit::Hvc,
+        firmware::call(self.psci.as_ref()?, function, args)
     }
 }
 
 impl Power for Arm {
     fn power_off(&self) {
-        self.psci_call(SYSTEM_OFF);
+        self.end(&self.power.off);
     }
     fn reset(&self) {
-        self.psci_call(SYSTEM_RESET);
+        self.end(&self.power.reset);
     }
 }
 

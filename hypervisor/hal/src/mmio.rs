@@ -127,11 +127,16 @@ pub fn barrier() {
 }
 
 /// How often a device is asked before it is given up.
-const PATIENCE: u32 = if cfg!(test) { 100 } else { 1_000_000 };
+pub const PATIENCE: u32 = if cfg!(test) { 100 } else { 1_000_000 };
 
 /// Asks `ready` until it holds, at most a million times. False means that the device never got there.
-pub fn wait_for(mut ready: impl FnMut() -> bool) -> bool {
-    for _ in 0..PATIENCE {
+pub fn wait_for(ready: impl FnMut() -> bool) -> bool {
+    wait_at_most(PATIENCE, ready)
+}
+
+/// Asks `ready` until it holds, at most `polls` times. False means that the device did not get there.
+pub fn wait_at_most(polls: u32, mut ready: impl FnMut() -> bool) -> bool {
+    for _ in 0..polls {
         if ready() {
             return true;
         }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
 
-use crate::aarch64::boot::park;
+use crate::cpu::boot::park;
 use crate::early_uart::EarlyConsole;
 use crate::uart::Uart;
 
@@ -51,6 +51,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if PANICKING.swap(true, Ordering::SeqCst) {
         park();
     }
-    let cpu = crate::aarch64::smp::this_cpu();
+    let cpu = crate::smp::this_cpu();
     halt(format_args!("PANIC on CPU {cpu}: {info}"))
 }

@@ -1,15 +1,30 @@
-//! EL2's own translation tables: the VMSAv8-64 stage-1 format with a 4 KiB granule and 48-bit addresses (Arm ARM
-//! D8.3), which is also that of ARMv7's Hyp mode below level 0.
+//! The hypervisor's own translation tables: the VMSAv8-64 stage-1 format with a 4 KiB granule and 48-bit addresses (Arm
+//! ARM D8.3), which from level 1 on is also that of ARMv7's Hyp mode (the long-descriptor format, ARMv7 ARM B3.6).
 //!
-//! Entries only ever go from invalid to valid, so no break-before-make sequence is ever needed and other CPUs may walk
-//! the tables at any time. Nothing is ever writable and executable.
+//! Entries only ever go from invalid to valid, so no break-before-make sequence is needed and other CPUs may walk the
+//! tables at any time; but for those of windows, see [`Tables::replace_page`]. Nothing is ever writable and executable.
 
 use vambrace_core::addr::{PAGE_SIZE, Pa};
 
 /// Entries in a table.
 pub const ENTRIES: usize = 512;
-/// One past the highest address that the tables can translate, virtual or physical.
-pub const LIMIT: u64 = 1 << 48;
+/// How much the tables of a kind of CPU translate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Format {
+    /// Level of the first table: 0, or 1 where virtual addresses have at most 39 bits.
+    pub start_level: u32,
+    /// Bits of a virtual address, no more than the first table covers.
+    pub virtual_bits: u32,
+    /// Bits of a physical address, at most 48.
+    pub physical_bits: u32,
+}
+
+impl Format {
+    /// One past the highest address that is both a virtual and a physical one.
+    pub const fn limit(self) -> u64 {
+        if self.virtual_bits < self.physical_bits { 1 << self.virtual_bits } else { 1 << self.physical_bits }
+    }
+}
 
 const VALID: u64 = 1;
 /// At levels 0 to 2 a table, at level 3 a page.
@@ -53,7 +68,7 @@ impl Kind {
 pub enum MapError {
     /// Not in whole pages.
     Misaligned,
-    /// Past the end of the address space (48 bits).
+    /// Past the end of the address space.
     OutOfRange,
     /// Mapped already, to something else or in another way, at this virtual address.
     Occupied(u64),
@@ -77,6 +92,7 @@ pub struct Tables<M> {
     /// Where the tables lie.
     pub memory: M,
     root: Pa,
+    format: Format,
 }
 
 const fn shift(level: u32) -> u32 {
@@ -89,17 +105,17 @@ const fn index(va: u64, level: u32) -> usize {
 
 impl<M: TableMemory> Tables<M> {
     /// Empty tables; `None` without memory for the first.
-    pub fn new(mut memory: M) -> Option<Self> {
+    pub fn new(mut memory: M, format: Format) -> Option<Self> {
         let root = memory.allocate()?;
-        Some(Self { memory, root })
+        Some(Self { memory, root, format })
     }
 
-    /// Tables that exist, with their top level (level 0) at `root`.
-    pub const fn existing(memory: M, root: Pa) -> Self {
-        Self { memory, root }
+    /// Tables that exist, with their first level at `root`.
+    pub const fn existing(memory: M, root: Pa, format: Format) -> Self {
+        Self { memory, root, format }
     }
 
-    /// The top-level table, for TTBR0_EL2.
+    /// The first table, for TTBR0_EL2 or HTTBR.
     pub const fn root(&self) -> Pa {
         self.root
     }
@@ -110,8 +126,8 @@ impl<M: TableMemory> Tables<M> {
         if (va | pa.0 | size) & (PAGE_SIZE - 1) != 0 {
             return Err(MapError::Misaligned);
         }
-        let fits = |start: u64| start.checked_add(size).is_some_and(|end| end <= LIMIT);
-        if !fits(va) || !fits(pa.0) {
+        let fits = |start: u64, bits: u32| start.checked_add(size).is_some_and(|end| end <= 1_u64 << bits);
+        if !fits(va, self.format.virtual_bits) || !fits(pa.0, self.format.physical_bits) {
             return Err(MapError::OutOfRange);
         }
         let mut done = 0;
@@ -124,7 +140,7 @@ impl<M: TableMemory> Tables<M> {
     /// Maps the largest block at `va`, and returns its size in bytes.
     fn map_one(&mut self, va: u64, pa: u64, size: u64, kind: Kind) -> Result<u64, MapError> {
         let mut table = self.root;
-        for level in 0..4 {
+        for level in self.format.start_level..4 {
             let block = 1u64 << shift(level);
             let entry = self.memory.read(table, index(va, level));
             if entry & VALID == 0 {
@@ -151,13 +167,41 @@ impl<M: TableMemory> Tables<M> {
         Err(MapError::Occupied(va))
     }
 
+    /// Maps the page at `va` to `page`, whatever it was mapped to before. `forget` is called while the page is not mapped:
+    /// it has every CPU forget what it was. [`MapError::Occupied`] where a larger block covers the page.
+    pub fn replace_page(
+        &mut self,
+        va: u64,
+        page: Pa,
+        kind: Kind,
+        mut forget: impl FnMut(),
+    ) -> Result<(), MapError> {
+        if va < 1 << self.format.virtual_bits && va & (PAGE_SIZE - 1) == 0 {
+            let mut table = self.root;
+            for level in self.format.start_level..4 {
+                let entry = self.memory.read(table, index(va, level));
+                if entry & VALID == 0 {
+                    break;
+                } else if level == 3 {
+                    self.memory.write(table, index(va, level), 0);
+                    forget();
+                } else if entry & TABLE_OR_PAGE == 0 {
+                    return Err(MapError::Occupied(va));
+                } else {
+                    table = Pa(entry & ADDRESS);
+                }
+            }
+        }
+        self.map(va, page, PAGE_SIZE, kind)
+    }
+
     /// What `va` translates to, and how.
     pub fn lookup(&self, va: u64) -> Option<(Pa, Kind)> {
-        if va >= LIMIT {
+        if va >= 1 << self.format.virtual_bits {
             return None;
         }
         let mut table = self.root;
-        for level in 0..4 {
+        for level in self.format.start_level..4 {
             let entry = self.memory.read(table, index(va, level));
             if entry & VALID == 0 {
                 return None;
@@ -201,13 +245,17 @@ mod tests {
         }
         fn write(&mut self, table: Pa, index: usize, entry: u64) {
             let slot = &mut self.tables[table.0 as usize / 4096 - 1][index];
-            assert_eq!(*slot & VALID, 0, "a valid entry was changed");
+            assert!(*slot & VALID == 0 || entry == 0, "a valid entry was changed");
             *slot = entry;
         }
     }
 
+    const WIDE: Format = Format { start_level: 0, virtual_bits: 48, physical_bits: 48 };
+    const NARROW: Format = Format { start_level: 1, virtual_bits: 32, physical_bits: 40 };
+    const LIMIT: u64 = WIDE.limit();
+
     fn tables(limit: usize) -> Tables<Fake> {
-        Tables::new(Fake { tables: Vec::new(), limit }).unwrap()
+        Tables::new(Fake { tables: Vec::new(), limit }, WIDE).unwrap()
     }
 
     const MIB: u64 = 1 << 20;
@@ -246,6 +294,36 @@ mod tests {
         tables.map(va + 4096, Pa(0x8000_3000), 0x4000, Kind::Data).unwrap();
         assert_eq!(tables.lookup(va + 0x1234), Some((Pa(0x8000_3234), Kind::Data)));
         assert_eq!((tables.lookup(va), tables.lookup(va + 0x5000)), (None, None));
+    }
+
+    #[test]
+    fn hyp_mode_s_tables_start_a_level_lower() {
+        let mut tables = Tables::new(Fake { tables: Vec::new(), limit: 2 }, NARROW).unwrap();
+        assert_eq!(NARROW.limit(), 4 * GIB);
+        tables.map(0, Pa(0), 2 * GIB, Kind::Data).unwrap();
+        assert_eq!(tables.memory.tables.len(), 1, "1 GiB an entry of the first table");
+        tables.map(4 * GIB - 2 * MIB, Pa(8 * GIB), 2 * MIB, Kind::Data).unwrap();
+        assert_eq!(tables.lookup(2 * GIB - 1), Some((Pa(2 * GIB - 1), Kind::Data)));
+        assert_eq!(tables.lookup(4 * GIB - 1), Some((Pa(8 * GIB + 2 * MIB - 1), Kind::Data)));
+        assert_eq!(tables.lookup(4 * GIB), None);
+        assert_eq!(tables.map(4 * GIB - 4096, Pa(0), 8192, Kind::Data), Err(MapError::OutOfRange));
+    }
+
+    #[test]
+    fn a_window_shows_one_page_after_another() {
+        let mut tables = Tables::new(Fake { tables: Vec::new(), limit: 4 }, NARROW).unwrap();
+        let (va, mut forgotten) = (0x7000, 0);
+        for page in [Pa(0x1_2345_6000), Pa(0xff_ffff_f000), Pa(0)] {
+            tables.replace_page(va, page, Kind::Data, || forgotten += 1).unwrap();
+            assert_eq!(tables.lookup(va + 8), Some((page.offset(8), Kind::Data)));
+        }
+        assert_eq!(forgotten, 2, "at first there was nothing to forget");
+        let replace = |tables: &mut Tables<Fake>, va, page| tables.replace_page(va, page, Kind::Data, || ());
+        assert_eq!(replace(&mut tables, va, Pa(1 << 40)), Err(MapError::OutOfRange));
+        assert_eq!(replace(&mut tables, va + 1, Pa(0)), Err(MapError::Misaligned));
+        assert_eq!(replace(&mut tables, 1 << 32, Pa(0)), Err(MapError::OutOfRange));
+        tables.map(2 * MIB, Pa(2 * MIB), 2 * MIB, Kind::Data).unwrap();
+        assert_eq!(replace(&mut tables, 2 * MIB, Pa(0)), Err(MapError::Occupied(2 * MIB)));
     }
 
     #[test]

@@ -21,11 +21,13 @@ fn request() -> Request<'static> {
             text_offset: 0,
             memory_size: 37 * MIB,
             packed: false,
+            zimage: None,
         },
         ramdisk: Some(r(0x4c00_0000, 5 * MIB + 123)),
         tree_size: 0x1_0000,
         dom0_mem: 1024 * MIB,
         heap: 32 * MIB,
+        heap_limit: Pa(u64::MAX),
     }
 }
 
@@ -212,4 +214,116 @@ fn bad_layouts_are_named() {
     assert!(said(Request { reserved: &everything, ..base }).contains("the heap"));
     let huge = KernelModule { memory_size: u64::MAX, ..base.kernel };
     assert!(said(Request { kernel: huge, ..base }).contains("need"));
+}
+
+/// A zImage of 6 MiB that unpacks itself to 24 MiB.
+fn zimage() -> KernelModule {
+    KernelModule {
+        range: r(0x4800_0000, 6 * MIB),
+        text_offset: 0,
+        memory_size: 7 * MIB,
+        packed: false,
+        zimage: Some(24 * MIB),
+    }
+}
+
+/// Where a zImage at `start` unpacks itself to, as `arch/arm/boot/compressed` chooses it for a kernel with these banks.
+fn unpacks_to(start: u64, banks: &[PaRange]) -> u64 {
+    let window = start & !0x7ff_ffff;
+    if banks.iter().any(|bank| bank.contains(Pa(window))) {
+        return window;
+    }
+    banks.iter().map(|bank| bank.start.0).min().unwrap().next_multiple_of(BLOCK)
+}
+
+/// What must hold for a 32-bit kernel besides.
+fn check_zimage(request: &Request<'_>, map: &BootMap) {
+    check_map(request, map);
+    let room = r(map.kernel.target.0, request.kernel.memory_size);
+    let base = unpacks_to(room.start.0, &map.dom0);
+    let unpacked = r(base, request.kernel.zimage.unwrap());
+    assert!(map.dom0[0].contains_range(unpacked), "{map:?}");
+    assert!(
+        map.dom0[0].start.0 < base + BLOCK && map.dom0.iter().all(|bank| bank.start >= map.dom0[0].start)
+    );
+    let ramdisk = request.ramdisk.zip(map.ramdisk).map(|(source, placed)| r(placed.target.0, source.size()));
+    for range in [Some(room), Some(map.tree), ramdisk].into_iter().flatten() {
+        assert!(!range.overlaps(unpacked), "{range:?} {unpacked:?}");
+        assert!(range.start.0 > base && range.end.0 <= base + (512 << 20), "{range:?}");
+    }
+}
+
+#[test]
+fn a_zimage_lies_behind_what_it_unpacks() {
+    // RAM at the boards' bases, an odd one, and one of which firmware has the first page.
+    for base in [0, 0x4000_0000, 0x6000_0000, 0x8000_0000, 0x4300_0000, 0x1000_u64] {
+        let from = |start: u64| start - 0x4000_0000 + base.next_multiple_of(BLOCK);
+        let moved = |range: PaRange| r(from(range.start.0), range.size());
+        for ram_mib in [128, 256, 512, 1024, 2048] {
+            let ram = [r(base, ram_mib * MIB)];
+            for dom0_mib in [48, 64, 100, 128, 300, 512, 777, 1900] {
+                let module = KernelModule { range: r(from(0x4200_0000), 6 * MIB), ..zimage() };
+                let request = Request {
+                    ram: &ram,
+                    hypervisor: moved(request().hypervisor),
+                    host_tree: r(from(0x4300_0000), 0x2_1000),
+                    kernel: module,
+                    ramdisk: Some(r(from(0x4340_0000), 5 * MIB + 123)),
+                    dom0_mem: dom0_mib * MIB,
+                    heap: 16 * MIB,
+                    ..request()
+                };
+                match BootMap::arrange(&request) {
+                    Ok(map) => check_zimage(&request, &map),
+                    Err(MapError::TooLarge { asked, most }) => assert!(asked > most),
+                    // Around the hypervisor and the heap there may be no stretch that is long enough.
+                    Err(MapError::NoRoom(..)) => assert!(ram_mib < 512, "{base:#x} {ram_mib} {dom0_mib}"),
+                    Err(error) => panic!("{base:#x} {ram_mib} {dom0_mib}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_zimage_that_lies_well_stays() {
+    // The kernel in its second 32 MiB: nothing is copied, the RAM disk behind stays too.
+    let kernel = KernelModule { range: r(0x4a00_0000, 6 * MIB), ..zimage() };
+    let request = Request { kernel, dom0_mem: 512 * MIB, ..request() };
+    let map = arrange(&request);
+    check_zimage(&request, &map);
+    assert_eq!(map.dom0, [r(0x4800_0000, 512 * MIB)]);
+    assert!(map.kernel.is_in_place() && map.ramdisk.unwrap().is_in_place());
+    // With something appended it has to go from there.
+    let packed = KernelModule { packed: true, ..kernel };
+    assert!(!arrange(&Request { kernel: packed, ..request }).kernel.is_in_place());
+}
+
+#[test]
+fn a_32_bit_dom0_has_no_memory_below_its_kernel() {
+    // As on Midway, with the hypervisor in the middle of the low bank.
+    let ram = [r(0, 4088 * MIB), r(0x2_0000_0000, 12 << 30)];
+    let kernel = KernelModule { range: r(0x0200_0000, 6 * MIB), ..zimage() };
+    let reserved = [r(0, 0x1000)];
+    let request = Request {
+        ram: &ram,
+        reserved: &reserved,
+        hypervisor: r(0x1_0000, MIB),
+        host_tree: r(0x100_0000, 0x1_0000),
+        kernel,
+        ramdisk: None,
+        dom0_mem: 6 << 30,
+        heap: 64 * MIB,
+        heap_limit: Pa(LOW_END),
+        ..request()
+    };
+    let map = arrange(&request);
+    check_zimage(&request, &map);
+    assert_eq!(map.dom0[0].start, Pa(0x0800_0000));
+    assert!(map.heap.end.0 <= LOW_END, "{:?}", map.heap);
+    // Nearly all RAM: then it begins at an odd place, and a newer kernel unpacks itself to that.
+    let all = Request { dom0_mem: total(&ram) - 100 * MIB, ..request };
+    let map = arrange(&all);
+    check_zimage(&all, &map);
+    assert_eq!(map.dom0[0].start, Pa(0x20_0000));
 }

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use super::address::{address_cells, entries};
 use super::error::{PlatformError, Problem};
+use super::release::Release;
+use super::sequence::Step;
 use super::tree::{NodeId, Tree};
 use crate::addr::Pa;
 
@@ -23,8 +25,17 @@ pub enum EnableMethod {
         /// Physical address of the word.
         release: Pa,
     },
-    /// A board's own way, by the name in the tree.
-    Board(String),
+    /// The board's registers start it.
+    Registers {
+        /// The way's name, for the log.
+        name: &'static str,
+        /// What is to be done, in order.
+        steps: Vec<Step>,
+        /// The CPU arrives in the Secure state, in Supervisor mode, and has to leave that by itself.
+        secure: bool,
+    },
+    /// A way that is not known, by its name in the tree.
+    Other(String),
     /// The tree does not say.
     Unknown,
 }
@@ -50,6 +61,7 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Vec<Cpu>, PlatformError> {
     let cpus = root.child("cpus").ok_or_else(missing)?;
     let cells = address_cells(cpus)?;
     let has_psci = tree.nodes().any(super::psci::is_psci);
+    let release = if has_psci { None } else { Release::find(tree)? };
     let mut found: Vec<Cpu> = Vec::new();
     for node in cpus.children() {
         if node.string("device_type") != Some("cpu") && node.base_name() != "cpu" {
@@ -84,9 +96,12 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Vec<Cpu>, PlatformError> {
                 let release = node.number(name)?.ok_or_else(|| node.error(name, Problem::Missing))?;
                 EnableMethod::SpinTable { release: Pa(release) }
             }
-            Some(other) => EnableMethod::Board(String::from(other)),
             None if has_psci => EnableMethod::Psci,
-            None => EnableMethod::Unknown,
+            other => match (&release, other) {
+                (Some(release), _) => release.method(mpidr),
+                (None, Some(other)) => EnableMethod::Other(String::from(other)),
+                (None, None) => EnableMethod::Unknown,
+            },
         };
         let compatible = node.strings("compatible").map(String::from).collect();
         found.push(Cpu { node: node.id(), mpidr, compatible, enable });

@@ -7,7 +7,7 @@ use super::address::registers;
 use super::error::{PlatformError, Problem};
 use super::interrupt::{Interrupt, Resolver, parent_of};
 use super::tree::{Node, NodeId, Tree};
-use crate::addr::PaRange;
+use crate::addr::{Pa, PaRange};
 use crate::machine::Intid;
 
 /// Distance between the redistributors of a GICv3 without virtual LPIs, in bytes (IHI 0069, 12.10).
@@ -18,6 +18,9 @@ pub const GICV2_CPUS: u64 = 8;
 const V2: &[&str] =
     &["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a7-gic", "arm,cortex-a9-gic", "brcm,brahma-b15-gic"];
 const V3: &[&str] = &["arm,gic-v3"];
+/// Where X-Gene's first firmware shows the GIC: the Secure state's view, in which a hypervisor cannot tell the groups of
+/// interrupts apart. Newer firmware shows the other view 0x80000 further.
+const XGENE_SECURE_VIEW: Pa = Pa(0x7801_0000);
 
 /// Register frames, by architecture version. All are physical ranges as the tree gives them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,6 +163,13 @@ pub(crate) fn find(tree: &Tree<'_>) -> Result<Gic, PlatformError> {
             gicv: frame(3, "the GIC has no virtual CPU interface: it cannot run guests")?,
         }
     };
+    if let GicFrames::V2 { gicd, .. } = &frames
+        && gicd.start == XGENE_SECURE_VIEW
+        && tree.root().is_compatible("apm,xgene-storm")
+    {
+        let what = "the tree shows the GIC's secure view: it needs that of newer firmware, at 0x78090000";
+        return Err(node.error("reg", Problem::Unsupported(what)));
+    }
     let resolver = Resolver { tree, gic: node.id() };
     let maintenance = resolver.of_node(node)?.into_iter().flatten().find(|interrupt| interrupt.intid < 32);
     let mut its = Vec::new();

@@ -14,7 +14,10 @@ mod gic;
 mod interrupt;
 mod memory;
 mod passthrough;
+mod power;
 mod psci;
+mod release;
+mod sequence;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -35,7 +38,9 @@ pub use self::gic::{GICV2_CPUS, Gic, GicFrames, MessageFrame, REDISTRIBUTOR_BYTE
 pub use self::interrupt::{Interrupt, Trigger};
 pub use self::memory::Reserved;
 pub use self::passthrough::Passthrough;
+pub use self::power::{Power, PowerMethod};
 pub use self::psci::{Conduit, Psci, PsciVersion};
+pub use self::sequence::Step;
 pub use self::timer::Timer;
 use self::tree::{NodeId, Tree};
 use crate::addr::PaRange;
@@ -56,6 +61,8 @@ pub struct Platform {
     pub cpus: Vec<Cpu>,
     /// The firmware's PSCI.
     pub psci: Option<Psci>,
+    /// How the board ends.
+    pub power: Power,
     /// Interrupt controller.
     pub gic: Gic,
     /// Generic timer.
@@ -88,6 +95,7 @@ impl Platform {
         let reserved = memory::reserved(tree)?;
         let cpus = cpu::find(tree)?;
         let psci = psci::find(tree)?;
+        let power = power::find(tree, psci.as_ref());
         let gic = gic::find(tree)?;
         let resolver = interrupt::Resolver { tree, gic: gic.node };
         let timer = timer::find(resolver)?;
@@ -118,6 +126,7 @@ impl Platform {
             reserved,
             cpus,
             psci,
+            power,
             gic,
             timer,
             console,

@@ -371,7 +371,7 @@ fn vcpu_areas_are_registered() {
     assert_eq!(area(virt, BUFFER + 2 * PAGE_SIZE - 16), 0);
     assert_eq!(world.get::<VcpuRunstateInfo>(2 * PAGE_SIZE - 16).state, RUNSTATE_OFFLINE);
     world.machine().set_now(7);
-    world.machine().push_trap(crate::trap::Trap::Wait { event: false });
+    world.machine().push_trap(crate::trap::Trap::Wait { event: false, instruction_length: 4 });
     world.hv.round(0);
     let shown: VcpuRunstateInfo = world.get(2 * PAGE_SIZE - 16);
     assert_eq!((shown.state, shown.state_entry_time), (RUNSTATE_BLOCKED, 7000));

@@ -10,7 +10,7 @@ use crate::sched::Status;
 use crate::testing::*;
 use crate::trap::{SysReg, Trap};
 
-const WAIT: Trap = Trap::Wait { event: false };
+const WAIT: Trap = Trap::Wait { event: false, instruction_length: 4 };
 /// ENABLE of a timer's control register.
 const ENABLE: u64 = 1;
 

@@ -1,5 +1,6 @@
 //! Tests of what only works together: the run loop, hypercalls, the emulated firmware, on a [`crate::testing::World`].
 
+mod aarch32;
 mod calls;
 mod interrupts;
 mod memory;

@@ -76,7 +76,7 @@ fn a_cpu_is_switched_on_and_off_and_on() {
     assert_eq!((spec.mpidr, spec.aarch32), (0x8000_0001, false));
     assert_eq!(status(&world, 1), Status::Runnable);
     // vCPU 0 waits; vCPU 1 runs, and switches itself off.
-    world.machine().push_trap(Trap::Wait { event: false });
+    world.machine().push_trap(Trap::Wait { event: false, instruction_length: 4 });
     world.hv.round(0);
     world.machine().push_step(|_, regs, _| {
         regs.x[0] = CPU_OFF.into();

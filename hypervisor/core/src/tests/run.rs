@@ -11,7 +11,7 @@ use crate::testing::*;
 use crate::trap::{MmioAccess, SysReg, Trap};
 
 const PC: u64 = 0xffff_8000_0008_1234;
-const WAIT: Trap = Trap::Wait { event: false };
+const WAIT: Trap = Trap::Wait { event: false, instruction_length: 4 };
 const XEN: Trap = Trap::Hypercall { immediate: 0xea1 };
 
 fn mmio(ipa: u64, write: bool, reg: u8) -> MmioAccess {
@@ -59,21 +59,6 @@ fn a_hypercall_answers_in_x0_and_moves_nothing_else() {
     let regs = world.regs(0);
     assert_eq!((regs.pc, regs.x[0]), (PC, 0x0004_0014));
     assert!((1..31).filter(|&n| n != 16).all(|n| regs.x[n] == n as u64));
-}
-
-#[test]
-fn an_aarch32_guest_calls_with_r12() {
-    let world = World::small();
-    world.trap(
-        |regs| {
-            regs.pstate = 0x1d3;
-            regs.x[0] = 0xffff_ffff_0000_0000;
-            regs.x[12] = HYPERVISOR_XEN_VERSION.into();
-            regs.x[16] = u64::MAX;
-        },
-        XEN,
-    );
-    assert_eq!(world.regs(0).x[0], 0x0004_0014);
 }
 
 #[test]
@@ -150,7 +135,7 @@ fn two_vcpus_share_a_cpu() {
     world.hv.bring_online(&world.domain.vcpus[1]);
     // Yields hand the CPU back and forth; a wait for an event (`wfe`) and SCHEDOP_yield are yields.
     let yielding: [fn(&mut crate::trap::GuestRegs) -> Trap; 2] = [
-        |_| Trap::Wait { event: true },
+        |_| Trap::Wait { event: true, instruction_length: 4 },
         |regs| {
             regs.x[16] = HYPERVISOR_SCHED_OP.into();
             regs.x[0] = SCHEDOP_YIELD.into();
@@ -187,7 +172,7 @@ fn two_vcpus_share_a_cpu() {
 #[test]
 fn a_lone_vcpu_that_yields_goes_on() {
     let world = World::small();
-    world.machine().push_trap(Trap::Wait { event: true });
+    world.machine().push_trap(Trap::Wait { event: true, instruction_length: 4 });
     world.machine().push_trap(WAIT);
     world.hv.round(0);
     assert_eq!(world.machine().steps_left(), 0);

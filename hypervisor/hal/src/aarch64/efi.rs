@@ -4,8 +4,8 @@ use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Handle, Status};
 use vambrace_core::addr::{Pa, PaRange};
 
-use super::boot::image;
 use super::sysregs::read_sysreg;
+use crate::boot::image;
 use crate::efi::firmware::{Firmware, Loaded};
 
 unsafe extern "C" {

@@ -380,13 +380,13 @@ early_vectors:
 relocated_to:
     .quad   0
     "#,
-    build_tables = sym super::boot::build_tables,
-    main = sym super::boot::start,
+    build_tables = sym crate::boot::build_tables,
+    main = sym crate::boot::start,
     wrong_level = sym super::boot::wrong_level,
     exception = sym super::boot::early_exception,
     efi_main = sym super::efi::main,
-    secondary = sym super::smp::secondary_start,
-    slot = sym super::smp::SLOT,
+    secondary = sym crate::smp::secondary_start,
+    slot = sym crate::smp::SLOT,
     sctlr_off = const SCTLR_OFF,
     sctlr_on = const SCTLR_ON,
 );

@@ -1,166 +1,29 @@
-//! EL2's translation: identity, virtual = physical, apart from the stacks of secondary CPUs.
+//! The form of EL2's tables, and the stacks of secondary CPUs, which have virtual space of their own.
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use vambrace_core::addr::PAGE_SIZE;
 
-use spin::Mutex;
-use vambrace_core::addr::{PAGE_SIZE, Pa, PaRange};
+use crate::mmu::{MapError, with_tables};
+use crate::stage1::{Format, Kind};
 
-use super::boot::{image, pages};
-use crate::early_uart::EARLY_UART;
-use crate::mmio::Mmio;
-use crate::private;
-use crate::stage1::{ENTRIES, Kind, LIMIT, TableMemory, Tables};
+/// 48 bits of virtual and physical address.
+pub(crate) const FORMAT: Format = Format { start_level: 0, virtual_bits: 48, physical_bits: 48 };
 
-pub use crate::stage1::MapError;
-
-/// Tables that need no heap: enough for the image, the device tree, the first devices and the RAM of most boards.
-const POOL_TABLES: usize = 16;
 /// Bytes of a secondary CPU's stack.
-pub(super) const STACK_SIZE: u64 = 16 << 10;
+const STACK_SIZE: u64 = 16 << 10;
 /// Virtual space of a secondary CPU's stack: the stack's top lies in its middle, all around is not mapped.
 const STACK_SLOT: u64 = 64 << 10;
 /// Where in virtual space the stacks lie: the last 512 GiB, where no physical memory is expected.
-const STACK_WINDOW: u64 = LIMIT - (1 << 39);
+const STACK_WINDOW: u64 = FORMAT.limit() - (1 << 39);
 
-#[repr(C, align(4096))]
-struct Pool(UnsafeCell<[[u64; ENTRIES]; POOL_TABLES]>);
-
-// SAFETY: the tables in it are only reached through `Pages`, by volatile accesses of single words.
-unsafe impl Sync for Pool {}
-
-static POOL: Pool = Pool(UnsafeCell::new([[0; ENTRIES]; POOL_TABLES]));
-/// Tables of the pool in use. Not counted atomically: before translation is on there is one CPU (and exclusive accesses
-/// are not architected), afterwards `LOCK` is held.
-static POOL_USED: AtomicUsize = AtomicUsize::new(0);
-/// The top-level table, written while translation is off.
-static ROOT: AtomicU64 = AtomicU64::new(0);
-/// Held while the tables change.
-static LOCK: Mutex<()> = Mutex::new(());
-
-/// Tables in the pool and, when that is used up, on the heap. They are never freed.
-struct Pages;
-
-impl TableMemory for Pages {
-    fn allocate(&mut self) -> Option<Pa> {
-        let used = POOL_USED.load(Ordering::Relaxed);
-        if used < POOL_TABLES {
-            POOL_USED.store(used + 1, Ordering::Relaxed);
-            return Some(Pa(POOL.0.get() as u64 + used as u64 * PAGE_SIZE));
-        }
-        crate::heap::zeroed_pages(1)
-    }
-    fn read(&self, table: Pa, index: usize) -> u64 {
-        // SAFETY: `table` came from `allocate` (through valid table entries), the index is within a table, and tables
-        // are only ever accessed by volatile reads and writes of words.
-        unsafe { core::ptr::read_volatile((table.0 as *const u64).add(index & (ENTRIES - 1))) }
-    }
-    fn write(&mut self, table: Pa, index: usize, entry: u64) {
-        // SAFETY: as for the read. That the entry itself is harmless is the duty of this module's functions.
-        unsafe { core::ptr::write_volatile((table.0 as *mut u64).add(index & (ENTRIES - 1)), entry) }
-    }
-}
-
-unsafe extern "C" {
-    static __text_start: u8;
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __boot_stack_guard: u8;
-    static __boot_stack: u8;
-}
-
-/// Builds the first tables, with translation off. `dtb` is in whole pages.
-pub(super) fn first_tables(dtb: PaRange) -> Result<Pa, MapError> {
-    let mut tables = Tables::new(Pages).ok_or(MapError::NoMemory)?;
-    let image = image();
-    let text = (&raw const __text_start) as u64;
-    let text_end = (&raw const __text_end) as u64;
-    let rodata_end = (&raw const __rodata_end) as u64;
-    let guard = (&raw const __boot_stack_guard) as u64;
-    let stack = (&raw const __boot_stack) as u64;
-    for (start, end, kind) in [
-        (image.start.0, text, Kind::ReadOnly),
-        (text, text_end, Kind::Code),
-        (text_end, rodata_end, Kind::ReadOnly),
-        (rodata_end, guard, Kind::Data),
-        (stack, image.end.0, Kind::Data),
-        (dtb.start.0, dtb.end.0, Kind::ReadOnly),
-    ] {
-        tables.map(start, Pa(start), end - start, kind)?;
-    }
-    if let Some(uart) = EARLY_UART {
-        let (start, size) = pages(uart.registers());
-        tables.map(start.0, start, size, Kind::Device)?;
-    }
-    ROOT.store(tables.root().0, Ordering::Relaxed);
-    Ok(tables.root())
-}
-
-/// The top-level table (physical).
-pub(super) fn root() -> Pa {
-    Pa(ROOT.load(Ordering::Relaxed))
-}
-
-/// Runs `f` on the tables, then makes what it wrote visible to table walks on all CPUs.
-fn with_tables<T>(f: impl FnOnce(&mut Tables<Pages>) -> T) -> T {
-    let _guard = LOCK.lock();
-    let result = f(&mut Tables::existing(Pages, root()));
-    // SAFETY: barriers. Entries went from invalid to valid only, so no TLB entry has to go.
-    unsafe { core::arch::asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
-    result
-}
-
-/// Maps RAM (physical range, cut inwards to whole pages) as write-back memory, readable and writable. The image and
-/// the device tree keep the mapping that they have. May be called again for the same RAM.
-///
-/// Nothing that is not RAM may be in the range: a CPU may read ahead anywhere in it.
-pub fn map_ram(range: PaRange) -> Result<(), MapError> {
-    let end = range.end.page().0;
-    let mut at = range.start.0.checked_add(PAGE_SIZE - 1).ok_or(MapError::OutOfRange)? & !(PAGE_SIZE - 1);
-    with_tables(|tables| {
-        while at < end {
-            // The first two private ranges are the image and the device tree; later ones lie in RAM mapped before.
-            let hole = private::private_ranges().take(2).filter(|hole| hole.end.0 > at).min();
-            let stop = hole.map_or(end, |hole| hole.start.0.clamp(at, end));
-            tables.map(at, Pa(at), stop - at, Kind::Data)?;
-            at = hole.filter(|hole| hole.start.0 < end).map_or(end, |hole| hole.end.0);
-        }
-        Ok(())
-    })
-}
-
-/// Maps device registers (physical range, widened to whole pages) as nGnRE memory. [`MapError::Occupied`] where the
-/// range is mapped as memory. May be called again for the same device.
-pub fn map_device(range: PaRange) -> Result<Mmio, MapError> {
-    let (start, size) = pages(range);
-    if range.end < range.start || size > LIMIT {
-        return Err(MapError::OutOfRange);
-    }
-    with_tables(|tables| tables.map(start.0, start, size, Kind::Device))?;
-    // SAFETY: the range has just been mapped as device memory, and mappings never change; Rust objects lie in ranges
-    // mapped as memory only.
-    Ok(unsafe { Mmio::new(range) })
-}
-
-/// What a physical (= virtual) address is mapped as.
-pub(super) fn kind_at(pa: Pa) -> Option<Kind> {
-    with_tables(|tables| tables.lookup(pa.0)).map(|(_, kind)| kind)
-}
-
-/// Whether all of `range` (physical) is mapped as RAM.
-pub fn is_mapped_ram(range: PaRange) -> bool {
-    let (start, size) = pages(range);
-    with_tables(|tables| {
-        (0..size / PAGE_SIZE).all(|page| {
-            let va = start.0 + page * PAGE_SIZE;
-            tables.lookup(va) == Some((Pa(va), Kind::Data))
-        })
-    })
+/// What of the image's writable memory is not mapped with it, besides the page below the boot CPU's stack: nothing, the
+/// others' stacks lie elsewhere.
+pub(crate) fn holes() -> [(u64, u64); 0] {
+    []
 }
 
 /// Maps a stack for CPU number `cpu`, with nothing mapped on either side, and returns its top (virtual). The memory
 /// comes from the heap. A second stack for the same CPU is [`MapError::Occupied`].
-pub(super) fn map_stack(cpu: usize) -> Result<u64, MapError> {
+pub(crate) fn map_stack(cpu: usize) -> Result<u64, MapError> {
     let offset = (cpu as u64)
         .checked_mul(STACK_SLOT)
         .filter(|offset| *offset < 1 << 38)

@@ -12,20 +12,15 @@ use core::mem::offset_of;
 
 use vambrace_core::trap::GuestRegs;
 
-/// What kind of exception ended a guest's run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exit {
-    /// Synchronous: the syndrome says why.
-    Sync,
-    /// IRQ or FIQ.
-    Interrupt,
-    /// SError.
-    SystemError,
-}
-
-const EXIT_SYNC: u64 = 0;
-const EXIT_INTERRUPT: u64 = 1;
-const EXIT_SERROR: u64 = 2;
+/// What ended a guest's run: a synchronous exception from AArch64 state, of which the syndrome says why. These are
+/// numbers and no enum, so that the most frequent one is told by a single comparison.
+pub(super) const EXIT_SYNC: u64 = 0;
+/// An IRQ or FIQ.
+pub(super) const EXIT_INTERRUPT: u64 = 1;
+/// An SError.
+pub(super) const EXIT_SERROR: u64 = 2;
+/// A synchronous exception from AArch32 state.
+pub(super) const EXIT_SYNC_AARCH32: u64 = 3;
 
 global_asm!(
     r#"
@@ -72,7 +67,7 @@ vambrace_vectors:
     guest_exit {interrupt}
     guest_exit {interrupt}
     guest_exit {serror}
-    guest_exit {sync}
+    guest_exit {sync_aarch32}
     guest_exit {interrupt}
     guest_exit {interrupt}
     guest_exit {serror}
@@ -140,6 +135,7 @@ vambrace_enter_guest:
         isb
     "#,
     sync = const EXIT_SYNC,
+    sync_aarch32 = const EXIT_SYNC_AARCH32,
     interrupt = const EXIT_INTERRUPT,
     serror = const EXIT_SERROR,
 );
@@ -159,18 +155,14 @@ pub(crate) fn table() -> u64 {
     (&raw const vambrace_vectors) as u64
 }
 
-/// Runs the loaded guest until its next exception; `regs` holds its registers before and after.
+/// Runs the loaded guest until its next exception, one of `EXIT_*`; `regs` holds its registers before and after.
 #[inline]
-pub(super) fn enter(regs: &mut GuestRegs) -> Exit {
+pub(super) fn enter(regs: &mut GuestRegs) -> u64 {
     // SAFETY: the assembly reads and writes only `regs`, which is exclusively borrowed, and this CPU's stack, and
     // keeps the C calling convention. The guest it runs is confined to its stage 2, which maps no memory of the
     // hypervisor (`Memory` and the frame allocator never hand such a frame out). Everything a guest may change while
     // it runs is outside of Rust's memory.
-    match unsafe { vambrace_enter_guest(regs) } {
-        EXIT_SYNC => Exit::Sync,
-        EXIT_INTERRUPT => Exit::Interrupt,
-        _ => Exit::SystemError,
-    }
+    unsafe { vambrace_enter_guest(regs) }
 }
 
 /// An exception in the hypervisor itself.

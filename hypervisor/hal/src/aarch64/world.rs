@@ -11,11 +11,12 @@ use core::arch::asm;
 use vambrace_core::addr::{GuestVa, Ipa, Pa};
 use vambrace_core::machine::{Access, ContextSpec, Stage2, TimerState};
 use vambrace_core::p2m::Shape;
-use vambrace_core::trap::{GuestRegs, MmioAccess, SysReg, Trap};
+use vambrace_core::trap::{GuestRegs, SysReg, Trap};
 
+use super::aarch32;
 use super::sysregs::{isb, read_sysreg, write_sysreg};
-use super::vectors::{self, Exit};
-use crate::timer;
+use super::vectors;
+use crate::{syndrome, timer};
 
 /// HCR_EL2 for guests (Arm ARM D23.2.46).
 mod hcr {
@@ -90,20 +91,17 @@ pub struct Context {
     pub(crate) virtual_interface: crate::gic::VcpuInterface,
 }
 
-/// Registers that only AArch32 code at EL1 or EL0 sees.
+/// Registers that only AArch32 code at EL1 has. A 64-bit guest cannot reach them, so they are switched for 32-bit ones
+/// alone.
 #[derive(Clone, Default)]
 struct Aarch32 {
     dacr: u64,
     ifsr: u64,
+    fpexc: u64,
     spsr_abt: u64,
     spsr_und: u64,
     spsr_irq: u64,
     spsr_fiq: u64,
-}
-
-/// Whether EL1 can be AArch32 on this CPU (ID_AA64PFR0_EL1.EL1).
-fn has_aarch32() -> bool {
-    read_sysreg!("id_aa64pfr0_el1") >> 4 & 0xf == 2
 }
 
 impl Context {
@@ -171,9 +169,10 @@ impl Context {
         write_sysreg!("csselr_el1", self.csselr);
         write_sysreg!("par_el1", self.par);
         write_sysreg!("cntkctl_el1", self.cntkctl);
-        if has_aarch32() {
+        if self.is_aarch32() {
             write_sysreg!("dacr32_el2", self.aarch32.dacr);
             write_sysreg!("ifsr32_el2", self.aarch32.ifsr);
+            write_sysreg!("fpexc32_el2", self.aarch32.fpexc);
             write_sysreg!("spsr_abt", self.aarch32.spsr_abt);
             write_sysreg!("spsr_und", self.aarch32.spsr_und);
             write_sysreg!("spsr_irq", self.aarch32.spsr_irq);
@@ -212,15 +211,21 @@ impl Context {
         self.csselr = read_sysreg!("csselr_el1");
         self.par = read_sysreg!("par_el1");
         self.cntkctl = read_sysreg!("cntkctl_el1");
-        if has_aarch32() {
+        if self.is_aarch32() {
             self.aarch32.dacr = read_sysreg!("dacr32_el2");
             self.aarch32.ifsr = read_sysreg!("ifsr32_el2");
+            self.aarch32.fpexc = read_sysreg!("fpexc32_el2");
             self.aarch32.spsr_abt = read_sysreg!("spsr_abt");
             self.aarch32.spsr_und = read_sysreg!("spsr_und");
             self.aarch32.spsr_irq = read_sysreg!("spsr_irq");
             self.aarch32.spsr_fiq = read_sysreg!("spsr_fiq");
         }
         self.simd.save();
+    }
+
+    /// Whether the guest's kernel is AArch32; only made on CPUs whose EL1 can be.
+    fn is_aarch32(&self) -> bool {
+        self.hcr & hcr::RW == 0
     }
 
     pub(crate) fn timer(&self) -> TimerState {
@@ -333,140 +338,35 @@ pub fn physical_address_bits() -> u8 {
 
 /// Runs the loaded vCPU until it traps.
 #[inline]
-pub(crate) fn run(regs: &mut GuestRegs) -> Trap {
+pub(crate) fn run(regs: &mut GuestRegs, _: &mut Context) -> Trap {
     match vectors::enter(regs) {
-        Exit::Interrupt => Trap::Interrupt,
-        Exit::Sync => decode(read_sysreg!("esr_el2")),
-        Exit::SystemError => Trap::SystemError { syndrome: read_sysreg!("esr_el2") },
+        vectors::EXIT_SYNC => syndrome::decode(read_sysreg!("esr_el2")),
+        vectors::EXIT_INTERRUPT => Trap::Interrupt,
+        vectors::EXIT_SYNC_AARCH32 => syndrome::decode_aarch32(read_sysreg!("esr_el2"), regs.pstate),
+        _ => Trap::SystemError { syndrome: read_sysreg!("esr_el2") },
     }
 }
 
-fn fault_va() -> GuestVa {
+/// The address that faulted, of a data access or an instruction fetch.
+#[inline]
+pub(crate) fn fault_va(_instruction: bool) -> GuestVa {
     GuestVa(read_sysreg!("far_el2"))
 }
 
-/// The intermediate physical address of a stage-2 fault.
-///
-/// HPFAR_EL2 holds it for translation and access-flag faults and for faults on a stage-1 walk; for a permission fault
-/// it is unknown (Arm ARM D23.2.60), and the address is translated again.
-fn fault_ipa(iss: u64) -> Option<Ipa> {
-    let (fault_class, table_walk) = (iss >> 2 & 0xf, iss & 1 << 7 != 0);
-    let va = fault_va();
-    if fault_class == 0b0011 && !table_walk {
-        let saved = read_sysreg!("par_el1");
-        // SAFETY: an address translation changes PAR_EL1 only, the guest's value of which is put back.
-        unsafe { asm!("at s1e1r, {}", "isb", in(reg) va.0, options(nostack, preserves_flags)) };
-        let par = read_sysreg!("par_el1");
-        write_sysreg!("par_el1", saved);
-        return (par & 1 == 0).then_some(Ipa((par & 0x000f_ffff_ffff_f000) | va.page_offset()));
-    }
-    Some(Ipa(read_sysreg!("hpfar_el2") >> 4 << 12 | va.page_offset()))
-}
-
-/// Decodes ESR_EL2 (Arm ARM D23.2.39).
+/// HPFAR_EL2.
 #[inline]
-fn decode(esr: u64) -> Trap {
-    let (class, iss) = (esr >> 26 & 0x3f, esr & 0x1ff_ffff);
-    match class {
-        0x16 | 0x12 => Trap::Hypercall { immediate: iss as u16 },
-        0x17 | 0x13 => Trap::SecureCall { immediate: iss as u16 },
-        0x18 => Trap::SystemRegister {
-            register: SysReg::new(
-                (iss >> 20 & 3) as u16,
-                (iss >> 14 & 7) as u16,
-                (iss >> 10 & 15) as u16,
-                (iss >> 1 & 15) as u16,
-                (iss >> 17 & 7) as u16,
-            ),
-            write: iss & 1 == 0,
-            reg: (iss >> 5 & 31) as u8,
-        },
-        0x24 => decode_data_abort(esr, iss),
-        0x20 => match fault_ipa(iss) {
-            Some(ipa) => Trap::InstructionAbort { va: fault_va(), ipa },
-            // The guest changed its tables meanwhile: run the instruction again.
-            None => Trap::Interrupt,
-        },
-        0x01 => Trap::Wait { event: iss & 1 != 0 },
-        0x03 | 0x05 => decode_coprocessor(esr, iss, if class == 0x03 { 15 } else { 14 }),
-        0x04 | 0x0c => decode_coprocessor_pair(esr, iss, if class == 0x04 { 15 } else { 14 }),
-        0x07 | 0x08 | 0x09 | 0x19 | 0x1a | 0x1c | 0x1d => Trap::Disabled,
-        _ => Trap::Unknown { syndrome: esr },
-    }
+pub(crate) fn fault_ipa() -> u64 {
+    read_sysreg!("hpfar_el2")
 }
 
-fn instruction_length(esr: u64) -> u8 {
-    if esr & 1 << 25 != 0 { 4 } else { 2 }
-}
-
-fn decode_data_abort(esr: u64, iss: u64) -> Trap {
-    let Some(ipa) = fault_ipa(iss) else { return Trap::Interrupt };
-    let (valid, write, table_walk) = (iss & 1 << 24 != 0, iss & 1 << 6 != 0, iss & 1 << 7 != 0);
-    let cache_maintenance = iss & 1 << 8 != 0;
-    if !valid || table_walk || cache_maintenance {
-        return Trap::DataAbort { va: fault_va(), ipa, write, table_walk };
-    }
-    Trap::Mmio(MmioAccess {
-        ipa,
-        va: fault_va(),
-        size: 1 << (iss >> 22 & 3),
-        write,
-        reg: (iss >> 16 & 31) as u8,
-        sign_extend: iss & 1 << 21 != 0,
-        wide: iss & 1 << 15 != 0,
-        instruction_length: instruction_length(esr),
-    })
-}
-
-/// Whether the AArch32 condition in the syndrome holds; a syndrome without one is of an instruction that passed.
-fn condition_passed(iss: u64) -> bool {
-    if iss & 1 << 24 == 0 {
-        return true;
-    }
-    let flags = read_sysreg!("spsr_el2") >> 28;
-    let (n, z, c, v) = (flags & 8 != 0, flags & 4 != 0, flags & 2 != 0, flags & 1 != 0);
-    let condition = iss >> 20 & 0xf;
-    let holds = match condition >> 1 {
-        0 => z,
-        1 => c,
-        2 => n,
-        3 => v,
-        4 => c && !z,
-        5 => n == v,
-        6 => n == v && !z,
-        _ => true,
-    };
-    holds != (condition & 1 != 0 && condition != 15)
-}
-
-fn decode_coprocessor(esr: u64, iss: u64, coprocessor: u8) -> Trap {
-    Trap::Coprocessor {
-        coprocessor,
-        opc1: (iss >> 14 & 7) as u8,
-        crn: (iss >> 10 & 15) as u8,
-        crm: (iss >> 1 & 15) as u8,
-        opc2: (iss >> 17 & 7) as u8,
-        reg: (iss >> 5 & 31) as u8,
-        reg2: None,
-        write: iss & 1 == 0,
-        condition_passed: condition_passed(iss),
-        instruction_length: instruction_length(esr),
-    }
-}
-
-fn decode_coprocessor_pair(esr: u64, iss: u64, coprocessor: u8) -> Trap {
-    Trap::Coprocessor {
-        coprocessor,
-        opc1: (iss >> 16 & 15) as u8,
-        crn: 0,
-        crm: (iss >> 1 & 15) as u8,
-        opc2: 0,
-        reg: (iss >> 5 & 31) as u8,
-        reg2: Some((iss >> 10 & 31) as u8),
-        write: iss & 1 == 0,
-        condition_passed: condition_passed(iss),
-        instruction_length: instruction_length(esr),
-    }
+/// Walks the loaded vCPU's stage 1 for its kernel's read of `va`: the page, in intermediate physical space.
+pub(crate) fn walk_stage1(va: GuestVa) -> Option<Ipa> {
+    let saved = read_sysreg!("par_el1");
+    // SAFETY: an address translation changes PAR_EL1 only, the guest's value of which is put back.
+    unsafe { asm!("at s1e1r, {}", "isb", in(reg) va.0, options(nostack, preserves_flags)) };
+    let par = read_sysreg!("par_el1");
+    write_sysreg!("par_el1", saved);
+    (par & 1 == 0).then_some(Ipa(par & 0x000f_ffff_ffff_f000))
 }
 
 /// Translates a virtual address of the loaded vCPU through both stages, as its EL1 would read or write.
@@ -521,13 +421,24 @@ fn take_exception(regs: &mut GuestRegs, esr: u64) {
 
 const ESR_IL: u64 = 1 << 25;
 
-/// The loaded AArch64 vCPU takes an undefined-instruction exception (EC 0, unknown reason).
-pub(crate) fn inject_undefined(regs: &mut GuestRegs) {
+/// Whether the loaded vCPU's kernel is AArch32; its present code may be where the kernel is AArch64, too.
+fn kernel_is_aarch32() -> bool {
+    read_sysreg!("hcr_el2") & hcr::RW == 0
+}
+
+/// The loaded vCPU takes an undefined-instruction exception (AArch64: EC 0, unknown reason).
+pub(crate) fn inject_undefined(regs: &mut GuestRegs, _: &mut Context) {
+    if kernel_is_aarch32() {
+        return aarch32::take_undefined(regs);
+    }
     take_exception(regs, ESR_IL);
 }
 
-/// The loaded AArch64 vCPU takes a synchronous external abort at `va`.
-pub(crate) fn inject_abort(regs: &mut GuestRegs, va: GuestVa, instruction: bool) {
+/// The loaded vCPU takes a synchronous external abort at `va`.
+pub(crate) fn inject_abort(regs: &mut GuestRegs, _: &mut Context, va: GuestVa, instruction: bool) {
+    if kernel_is_aarch32() {
+        return aarch32::take_abort(regs, va, instruction);
+    }
     let from_lower = regs.pstate & 0xc == 0 || regs.is_aarch32();
     let class = if instruction { 0x20 } else { 0x24 } + u64::from(!from_lower);
     write_sysreg!("far_el1", va.0);

@@ -7,6 +7,9 @@
 //! All interrupts are group 1 where the controller distinguishes (non-secure), and have one priority: the hypervisor
 //! handles them in the order they come, and priorities matter among virtual interrupts only.
 
+// A build for no GIC at all (the host's check of the rest) has no use for it.
+#[cfg_attr(not(any(feature = "gicv2", feature = "gicv3")), allow(dead_code))]
+mod distributor;
 #[cfg(feature = "gicv2")]
 pub mod v2;
 #[cfg(feature = "gicv3")]
@@ -14,24 +17,16 @@ pub mod v3;
 
 use vambrace_core::machine::{Acknowledged, CpuId, Intid, ListRegister};
 
+use self::distributor::{
+    Distributor, ICACTIVER, ICENABLER, ICPENDR, ISACTIVER, ISENABLER, ISPENDR, write_bit,
+};
+use crate::mmio::Mmio;
+
 /// Physical CPUs that a GICv3 driver keeps track of; GICv2 hardware has at most eight.
 pub const MAX_CPUS: usize = 32;
 
 /// The SGI with which the hypervisor's CPUs call each other.
 pub const KICK_SGI: Intid = 0;
-
-// A build for no GIC at all (the host's check of the rest) has no use for these.
-#[cfg_attr(not(any(feature = "gicv2", feature = "gicv3")), allow(dead_code))]
-mod limits {
-    /// The first INTID that is no interrupt but a special answer (IHI 0069, 2.2.1).
-    pub(super) const SPECIAL: u32 = 1020;
-    /// The first SPI; what lies below is each CPU's own.
-    pub(super) const SPI: u32 = 32;
-    /// Priority of every physical interrupt, in the middle of the non-secure range, in each byte of a word.
-    pub(super) const PRIORITIES: u32 = 0xa0a0_a0a0;
-}
-#[cfg(any(feature = "gicv2", feature = "gicv3"))]
-use limits::{PRIORITIES, SPECIAL, SPI};
 
 /// Why a controller could not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,11 +87,11 @@ pub enum Gic {
 
 /// A method of both drivers, with a value for the build that has neither.
 macro_rules! forward {
-    ($(#[$doc:meta])* $name:ident(&self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident(&self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?) => {
         $(#[$doc])*
         #[inline]
         #[cfg_attr(not(any(feature = "gicv2", feature = "gicv3")), allow(unused_variables))]
-        pub fn $name(&self $(, $argument: $type)*) $(-> $result)? {
+        $vis fn $name(&self $(, $argument: $type)*) $(-> $result)? {
             match *self {
                 #[cfg(feature = "gicv2")]
                 Gic::V2(ref gic) => gic.$name($($argument),*),
@@ -111,97 +106,120 @@ impl Gic {
     forward! {
         /// Resets the distributor, whatever firmware left: every SPI off, inactive, not pending, level-sensitive, to
         /// this CPU. Once, on the boot CPU, before any `init_cpu`.
-        init(&self) -> Result<(), GicError>
+        pub init(&self) -> Result<(), GicError>
     }
     forward! {
         /// Resets what is this CPU's own (SGIs, PPIs, CPU interface, virtual CPU interface) and lets the kick through.
         /// On each CPU, with its number in the hypervisor, after `init`.
-        init_cpu(&self, cpu: CpuId) -> Result<(), GicError>
+        pub init_cpu(&self, cpu: CpuId) -> Result<(), GicError>
     }
     forward! {
         /// Takes the most urgent pending interrupt of this CPU; `None` when there is none (spurious).
-        acknowledge(&self) -> Option<Acknowledged>
+        pub acknowledge(&self) -> Option<Acknowledged>
     }
     forward! {
         /// Drops the running priority; the interrupt stays active.
-        end(&self, interrupt: Acknowledged)
+        pub end(&self, interrupt: Acknowledged)
     }
     forward! {
         /// Deactivates: it may be raised again. PPIs and SGIs are this CPU's.
-        deactivate(&self, interrupt: Acknowledged)
-    }
-    forward! {
-        /// Lets the interrupt through (PPIs: on this CPU).
-        enable(&self, intid: Intid)
-    }
-    forward! {
-        /// Stops the interrupt (PPIs: on this CPU).
-        disable(&self, intid: Intid)
-    }
-    forward! {
-        /// Sets edge (true) or level sensitivity. SGIs, and PPIs on most controllers, stay what they are.
-        set_edge(&self, intid: Intid, edge: bool)
+        pub deactivate(&self, interrupt: Acknowledged)
     }
     forward! {
         /// Sends an SPI to `cpu`, whose `init_cpu` has run; others are left where they were.
-        route(&self, intid: Intid, cpu: CpuId)
-    }
-    forward! {
-        /// Sets or clears the active state (PPIs: on this CPU).
-        set_active(&self, intid: Intid, active: bool)
-    }
-    forward! {
-        /// Sets or clears the pending state of a PPI of this CPU or an SPI.
-        set_pending(&self, intid: Intid, pending: bool)
-    }
-    forward! {
-        /// Number of INTIDs that the controller implements (a multiple of 32, or 1020).
-        intid_limit(&self) -> u32
+        pub route(&self, intid: Intid, cpu: CpuId)
     }
     forward! {
         /// Raises [`KICK_SGI`] on `cpu`, whose `init_cpu` has run. What this CPU wrote before is visible there first.
-        kick(&self, cpu: CpuId)
+        pub kick(&self, cpu: CpuId)
+    }
+    forward! {
+        /// Raises [`KICK_SGI`] on all CPUs but this one, also on those that have not come up yet: it wakes them from `wfi`.
+        pub call_others(&self)
     }
     forward! {
         /// Number of list registers, 1 to 16.
-        lr_count(&self) -> usize
+        pub lr_count(&self) -> usize
     }
     forward! {
         /// Reads list register `index`, below [`Gic::lr_count`].
-        lr_read(&self, index: usize) -> ListRegister
+        pub lr_read(&self, index: usize) -> ListRegister
     }
     forward! {
         /// Writes list register `index`, below [`Gic::lr_count`].
-        lr_write(&self, index: usize, value: ListRegister)
+        pub lr_write(&self, index: usize, value: ListRegister)
     }
     forward! {
         /// Asks for the maintenance interrupt when at most one list register is in use. Only between
         /// [`Gic::load_vcpu`] and [`Gic::save_vcpu`].
-        set_underflow(&self, on: bool)
+        pub set_underflow(&self, on: bool)
     }
     forward! {
         /// A virtual CPU interface as after reset.
-        new_vcpu(&self) -> VcpuInterface
+        pub new_vcpu(&self) -> VcpuInterface
     }
     forward! {
         /// Puts a vCPU's interface into this CPU, with every list register free, and turns it on.
-        load_vcpu(&self, state: &VcpuInterface)
+        pub load_vcpu(&self, state: &VcpuInterface)
     }
     forward! {
         /// Takes the vCPU's interface out of this CPU and turns it off. List registers are read before.
-        save_vcpu(&self, state: &mut VcpuInterface)
+        pub save_vcpu(&self, state: &mut VcpuInterface)
     }
-}
 
-/// The word and bit of an interrupt in a bank of one-bit registers at `bank`.
-#[cfg(any(feature = "gicv2", feature = "gicv3"))]
-const fn bit(bank: usize, intid: Intid) -> (usize, u32) {
-    (bank + 4 * (intid as usize / 32), 1 << (intid % 32))
-}
+    forward! {
+        /// The distributor.
+        distributor(&self) -> &Distributor
+    }
+    forward! {
+        /// The registers with the state of an interrupt: the distributor's, or those of this CPU. `None` for an INTID
+        /// that the controller does not have.
+        registers_of(&self, intid: Intid) -> Option<Mmio>
+    }
+    forward! {
+        /// Waits until an interrupt that was turned off is not taken any more. A controller that never gets there has
+        /// been told of at start; here there is nobody to tell.
+        settle(&self, intid: Intid)
+    }
 
-/// The limit of INTIDs that a TYPER's ITLinesNumber (bits 4:0) announces.
-#[cfg(any(feature = "gicv2", feature = "gicv3"))]
-const fn limit(typer: u32) -> u32 {
-    let lines = 32 * ((typer & 0x1f) + 1);
-    if lines > SPECIAL { SPECIAL } else { lines }
+    fn write_bit(&self, bank: usize, intid: Intid) {
+        if let Some(registers) = self.registers_of(intid) {
+            write_bit(registers, bank, intid);
+        }
+    }
+
+    /// Lets the interrupt through (PPIs: on this CPU).
+    pub fn enable(&self, intid: Intid) {
+        self.write_bit(ISENABLER, intid);
+    }
+
+    /// Stops the interrupt (PPIs: on this CPU). When this returns it is not taken any more.
+    pub fn disable(&self, intid: Intid) {
+        self.write_bit(ICENABLER, intid);
+        self.settle(intid);
+    }
+
+    /// Sets edge (true) or level sensitivity. SGIs, and PPIs on most controllers, stay what they are.
+    pub fn set_edge(&self, intid: Intid, edge: bool) {
+        if let (16.., Some(registers)) = (intid, self.registers_of(intid)) {
+            self.distributor().set_edge(registers, intid, edge);
+        }
+    }
+
+    /// Sets or clears the active state (PPIs: on this CPU).
+    pub fn set_active(&self, intid: Intid, active: bool) {
+        self.write_bit(if active { ISACTIVER } else { ICACTIVER }, intid);
+    }
+
+    /// Sets or clears the pending state of a PPI of this CPU or an SPI.
+    pub fn set_pending(&self, intid: Intid, pending: bool) {
+        if intid >= 16 {
+            self.write_bit(if pending { ISPENDR } else { ICPENDR }, intid);
+        }
+    }
+
+    /// Number of INTIDs that the controller implements (a multiple of 32, or 1020).
+    pub fn intid_limit(&self) -> u32 {
+        self.distributor().limit()
+    }
 }

@@ -1,29 +1,18 @@
 //! GICv2 (IHI 0048B): distributor GICD, CPU interface GICC, virtual interface control GICH. Pure MMIO, so the same
 //! for both widths of CPU.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
-use spin::Mutex;
 use vambrace_core::machine::{Acknowledged, CpuId, Intid, ListRegister, LrState};
 
-use super::{GicError, KICK_SGI, PRIORITIES, SPECIAL, SPI, VcpuInterface, bit, limit};
+use super::distributor::{Distributor, ICACTIVER, ISACTIVER, SPECIAL, SPI, reset_own, write_bit};
+use super::{GicError, KICK_SGI, VcpuInterface};
 use crate::mmio::{Mmio, barrier};
 
 /// CPUs that a GICv2 serves.
 const MAX_CPUS: usize = 8;
 
-const GICD_CTLR: usize = 0x000;
-const GICD_TYPER: usize = 0x004;
-const GICD_IGROUPR: usize = 0x080;
-const GICD_ISENABLER: usize = 0x100;
-const GICD_ICENABLER: usize = 0x180;
-const GICD_ISPENDR: usize = 0x200;
-const GICD_ICPENDR: usize = 0x280;
-const GICD_ISACTIVER: usize = 0x300;
-const GICD_ICACTIVER: usize = 0x380;
-const GICD_IPRIORITYR: usize = 0x400;
 const GICD_ITARGETSR: usize = 0x800;
-const GICD_ICFGR: usize = 0xc00;
 const GICD_SGIR: usize = 0xf00;
 
 const GICC_CTLR: usize = 0x0000;
@@ -58,16 +47,19 @@ const ALIASED_OFFSET: usize = 0xf000;
 /// A GICv2 with its virtualization extensions.
 #[derive(Debug)]
 pub struct GicV2 {
-    distributor: Mmio,
+    distributor: Distributor,
     cpu: Mmio,
     hypervisor: Mmio,
     cpu_offset: usize,
-    limit: u32,
     lr_count: usize,
     /// Each CPU's bit in target registers, by our number of it; 0 until its `init_cpu`.
     masks: [AtomicU8; MAX_CPUS],
-    /// Held over read-modify-write of a register that interrupts share.
-    shared: Mutex<()>,
+    /// Set on a controller that loses track of an SPI which one CPU acknowledges and another deactivates, be it through
+    /// a list register or by GICC_DIR: QEMU's before 8.1. There the SPIs go into list registers without the HW bit, and
+    /// when the guest has ended one it is deactivated in the distributor, which does that for all CPUs.
+    forgetful: AtomicBool,
+    /// The SPI behind each list register of each CPU, where the list register does not say so; 0 for none.
+    behind: [[AtomicU16; 16]; MAX_CPUS],
 }
 
 impl GicV2 {
@@ -89,11 +81,11 @@ impl GicV2 {
             cpu.size() >= 0x2_0000 && cpu.read32(GICC_IIDR) == cpu.read32(ALIASED_OFFSET + GICC_IIDR);
         Ok(Self {
             cpu_offset: if aliased { ALIASED_OFFSET } else { 0 },
-            limit: limit(distributor.read32(GICD_TYPER)),
             lr_count: (hypervisor.read32(GICH_VTR) as usize & 0x3f).min(15) + 1,
             masks: [const { AtomicU8::new(0) }; MAX_CPUS],
-            shared: Mutex::new(()),
-            distributor,
+            forgetful: AtomicBool::new(false),
+            behind: [const { [const { AtomicU16::new(0) }; 16] }; MAX_CPUS],
+            distributor: Distributor::new(distributor, 0),
             cpu,
             hypervisor,
         })
@@ -113,37 +105,43 @@ impl GicV2 {
         self.cpu.write32(self.cpu_offset + register, value);
     }
 
-    /// Writes `value` to the registers of `bank` that hold the SPIs, `per_word` to a 32-bit word.
-    fn fill_spis(&self, bank: usize, per_word: u32, value: u32) {
-        for intid in (SPI..self.limit).step_by(per_word as usize) {
-            self.distributor.write32(bank + 4 * (intid / per_word) as usize, value);
-        }
-    }
-
     /// See [`super::Gic::init`].
     ///
     /// # Errors
     ///
     /// None, on this version.
     pub fn init(&self) -> Result<(), GicError> {
-        self.distributor.write32(GICD_CTLR, 0);
-        self.fill_spis(GICD_ICENABLER, 32, !0);
-        self.fill_spis(GICD_ICPENDR, 32, !0);
-        self.fill_spis(GICD_ICACTIVER, 32, !0);
-        // Ignored in the non-secure view; without views, one group is signalled and it is group 0.
-        self.fill_spis(GICD_IGROUPR, 32, 0);
-        self.fill_spis(GICD_IPRIORITYR, 4, PRIORITIES);
-        self.fill_spis(GICD_ICFGR, 16, 0);
-        let targets = u32::from(self.own_mask()) * 0x0101_0101;
-        self.fill_spis(GICD_ITARGETSR, 4, targets);
-        self.distributor.write32(GICD_CTLR, 1);
-        Ok(())
+        // Groups are ignored in the non-secure view; without views, one group is signalled and it is group 0.
+        self.distributor.reset(0)?;
+        self.distributor.fill_spis(GICD_ITARGETSR, 4, u32::from(self.own_mask()) * 0x0101_0101);
+        self.gicc_write(GICC_CTLR, CTLR_EOI_MODE);
+        self.forgetful.store(self.forgets(), Ordering::Relaxed);
+        self.distributor.turn_on(1)
+    }
+
+    /// Whether an SPI that was made active for all CPUs is still active when this CPU has deactivated it. No SPI is
+    /// enabled yet, so that nobody notices.
+    fn forgets(&self) -> bool {
+        let registers = self.distributor.registers();
+        if self.distributor.limit() <= SPI {
+            return false;
+        }
+        write_bit(registers, ISACTIVER, SPI);
+        self.gicc_write(GICC_DIR, SPI);
+        let forgets = registers.read32(ISACTIVER + 4) & 1 != 0;
+        write_bit(registers, ICACTIVER, SPI);
+        forgets
+    }
+
+    fn is_forgetful(&self) -> bool {
+        self.forgetful.load(Ordering::Relaxed)
     }
 
     /// This CPU's bit in target registers. The first eight of them are read-only and answer with the reader's bit; a
     /// controller of a single CPU answers 0.
     fn own_mask(&self) -> u8 {
-        let word = (0..8).map(|i| self.distributor.read32(GICD_ITARGETSR + 4 * i)).fold(0, |a, b| a | b);
+        let registers = self.distributor.registers();
+        let word = (0..8).map(|i| registers.read32(GICD_ITARGETSR + 4 * i)).fold(0, |a, b| a | b);
         let mask = (word | word >> 16) as u16;
         match (mask | mask >> 8) as u8 {
             0 => 1,
@@ -159,15 +157,8 @@ impl GicV2 {
     pub fn init_cpu(&self, cpu: CpuId) -> Result<(), GicError> {
         let mask = self.masks.get(cpu).ok_or(GicError::TooManyCpus(cpu))?;
         self.gicc_write(GICC_CTLR, 0);
-        self.distributor.write32(GICD_ICENABLER, !0);
-        self.distributor.write32(GICD_ICPENDR, !0);
-        self.distributor.write32(GICD_ICACTIVER, !0);
-        self.distributor.write32(GICD_IGROUPR, 0);
-        for i in 0..8 {
-            self.distributor.write32(GICD_IPRIORITYR + 4 * i, PRIORITIES);
-        }
+        reset_own(self.distributor.registers(), 0, || Ok(()))?;
         mask.store(self.own_mask(), Ordering::Release);
-        self.distributor.write32(GICD_ISENABLER, 1 << KICK_SGI);
 
         // Firmware may have been in the middle of an interrupt.
         for i in 0..4 {
@@ -203,68 +194,44 @@ impl GicV2 {
     /// See [`super::Gic::deactivate`].
     #[inline]
     pub fn deactivate(&self, interrupt: Acknowledged) {
-        self.gicc_write(GICC_DIR, interrupt.token);
-    }
-
-    fn write_bit(&self, bank: usize, intid: Intid) {
-        if intid < self.limit {
-            let (offset, bit) = bit(bank, intid);
-            self.distributor.write32(offset, bit);
+        if self.is_forgetful() && interrupt.intid >= SPI {
+            write_bit(self.distributor.registers(), ICACTIVER, interrupt.intid);
+        } else {
+            self.gicc_write(GICC_DIR, interrupt.token);
         }
     }
 
-    /// See [`super::Gic::enable`].
-    pub fn enable(&self, intid: Intid) {
-        self.write_bit(GICD_ISENABLER, intid);
+    pub(super) fn distributor(&self) -> &Distributor {
+        &self.distributor
     }
 
-    /// See [`super::Gic::disable`].
-    pub fn disable(&self, intid: Intid) {
-        self.write_bit(GICD_ICENABLER, intid);
+    pub(super) fn registers_of(&self, intid: Intid) -> Option<Mmio> {
+        (intid < self.distributor.limit()).then(|| self.distributor.registers())
     }
 
-    /// See [`super::Gic::set_edge`].
-    pub fn set_edge(&self, intid: Intid, edge: bool) {
-        if !(16..self.limit).contains(&intid) {
-            return;
-        }
-        let offset = GICD_ICFGR + 4 * (intid as usize / 16);
-        let bit = 2 << (2 * (intid % 16));
-        let _guard = self.shared.lock();
-        let old = self.distributor.read32(offset);
-        self.distributor.write32(offset, if edge { old | bit } else { old & !bit });
-    }
+    pub(super) fn settle(&self, _: Intid) {}
 
     /// See [`super::Gic::route`].
     pub fn route(&self, intid: Intid, cpu: CpuId) {
         let mask = self.masks.get(cpu).map_or(0, |mask| mask.load(Ordering::Acquire));
-        if (SPI..self.limit).contains(&intid) && mask != 0 {
-            self.distributor.write8(GICD_ITARGETSR + intid as usize, mask);
+        if (SPI..self.distributor.limit()).contains(&intid) && mask != 0 {
+            self.distributor.registers().write8(GICD_ITARGETSR + intid as usize, mask);
         }
-    }
-
-    /// See [`super::Gic::set_active`].
-    pub fn set_active(&self, intid: Intid, active: bool) {
-        self.write_bit(if active { GICD_ISACTIVER } else { GICD_ICACTIVER }, intid);
-    }
-
-    /// See [`super::Gic::set_pending`].
-    pub fn set_pending(&self, intid: Intid, pending: bool) {
-        if intid >= 16 {
-            self.write_bit(if pending { GICD_ISPENDR } else { GICD_ICPENDR }, intid);
-        }
-    }
-
-    /// See [`super::Gic::intid_limit`].
-    pub fn intid_limit(&self) -> u32 {
-        self.limit
     }
 
     /// See [`super::Gic::kick`].
     pub fn kick(&self, cpu: CpuId) {
         let mask = self.masks.get(cpu).map_or(0, |mask| mask.load(Ordering::Acquire));
         barrier();
-        self.distributor.write32(GICD_SGIR, u32::from(mask) << 16 | KICK_SGI);
+        self.distributor.registers().write32(GICD_SGIR, u32::from(mask) << 16 | KICK_SGI);
+    }
+
+    /// See [`super::Gic::call_others`].
+    pub fn call_others(&self) {
+        // TargetListFilter (IHI 0048B 4.3.15).
+        const ALL_BUT_SELF: u32 = 1 << 24;
+        barrier();
+        self.distributor.registers().write32(GICD_SGIR, ALL_BUT_SELF | KICK_SGI);
     }
 
     /// See [`super::Gic::lr_count`].
@@ -276,12 +243,46 @@ impl GicV2 {
     /// See [`super::Gic::lr_read`].
     #[inline]
     pub fn lr_read(&self, index: usize) -> ListRegister {
-        decode(self.hypervisor.read32(GICH_LR + 4 * (index & 15)))
+        let value = decode(self.hypervisor.read32(GICH_LR + 4 * (index & 15)));
+        if self.is_forgetful() { self.with_spi(index, value) } else { value }
+    }
+
+    /// What a list register holds, with the SPI behind it; that is deactivated if the guest has ended it.
+    fn with_spi(&self, index: usize, value: ListRegister) -> ListRegister {
+        let Some(behind) = self.behind(index) else { return value };
+        let physical = match behind.load(Ordering::Relaxed) {
+            0 => return value,
+            physical => Intid::from(physical),
+        };
+        if value.state == LrState::Invalid {
+            behind.store(0, Ordering::Relaxed);
+            // Its wish for the maintenance interrupt is fulfilled by this.
+            self.hypervisor.write32(GICH_LR + 4 * (index & 15), 0);
+            write_bit(self.distributor.registers(), ICACTIVER, physical);
+        }
+        ListRegister { physical: Some(physical), eoi_maintenance: false, ..value }
+    }
+
+    /// What goes into a list register in place of `value`, whose SPI is remembered.
+    fn without_spi(&self, index: usize, value: ListRegister) -> ListRegister {
+        let Some(behind) = self.behind(index) else { return value };
+        let physical = value.physical.filter(|physical| (SPI..SPECIAL).contains(physical));
+        let physical = physical.filter(|_| value.state != LrState::Invalid);
+        behind.store(physical.map_or(0, |physical| physical as u16), Ordering::Relaxed);
+        match physical {
+            Some(_) => ListRegister { physical: None, source: 0, eoi_maintenance: true, ..value },
+            None => value,
+        }
+    }
+
+    fn behind(&self, index: usize) -> Option<&AtomicU16> {
+        self.behind.get(here())?.get(index & 15)
     }
 
     /// See [`super::Gic::lr_write`].
     #[inline]
     pub fn lr_write(&self, index: usize, value: ListRegister) {
+        let value = if self.is_forgetful() { self.without_spi(index, value) } else { value };
         self.hypervisor.write32(GICH_LR + 4 * (index & 15), encode(value));
     }
 
@@ -302,7 +303,7 @@ impl GicV2 {
         self.hypervisor.write32(GICH_VMCR, state.vmcr);
         self.hypervisor.write32(GICH_APR, state.apr[0]);
         for i in 0..self.lr_count {
-            self.hypervisor.write32(GICH_LR + 4 * i, 0);
+            self.lr_write(i, ListRegister::default());
         }
         self.hypervisor.write32(GICH_HCR, HCR_ENABLE);
     }
@@ -313,6 +314,18 @@ impl GicV2 {
         state.apr[0] = self.hypervisor.read32(GICH_APR);
         self.hypervisor.write32(GICH_HCR, 0);
     }
+}
+
+/// Our number of this CPU.
+#[cfg(target_os = "none")]
+fn here() -> CpuId {
+    crate::smp::this_cpu()
+}
+
+/// The host's tests have one.
+#[cfg(not(target_os = "none"))]
+const fn here() -> CpuId {
+    0
 }
 
 /// GICH_LR<n> (IHI 0048B 5.3.12) of a list register.
@@ -351,6 +364,8 @@ const fn decode(value: u32) -> ListRegister {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Gic;
+    use super::super::distributor::{ICFGR, TYPER};
     use super::*;
     use crate::mmio::tests::range;
 
@@ -406,25 +421,26 @@ mod tests {
     fn init_resets_what_firmware_left_and_later_calls_stay_in_range() {
         let mut gicd = [0u32; 0x400];
         let (mut gicc, mut gich) = ([0u32; 0x800], [0u32; 0x50]);
-        gicd[GICD_TYPER / 4] = 0x1f;
+        gicd[TYPER / 4] = 0x1f;
         gicd[GICD_ITARGETSR / 4] = 0x0404_0404;
-        gicd[(GICD_ICFGR + 8) / 4] = !0;
+        gicd[(ICFGR + 8) / 4] = !0;
         gich[GICH_VTR / 4] = 3;
         // SAFETY: the regions are the arrays, which outlive them.
         let region =
             |words: &mut [u32]| unsafe { Mmio::new(range(words.as_mut_ptr() as usize, words.len() * 4)) };
-        let gic = GicV2::new(region(&mut gicd), region(&mut gicc), region(&mut gich)).unwrap();
+        let (distributor, cpu) = (region(&mut gicd), region(&mut gicc));
+        let gic = Gic::V2(GicV2::new(distributor, cpu, region(&mut gich)).unwrap());
         assert_eq!((gic.intid_limit(), gic.lr_count()), (1020, 4));
         gic.init().unwrap();
         gic.init_cpu(1).unwrap();
         assert_eq!(gic.init_cpu(8), Err(GicError::TooManyCpus(8)));
-        assert_eq!(gic.distributor.read32(GICD_ICFGR + 8), 0);
-        assert_eq!(gic.distributor.read8(GICD_ITARGETSR + 1019), 4);
-        assert_eq!(gic.cpu.read32(GICC_CTLR), 0x201);
+        assert_eq!(distributor.read32(ICFGR + 8), 0);
+        assert_eq!(distributor.read8(GICD_ITARGETSR + 1019), 4);
+        assert_eq!(cpu.read32(GICC_CTLR), 0x201);
         gic.route(33, 0);
-        assert_eq!(gic.distributor.read8(GICD_ITARGETSR + 33), 4, "CPU 0 is not up: left alone");
+        assert_eq!(distributor.read8(GICD_ITARGETSR + 33), 4, "CPU 0 is not up: left alone");
         gic.kick(1);
-        assert_eq!(gic.distributor.read32(GICD_SGIR), 4 << 16);
+        assert_eq!(distributor.read32(GICD_SGIR), 4 << 16);
         for intid in [0, 15, 16, 31, 32, 1019, 1020, 1023, u32::MAX] {
             gic.enable(intid);
             gic.disable(intid);
@@ -433,7 +449,47 @@ mod tests {
             gic.set_pending(intid, false);
             gic.route(intid, usize::MAX);
         }
-        assert_eq!(gic.distributor.read32(GICD_ICFGR + 0xfc) >> 22, 2, "INTID 1019 and nothing beyond");
+        assert_eq!(distributor.read32(ICFGR + 0xfc) >> 22, 2, "INTID 1019 and nothing beyond");
+    }
+
+    #[test]
+    fn a_forgetful_controller_is_told_of_the_end_of_an_spi() {
+        for forgetful in [true, false] {
+            let mut gicd = [0u32; 0x400];
+            let (mut gicc, mut gich) = ([0u32; 0x800], [0u32; 0x50]);
+            // Memory keeps what is written to it, so the SPI looks active after its end unless there is none.
+            gicd[TYPER / 4] = u32::from(forgetful);
+            // SAFETY: the regions are the arrays, which outlive them.
+            let region =
+                |words: &mut [u32]| unsafe { Mmio::new(range(words.as_mut_ptr() as usize, words.len() * 4)) };
+            let (distributor, interface) = (region(&mut gicd), region(&mut gich));
+            let gic = GicV2::new(distributor, region(&mut gicc), interface).unwrap();
+            gic.init().unwrap();
+            distributor.write32(ICACTIVER + 4, 0);
+            let cleared = || distributor.read32(ICACTIVER + 4);
+            let (spi, ppi) = (
+                ListRegister { physical: Some(40), ..SAMPLE },
+                ListRegister { physical: Some(27), ..SAMPLE },
+            );
+            gic.lr_write(0, spi);
+            gic.lr_write(1, ppi);
+            assert_eq!(interface.read32(GICH_LR) & 1 << 31 == 0, forgetful, "no HW bit");
+            assert_ne!(interface.read32(GICH_LR + 4) & 1 << 31, 0, "a PPI is its CPU's own");
+            assert_eq!((gic.lr_read(0), gic.lr_read(1)), (spi, ppi));
+            assert_eq!(cleared(), 0, "it has not ended");
+            // The guest ends it.
+            interface.write32(GICH_LR, interface.read32(GICH_LR) & !(3 << 28));
+            assert_eq!(gic.lr_read(0).state, LrState::Invalid);
+            assert_eq!(cleared(), if forgetful { 1 << 8 } else { 0 });
+            assert_eq!(interface.read32(GICH_LR) == 0, forgetful, "no more maintenance interrupts for it");
+            // Once: it may be active again by now.
+            distributor.write32(ICACTIVER + 4, 0);
+            assert_eq!((gic.lr_read(0).state, cleared()), (LrState::Invalid, 0));
+            // One that is taken out before it has ended stays active.
+            gic.lr_write(0, spi);
+            gic.lr_write(0, ListRegister::default());
+            assert_eq!((gic.lr_read(0).physical, cleared()), (None, 0));
+        }
     }
 
     #[test]

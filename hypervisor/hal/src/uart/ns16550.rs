@@ -49,10 +49,10 @@ impl Kind {
     pub fn from_compatible(name: &str) -> Option<Self> {
         match name {
             "ns16550" | "ns16550a" | "ns16450" | "ns8250" | "nxp,lpc1850-uart" => Some(Kind::Plain),
+            "ns16850" | "nvidia,tegra20-uart" | "marvell,armada-38x-uart" => Some(Kind::Plain),
             "snps,dw-apb-uart" => Some(Kind::DesignWare),
-            "ti,omap2-uart" | "ti,omap3-uart" | "ti,omap4-uart" | "ti,am3352-uart" | "ti,dra742-uart" => {
-                Some(Kind::Omap)
-            }
+            "ti,omap2-uart" | "ti,omap3-uart" | "ti,omap4-uart" | "ti,am3352-uart" | "ti,am4372-uart"
+            | "ti,am654-uart" | "ti,dra742-uart" => Some(Kind::Omap),
             _ => None,
         }
     }
@@ -135,11 +135,13 @@ impl Ns16550 {
         self.clear_latched();
     }
 
-    /// Writes one byte when there is room, or drops it if there never is.
-    pub fn put_byte(&self, byte: u8) {
-        if wait_for(|| self.read(LSR) & LSR_THRE != 0) {
+    /// Writes one byte if there is room.
+    pub fn try_put(&self, byte: u8) -> bool {
+        let room = self.read(LSR) & LSR_THRE != 0;
+        if room {
             self.write(DATA, u32::from(byte));
         }
+        room
     }
 
     /// The next received byte.
@@ -213,9 +215,35 @@ mod tests {
         assert_eq!(region.read32(LCR << 2), 3, "divisor latch closed");
         assert_eq!(region.read32(IER << 2), 0);
         assert_eq!(region.read32(IIR_FCR << 2), FCR_ENABLE);
-        uart.put_byte(b'v');
+        assert!(uart.try_put(b'v'));
         assert_eq!(uart.get(), Some(b'v'));
         uart.enable_receive_interrupt();
         assert_eq!(region.read32(IER << 2), IER_RECEIVE);
+    }
+
+    #[test]
+    fn a_designware_uart_that_was_busy_is_freed_of_its_interrupt() {
+        // The interrupt is latched until USR is read, which a fake cannot show; that USR is in reach can be seen.
+        let mut registers = [0u32; 32];
+        registers[IIR_FCR] = IIR_BUSY;
+        registers[LSR] = LSR_THRE | LSR_TEMT;
+        // SAFETY: the region is the array, which outlives it.
+        let region = unsafe { Mmio::new(range(registers.as_mut_ptr() as usize, 128)) };
+        let uart = Ns16550::new(region, Kind::DesignWare, 2, 4).unwrap();
+        assert_eq!(uart.get(), None);
+        assert_eq!(DW_USR << 2, 0x7c);
+    }
+
+    #[test]
+    fn omap_s_mode_stays_unless_it_is_off() {
+        for (mode, expected) in [(0, 0), (3, 3), (7, 0)] {
+            let mut registers = [0u32; 32];
+            registers[LSR] = LSR_THRE | LSR_TEMT;
+            registers[OMAP_MDR1] = mode;
+            // SAFETY: the region is the array, which outlives it.
+            let region = unsafe { Mmio::new(range(registers.as_mut_ptr() as usize, 128)) };
+            Ns16550::new(region, Kind::Omap, 2, 4).unwrap().init();
+            assert_eq!(region.read32(OMAP_MDR1 << 2), expected);
+        }
     }
 }

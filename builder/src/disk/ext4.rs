@@ -1,0 +1,279 @@
+//! ext4 file systems with the same bytes each time, streamed into the image.
+//!
+//! The crate decides every place before it writes the first byte, so each byte of the file system is written once, and
+//! what is free stays a hole. Owners are root, times are the caller's, whoever builds and whenever.
+
+use std::io;
+
+use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SpecialKind};
+
+use super::Ext4;
+use super::sparse::Writer;
+use crate::cpio::{Node, Tree};
+use crate::error::{Error, Result, ResultExt};
+
+/// Bytes of a block.
+const BLOCK: u64 = 4096;
+const MIB: u64 = 1 << 20;
+/// Blocks of a group, as many as a bitmap of one block counts.
+const GROUP: u64 = 8 * BLOCK;
+/// Inodes of a group, as many as another such bitmap counts.
+const GROUP_INODES: u64 = 8 * BLOCK;
+/// Blocks of the smallest file system made here: below it a journal takes too much.
+const MIN_BLOCKS: u64 = 16 * MIB / BLOCK;
+/// Blocks of the largest: 16 TiB, where the block numbers of the fields in use here end.
+const MAX_BLOCKS: u64 = 1 << 32;
+/// Longest target of a symbolic link that needs no block.
+const SHORT_LINK: usize = 59;
+/// Inodes the file system has for itself, with lost+found.
+const OWN_INODES: u64 = 11;
+/// Blocks of the root folder and of lost+found.
+const OWN_BLOCKS: u64 = 8;
+
+/// What a tree takes in an ext4 file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct TreeSize {
+    /// Files, folders, links and devices.
+    pub inodes: u64,
+    /// Blocks of 4 KiB for what is in them.
+    pub blocks: u64,
+}
+
+impl TreeSize {
+    /// What `tree` takes.
+    pub fn of(tree: &Tree) -> Self {
+        let mut size = Self::default();
+        let mut folders = std::collections::BTreeMap::<&str, u64>::new();
+        for (path, node) in tree.iter() {
+            size.inodes += 1;
+            size.blocks += match node {
+                // Past four extents a file needs a block of them; 340 fit into one.
+                Node::File { data, .. } => {
+                    let blocks = (data.len() as u64).div_ceil(BLOCK);
+                    blocks + blocks.div_ceil(GROUP)
+                }
+                Node::Symlink { target } => u64::from(target.len() > SHORT_LINK),
+                Node::Dir { .. } | Node::CharDevice { .. } | Node::BlockDevice { .. } => 0,
+            };
+            if matches!(node, Node::Dir { .. }) {
+                folders.entry(path).or_default();
+            }
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            *folders.entry(folder).or_default() += 8 + (name.len() as u64).next_multiple_of(4);
+        }
+        // Blocks of an indexed folder are half full in the worst case, and the index takes some.
+        size.blocks += folders
+            .values()
+            .map(|bytes| if *bytes < BLOCK - 64 { 1 } else { 2 * bytes.div_ceil(BLOCK) + 2 })
+            .sum::<u64>();
+        size
+    }
+}
+
+/// The smallest ext4 file system, in bytes and in whole MiB, that holds `tree` and has `slack` bytes left.
+///
+/// # Errors
+/// When that is more than the 16 TiB that it can have.
+pub fn ext4_size(tree: TreeSize, slack: u64) -> Result<u64> {
+    let wanted = tree.blocks.saturating_add(OWN_BLOCKS).saturating_add(slack.div_ceil(BLOCK));
+    let mut blocks = MIN_BLOCKS;
+    // Each round is larger than the last, so this ends.
+    while blocks <= MAX_BLOCKS {
+        let available = blocks.saturating_sub(overhead(blocks, tree.inodes));
+        let room_for_inodes = blocks.div_ceil(GROUP) * GROUP_INODES;
+        if wanted <= available && inode_count(blocks, tree.inodes) <= room_for_inodes {
+            return Ok(blocks * BLOCK);
+        }
+        let more = wanted.saturating_sub(available).saturating_mul(BLOCK).div_ceil(MIB).max(1);
+        blocks = blocks.saturating_add(more.saturating_mul(MIB / BLOCK));
+    }
+    Err(Error::new("the root file system needs more than the 16 TiB that ext4 can have here"))
+}
+
+/// Blocks that can never hold a file: superblock, descriptors and their copies, bitmaps, inodes, journal.
+fn overhead(blocks: u64, inodes: u64) -> u64 {
+    let groups = blocks.div_ceil(GROUP);
+    let descriptors = (groups * 32).div_ceil(BLOCK);
+    let tables = inode_count(blocks, inodes).div_ceil(groups).div_ceil(16);
+    // Copies lie in groups 0, 1 and powers of 3, 5 and 7: fewer than these.
+    let copies = groups.min(2 + 3 * u64::from(groups.ilog2()));
+    groups.saturating_mul(2 + tables).saturating_add(copies * (1 + descriptors) + u64::from(journal(blocks)))
+}
+
+/// One inode for each 16 KiB, as mke2fs has it, and never too few for what is there and may come.
+fn inode_count(blocks: u64, inodes: u64) -> u64 {
+    (blocks / 4).max(inodes.saturating_add(OWN_INODES).saturating_mul(5) / 4)
+}
+
+/// Blocks of the journal, in mke2fs's steps.
+const fn journal(blocks: u64) -> u32 {
+    match blocks {
+        0..=0x7fff => 1024,
+        0x8000..=0x3_ffff => 4096,
+        0x4_0000..=0x7_ffff => 8192,
+        0x8_0000..=0x3f_ffff => 16_384,
+        _ => 32_768,
+    }
+}
+
+/// Writes the file system of `size` bytes to byte `start` of the image.
+pub(super) fn write<F: FnMut(u64)>(
+    spec: &Ext4,
+    size: u64,
+    epoch: u64,
+    start: u64,
+    writer: &mut Writer<'_, F>,
+) -> Result<()> {
+    let blocks = size / BLOCK;
+    let tree_size = TreeSize::of(&spec.tree);
+    let time = i64::from(
+        u32::try_from(epoch)
+            .map_err(|_| Error::new(format!("time {epoch} is past 2106, too late for ext4")))?,
+    );
+    let mut options = Options::new(blocks * BLOCK, spec.uuid, time);
+    options.label = Some(spec.label.clone());
+    let inodes = u32::try_from(inode_count(blocks, tree_size.inodes))
+        .map_err(|_| Error::new("the root file system has too many files for ext4"))?;
+    options.inodes = InodeCount::Exact(inodes);
+    options.journal_blocks = Some(journal(blocks));
+    // Everything in dom0 runs as root, whom a reserve does not keep out.
+    options.reserved_percent = 0;
+    let failed = || "cannot make the ext4 file system";
+    let mut builder = FsBuilder::new(options).context(failed)?;
+    let files = declare(&mut builder, &spec.tree, (time, 0))?;
+    let layout = builder.seal().map_err(|error| {
+        Error::new(failed()).because(error).help("give the partition a larger `min-size` in the layout")
+    })?;
+    let mut image = layout.writer(Region { writer, start }).context(failed)?;
+    for (handle, mut data) in files {
+        image.fill(handle, &mut data).context(failed)?;
+    }
+    image.finish().context(failed)?;
+    Ok(())
+}
+
+/// Tells the builder of every entry; gives the files that have contents, in their order on the disk.
+fn declare<'a>(
+    builder: &mut FsBuilder,
+    tree: &'a Tree,
+    time: (i64, u32),
+) -> Result<Vec<(InodeHandle, &'a [u8])>> {
+    let mut folders = std::collections::BTreeMap::from([("", ROOT)]);
+    let mut files = Vec::new();
+    for (path, node) in tree.iter() {
+        let failed = || format!("cannot put {path} into the ext4 file system");
+        let meta = |mode: u32| Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), 0, 0, time);
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        // A tree has a folder before what is in it.
+        let parent = *folders.get(folder).ok_or_else(|| Error::new(failed()))?;
+        let (major, minor) = match node {
+            Node::CharDevice { major, minor, .. } | Node::BlockDevice { major, minor, .. } => {
+                (*major, *minor)
+            }
+            _ => (0, 0),
+        };
+        match node {
+            Node::Dir { mode } => {
+                let handle = builder.mkdir(parent, name, meta(*mode)).context(failed)?;
+                folders.insert(path, handle);
+            }
+            Node::File { mode, data } => {
+                let handle = builder.file(parent, name, meta(*mode), data.len() as u64).context(failed)?;
+                if !data.is_empty() {
+                    files.push((handle, data.as_slice()));
+                }
+            }
+            Node::Symlink { target } => {
+                builder.symlink(parent, name, target, meta(0o777)).context(failed)?;
+            }
+            Node::CharDevice { mode, .. } => {
+                builder
+                    .mknod(parent, name, meta(*mode), SpecialKind::Char { major, minor })
+                    .context(failed)?;
+            }
+            Node::BlockDevice { mode, .. } => {
+                builder
+                    .mknod(parent, name, meta(*mode), SpecialKind::Block { major, minor })
+                    .context(failed)?;
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The part of the image that the file system has.
+struct Region<'a, 'b, F> {
+    writer: &'a mut Writer<'b, F>,
+    start: u64,
+}
+
+impl<F: FnMut(u64)> RegionSink for Region<'_, '_, F> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writer.write(self.start + offset, bytes)
+    }
+
+    /// The image is one hole to begin with.
+    fn zeros(&mut self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Checks the label of an ext4 file system: 1 to 16 bytes of printable ASCII without spaces.
+///
+/// # Errors
+/// Names the label.
+pub(super) fn check_label(label: &str) -> Result<()> {
+    if (1..=16).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "`{}` is not an ext4 label: 1 to 16 printable characters without spaces",
+        label.escape_default()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn made(tree: Tree, size: u64) -> Result<()> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        let spec = Ext4 { label: "root".into(), uuid: [7; 16], tree: Arc::new(tree) };
+        write(&spec, size, 1_700_000_000, 0, &mut Writer::new(&file, |_| ()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_size_asked_for_is_a_size_that_fits(
+            files in 0_usize..3000, length in 0_usize..9000, name in 1_usize..250, slack in 0_u64..40 * MIB,
+        ) {
+            let mut tree = Tree::new();
+            for index in 0..files {
+                let path = format!("d{}/{index:0name$}", index % 7);
+                tree.insert(&path, Node::File { mode: 0o644, data: vec![1; length] }).unwrap();
+            }
+            let size = ext4_size(TreeSize::of(&tree), slack).unwrap();
+            prop_assert_eq!(size % MIB, 0);
+            prop_assert!(size >= slack);
+            made(tree, size).unwrap();
+        }
+
+        #[test]
+        fn no_tree_size_makes_it_panic(inodes: u64, blocks: u64, slack: u64) {
+            let _ = ext4_size(TreeSize { inodes, blocks }, slack);
+        }
+    }
+
+    #[test]
+    fn a_tree_that_does_not_fit_is_refused() {
+        let mut tree = Tree::new();
+        tree.insert("big", Node::File { mode: 0o600, data: vec![1; 20 << 20] }).unwrap();
+        assert!(made(tree, 16 * MIB).is_err());
+        assert!(check_label("a label").is_err() && check_label(&"x".repeat(17)).is_err());
+        assert!(check_label("vambrace-root").is_ok());
+    }
+}

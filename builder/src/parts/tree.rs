@@ -1,0 +1,258 @@
+//! dom0's file trees: the root file system, and the ramdisk that the kernel starts from.
+//!
+//! Where the layout has a root partition, the profile's root goes there and its `initramfs` becomes the ramdisk;
+//! otherwise the root is the ramdisk itself.
+
+use super::{Maker, Part, artifact};
+use crate::cache::Inputs;
+use crate::cpio::{Node, Tree, read_cpio, write_cpio, write_initramfs};
+use crate::disk::TreeSize;
+use crate::error::{Error, Result, ResultExt};
+use crate::modules::collect;
+use crate::plan::{Artifact, RootArtifact};
+use crate::profile::{FileTree, OverlayKind};
+use std::fs;
+use std::sync::Arc;
+
+/// Where a tree has its kernel modules.
+const MODULES: &str = "usr/lib/vambrace/modules";
+
+/// dom0's root file system, for an ext4 partition.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Its files.
+    pub tree: Arc<Tree>,
+    /// The file system's UUID, in the order in which it is printed: the ramdisk looks for it.
+    pub uuid: [u8; 16],
+    /// What the plan needs to know.
+    pub artifact: RootArtifact,
+}
+
+impl Maker<'_> {
+    /// Whether the root file system is on the medium.
+    fn root_on_medium(&self) -> bool {
+        self.decision.layout.root().is_some()
+    }
+
+    /// The trees of this image: every one is made of packages and an overlay.
+    pub(super) fn trees(&self) -> Result<Vec<&FileTree>> {
+        let profile = &self.decision.profile;
+        let mut trees = vec![&profile.spec.root];
+        if self.root_on_medium() {
+            trees.push(profile.initramfs()?);
+        }
+        Ok(trees)
+    }
+
+    /// Adds everything that is in `tree`.
+    fn add_inputs(&self, inputs: &mut Inputs, tree: &FileTree) -> Result<()> {
+        inputs.add("epoch", self.epoch.to_string());
+        inputs.add("spec", format!("{tree:?}"));
+        for package in &tree.packages {
+            inputs.add("package", self.package(&package.name, self.dom0_arch())?.sha256);
+        }
+        if !tree.modules.is_empty() {
+            inputs.add("kernel", self.kernel_package()?.sha256);
+        }
+        for item in self.decision.profile.overlay(tree)? {
+            inputs.add(&item.path, format!("{:?}", item.kind));
+            if matches!(item.kind, OverlayKind::File(_)) {
+                inputs.add("content", self.cache.hash_file(&item.host)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The key of the root file system on the medium; `None` where the ramdisk is the root.
+    pub(super) fn root_key(&self) -> Result<Option<String>> {
+        if !self.root_on_medium() {
+            return Ok(None);
+        }
+        let mut inputs = Inputs::new("root", 1);
+        self.add_inputs(&mut inputs, &self.decision.profile.spec.root)?;
+        Ok(Some(inputs.key()))
+    }
+
+    /// The UUID of the root file system with this key. The same root on another board's card is another file system.
+    fn root_uuid(&self, key: &str) -> [u8; 16] {
+        let mut inputs = Inputs::new("root-uuid", 1);
+        inputs.add("root", key);
+        inputs.add("board", &self.decision.board.id);
+        inputs.add("layout", &self.decision.layout.id);
+        crate::build::derive(&inputs.key(), "root")
+    }
+
+    /// dom0's root file system, where it is on the medium.
+    ///
+    /// # Errors
+    ///
+    /// A package or a file that cannot be had, and two things at one path.
+    pub fn root(&self) -> Result<Option<Root>> {
+        let Some(key) = self.root_key()? else { return Ok(None) };
+        let uuid = self.root_uuid(&key);
+        let profile = &self.decision.profile;
+        let from = format!("profile {}", profile.spec.id);
+        let mut made = None;
+        // An archive keeps everything of a tree, whatever the size of the file system that it will be in.
+        let (data, stored) = self.part("root", key, &from, || {
+            let tree = self.tree(&profile.spec.root, &[])?;
+            let archive = write_cpio(&tree, self.epoch);
+            made = Some(tree);
+            archive
+        })?;
+        let tree = match made {
+            Some(tree) => tree,
+            None => read_cpio(&data)?,
+        };
+        let artifact = root_artifact(artifact(stored, None), &tree, uuid);
+        Ok(Some(Root { tree: Arc::new(tree), uuid, artifact }))
+    }
+
+    /// What is known of the root file system without making it; a guess where it has not been made.
+    pub(super) fn peek_root(&self, packages: bool) -> Result<Option<RootArtifact>> {
+        if !self.root_on_medium() {
+            return Ok(None);
+        }
+        let key = if packages { self.root_key()? } else { None };
+        let found = key.and_then(|key| {
+            let (data, stored) = self.cache.lookup("root", &key)?;
+            let tree = read_cpio(&data).ok()?;
+            Some(root_artifact(artifact(stored, None), &tree, self.root_uuid(&key)))
+        });
+        Ok(Some(found.unwrap_or_else(|| RootArtifact {
+            artifact: Artifact {
+                from: format!(
+                    "profile {} (not made yet; the size is a guess)",
+                    self.decision.profile.spec.id
+                ),
+                size: 2 << 20,
+                sha256: None,
+                header: None,
+            },
+            tree: TreeSize { inodes: 500, blocks: 1000 },
+            uuid: String::new(),
+        })))
+    }
+
+    /// The modules that the ramdisk has beside those of its tree: none where nothing has to be found on the medium.
+    fn board_modules(&self) -> &[String] {
+        if self.root_on_medium() { &self.decision.board.dom0.modules } else { &[] }
+    }
+
+    /// The tree that becomes the ramdisk.
+    fn ramdisk_tree(&self) -> Result<&FileTree> {
+        let profile = &self.decision.profile;
+        if self.root_on_medium() { profile.initramfs() } else { Ok(&profile.spec.root) }
+    }
+
+    /// The key of the ramdisk: everything that is in it.
+    pub(super) fn ramdisk_key(&self) -> Result<String> {
+        let mut inputs = Inputs::new("ramdisk", 2);
+        self.add_inputs(&mut inputs, self.ramdisk_tree()?)?;
+        if let Some(key) = self.root_key()? {
+            inputs.add("kernel", self.kernel_package()?.sha256);
+            inputs.add("modules", self.board_modules().join(" "));
+            inputs.add("root", self.root_uuid(&key));
+            inputs.add("wait", self.decision.board.dom0.root_device_wait.to_string());
+        }
+        Ok(inputs.key())
+    }
+
+    /// dom0's ramdisk.
+    ///
+    /// # Errors
+    ///
+    /// A package, a kernel module or a file that cannot be had, and two things at one path.
+    pub fn ramdisk(&self) -> Result<Part> {
+        let from = format!("profile {}", self.decision.profile.spec.id);
+        let (data, stored) = self.part("ramdisk", self.ramdisk_key()?, &from, || {
+            let mut tree = self.tree(self.ramdisk_tree()?, self.board_modules())?;
+            if let Some(key) = self.root_key()? {
+                let uuid = uuid::Uuid::from_bytes(self.root_uuid(&key));
+                let wait = self.decision.board.dom0.root_device_wait;
+                for (path, text) in
+                    [("etc/root", format!("UUID={uuid}\n")), ("etc/root-wait", format!("{wait}\n"))]
+                {
+                    tree.insert(path, Node::File { mode: 0o644, data: text.into_bytes() })?;
+                }
+            }
+            let _step = self.progress.step("packing dom0's ramdisk");
+            write_initramfs(&tree, self.epoch)
+        })?;
+        Ok(Part { artifact: artifact(stored, None), data })
+    }
+
+    /// Puts a tree together; `more` are modules beside those that it names itself.
+    fn tree(&self, spec: &FileTree, more: &[String]) -> Result<Tree> {
+        let mut tree = Tree::new();
+        for path in &spec.directories {
+            tree.insert(path, Node::Dir { mode: if path == "tmp" { 0o1777 } else { 0o755 } })?;
+        }
+        for package in &spec.packages {
+            let deb = self.fetch(&self.package(&package.name, self.dom0_arch())?)?;
+            let paths: Vec<&str> = package.files.iter().map(|file| file.from.as_str()).collect();
+            for (file, data) in package.files.iter().zip(deb.read_many(&paths)?) {
+                tree.insert(&file.to, Node::File { mode: file.mode, data })?;
+            }
+        }
+        // The medium's drivers first: it takes them a while to find what is there.
+        let modules: Vec<String> = more.iter().chain(&spec.modules).cloned().collect();
+        if !modules.is_empty() {
+            for (path, node) in self.modules(&modules)?.iter() {
+                tree.insert(path, node.clone())?;
+            }
+        }
+        for link in &spec.links {
+            tree.insert(&link.path, Node::Symlink { target: link.target.clone() })?;
+        }
+        for device in &spec.devices {
+            let (mode, major, minor) = (device.mode, device.major, device.minor);
+            tree.insert(&device.path, Node::CharDevice { mode, major, minor })?;
+        }
+        for item in self.decision.profile.overlay(spec)? {
+            let node = match item.kind {
+                OverlayKind::Directory => Node::Dir { mode: 0o755 },
+                OverlayKind::Link(target) => Node::Symlink { target },
+                OverlayKind::File(mode) => {
+                    let data = fs::read(&item.host).context_at(&item.host, || "cannot read the file")?;
+                    Node::File { mode, data }
+                }
+            };
+            tree.insert(&item.path, node).map_err(|error| error.at(&item.host))?;
+        }
+        Ok(tree)
+    }
+
+    /// Modules of dom0's kernel, with those that they need and the list by which they are loaded. They are kept by
+    /// themselves: to find them, the whole kernel package is unpacked.
+    fn modules(&self, wanted: &[String]) -> Result<Tree> {
+        let package = self.kernel_package()?;
+        let mut inputs = Inputs::new("modules", 1);
+        inputs.add("kernel", &package.sha256);
+        inputs.add("wanted", wanted.join(" "));
+        let from = format!("modules of {}", package.name);
+        let (data, _) = self.part("modules", inputs.key(), &from, || {
+            let deb = self.fetch(&package)?;
+            let _step = self.progress.step(format!("unpacking the modules of {}", package.name));
+            let modules = collect(&deb, wanted).map_err(|error| {
+                error.at(self.decision.profile.dir.join("profile.toml")).context(format!(
+                    "the modules for {}, from its description and the profile",
+                    self.decision.board.id
+                ))
+            })?;
+            let mut tree = Tree::new();
+            let list: String = modules.iter().map(|module| format!("{}\n", module.file)).collect();
+            tree.insert(&format!("{MODULES}/load"), Node::File { mode: 0o644, data: list.into_bytes() })?;
+            for module in modules {
+                let path = format!("{MODULES}/{}", module.file);
+                tree.insert(&path, Node::File { mode: 0o644, data: module.data })?;
+            }
+            write_cpio(&tree, self.epoch)
+        })?;
+        read_cpio(&data).map_err(|error| Error::new("the cache is damaged").because(error))
+    }
+}
+
+fn root_artifact(artifact: Artifact, tree: &Tree, uuid: [u8; 16]) -> RootArtifact {
+    RootArtifact { artifact, tree: TreeSize::of(tree), uuid: uuid::Uuid::from_bytes(uuid).to_string() }
+}

@@ -1,0 +1,262 @@
+//! Where in RAM everything is while the board boots, and what puts it there.
+
+use super::memory::{self, Region, Wanted};
+use super::script::{self, Load, Script};
+use super::{Artifact, Artifacts, MIB, TREE_ROOM, boot_file_size};
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::fdt::{self, BootModules, Module, ModuleKind};
+use crate::kernel::Format;
+use crate::layout::Content;
+use crate::qemu::direct;
+use std::sync::Arc;
+use vambrace_bsp::{Architecture, Loader, Method};
+
+/// Room for the boot script; two command lines of 1000 characters are most of it.
+const SCRIPT_ROOM: u64 = 16 << 10;
+
+/// How an image boots.
+#[derive(Debug, Default)]
+pub(super) struct Booting {
+    /// Who is where in RAM.
+    pub(super) ram_map: Vec<Region>,
+    /// What is loaded, and to where.
+    pub(super) loads: Vec<Load>,
+    /// The boot script, or the configuration of the hypervisor as an EFI application.
+    pub(super) text: String,
+    /// The device tree that the image carries, with everything the hypervisor is told in it.
+    pub(super) tree: Option<Arc<[u8]>>,
+}
+
+/// Plans how UEFI firmware boots the image: it decides at run time where things are.
+pub(super) fn by_uefi(decision: &Decision) -> Result<Booting> {
+    if decision.board.device_tree.is_carried() {
+        return Err(Error::new(format!(
+            "{}: UEFI firmware hands on its own device tree, and the board's description has another",
+            decision.board.id
+        ))
+        .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
+    }
+    let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
+    let text = script::efi_config(layout, &board.id, hypervisor_args, dom0_args)?;
+    Ok(Booting { text, ..Booting::default() })
+}
+
+/// Plans how a boot script, or a loader outside of the machine, puts things to their addresses in the RAM from `base`
+/// to `end`.
+pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64) -> Result<Booting> {
+    let header = startable(decision, &artifacts.hypervisor)?;
+    // A 32-bit loader reaches no further, and there is room enough below.
+    let end = if decision.board.architecture == Architecture::Armv7 { end.min(1 << 32) } else { end };
+    let kept = fixed_regions(decision, artifacts, base, end)?;
+    let whole = |content: Content, artifact: &Artifact| Wanted {
+        what: content.name().into(),
+        size: artifact.size,
+        alignment: 2 * MIB,
+        offset: 0,
+        why: "the file; the hypervisor copies it into dom0".into(),
+    };
+    let carried = artifacts.device_tree.is_some();
+    let wanted = [
+        Wanted {
+            what: Content::DeviceTree.name().into(),
+            size: TREE_ROOM,
+            alignment: MIB,
+            offset: 0,
+            why: if carried {
+                "the image's, with room for the firmware's additions"
+            } else {
+                "a copy of the firmware's, with room for the modules"
+            }
+            .into(),
+        },
+        Wanted {
+            what: Content::Hypervisor.name().into(),
+            size: header.image_size.max(artifacts.hypervisor.size),
+            alignment: 2 * MIB,
+            offset: header.text_offset,
+            why: match header.format {
+                Format::Image => "image_size at 2 MiB + text_offset, so U-Boot leaves it there",
+                Format::Zimage => "the file, and what it takes behind that when it starts",
+            }
+            .into(),
+        },
+        whole(Content::Kernel, &artifacts.kernel),
+        whole(Content::Ramdisk, &artifacts.ramdisk),
+    ];
+    let mut regions = memory::place(base, end, &kept, &wanted)?;
+    let address = |content: Content| {
+        let found = regions.iter().find(|region| region.what == content.name());
+        found
+            .map(|region| region.start)
+            .ok_or_else(|| Error::new(format!("the plan has no place for the {}", content.name())))
+    };
+    let load = |content: Content, size: u64| {
+        let (_, path) = decision.layout.find(content).ok_or_else(|| {
+            Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.name()))
+        })?;
+        Ok::<_, Error>(Load { content, path: path.to_owned(), address: address(content)?, size })
+    };
+    let mut loads = vec![
+        load(Content::Hypervisor, artifacts.hypervisor.size)?,
+        load(Content::Kernel, artifacts.kernel.size)?,
+        load(Content::Ramdisk, artifacts.ramdisk.size)?,
+    ];
+    let tree: Option<Arc<[u8]>> = match &artifacts.device_tree {
+        None => None,
+        Some(own) => {
+            let module = |kind, content| -> Result<Module> {
+                let load = loads.iter().find(|load| load.content == content);
+                let load = load.ok_or_else(|| Error::new("the plan has no modules"))?;
+                Ok(Module { kind, address: load.address, size: load.size })
+            };
+            let modules = BootModules {
+                hypervisor_args: decision.hypervisor_args.clone(),
+                dom0_args: decision.dom0_args.clone(),
+                modules: vec![
+                    module(ModuleKind::Kernel, Content::Kernel)?,
+                    module(ModuleKind::Ramdisk, Content::Ramdisk)?,
+                ],
+                memory: told_of_memory(decision).then(|| (base, decision.memory.bytes())),
+            };
+            let made = modules.insert(&own.data).map_err(|error| error.context(own.artifact.from.clone()))?;
+            // What firmware adds has to fit behind.
+            if made.len() as u64 > TREE_ROOM / 2 {
+                return Err(Error::new(format!(
+                    "the device tree has {} bytes, more than {}",
+                    made.len(),
+                    TREE_ROOM / 2
+                )));
+            }
+            loads.push(load(Content::DeviceTree, made.len() as u64)?);
+            Some(made.into())
+        }
+    };
+    let mut text = String::new();
+    if decision.method == Method::Uboot {
+        let script = Script {
+            board: &decision.board.id,
+            format: header.format,
+            loads: &loads,
+            tree: (address(Content::DeviceTree)?, TREE_ROOM),
+            hypervisor_args: &decision.hypervisor_args,
+            dom0_args: &decision.dom0_args,
+        };
+        text = script.text()?;
+        // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.
+        let size = boot_file_size(Method::Uboot, &text);
+        if size > SCRIPT_ROOM {
+            return Err(Error::new(format!("the boot script has {size} bytes, more than {SCRIPT_ROOM}")));
+        }
+        for region in regions.iter_mut().filter(|region| region.what == Content::BootScript.name()) {
+            region.size = size;
+        }
+    }
+    Ok(Booting { ram_map: regions, loads, text, tree })
+}
+
+/// Whether nobody tells the hypervisor how much memory there is but the tree as it is on the image. U-Boot does.
+fn told_of_memory(decision: &Decision) -> bool {
+    decision.method == Method::Direct
+        || decision.board.qemu.as_ref().is_some_and(|qemu| qemu.loader == Loader::Direct)
+}
+
+/// The hypervisor's header, if it can be started without firmware that unpacks or moves it.
+fn startable(decision: &Decision, hypervisor: &Artifact) -> Result<super::Header> {
+    let format = Format::of(decision.board.architecture);
+    let header = hypervisor.header.filter(|header| header.format == format).ok_or_else(|| {
+        Error::new(format!(
+            "the hypervisor is no {}, so {} does not take it",
+            format.name(),
+            match format {
+                Format::Image => "U-Boot's `booti`",
+                Format::Zimage => "U-Boot's `bootz`",
+            }
+        ))
+        .help("give one that is, or let vambrace compile its own")
+    })?;
+    if header.gzip {
+        return Err(
+            Error::new("the hypervisor is compressed, and is started as it is").help("gunzip it first")
+        );
+    }
+    if !header.loads_anywhere {
+        return Err(Error::new(
+            "the hypervisor's Image header binds it to the start of RAM, where firmware keeps things",
+        )
+        .help("set bit 3 of the header's flags"));
+    }
+    Ok(header)
+}
+
+/// What firmware and loader keep, what the device tree reserves, and the boot script.
+fn fixed_regions(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64) -> Result<Vec<Region>> {
+    let mut regions = Vec::new();
+    for reserved in &decision.boot.reserved {
+        let size = reserved.size.bytes();
+        let start = match reserved.base {
+            Some(start) => start,
+            None => end.checked_sub(size).filter(|start| *start >= base).ok_or_else(|| {
+                Error::new(format!("RAM has no room for the {} that {} takes", reserved.size, reserved.what))
+                    .help("give the machine more memory with --memory")
+            })?,
+        };
+        let (what, why) = (reserved.what.clone(), "the firmware's while it loads".to_owned());
+        keep(&mut regions, Region { what, start, size, why });
+    }
+    if decision.board.qemu.as_ref().is_some_and(|qemu| qemu.loader == Loader::Direct) {
+        direct::kept(base, decision.memory.bytes()).into_iter().for_each(|region| keep(&mut regions, region));
+    }
+    if let Some(tree) = &artifacts.device_tree {
+        for (start, size) in fdt::summary(&tree.data)?.reserved {
+            let (from, to) = (start.max(base), start.saturating_add(size).min(end));
+            if from < to {
+                let (what, why) = ("reserved".to_owned(), "the device tree says so".to_owned());
+                keep(&mut regions, Region { what, start: from, size: to - from, why });
+            }
+        }
+    }
+    if decision.method == Method::Uboot {
+        let start = decision
+            .boot
+            .script_address
+            .ok_or_else(|| Error::new(format!("{} has no address for the boot script", decision.board.id)))?;
+        regions.push(Region {
+            what: Content::BootScript.name().into(),
+            start,
+            size: SCRIPT_ROOM,
+            why: "where this board's U-Boot puts it".into(),
+        });
+    }
+    Ok(regions)
+}
+
+/// Adds `region` to what is kept. Several may keep the same memory, each for a reason of its own: that is one region.
+fn keep(regions: &mut Vec<Region>, mut region: Region) {
+    while let Some(index) = regions.iter().position(|other| other.overlaps(&region)) {
+        let other = regions.remove(index);
+        let (start, end) = (region.start.min(other.start), region.end().max(other.end()));
+        let what =
+            if other.what == region.what { other.what } else { format!("{}; {}", other.what, region.what) };
+        let why = if other.why == region.why { other.why } else { format!("{}; {}", other.why, region.why) };
+        region = Region { what, start, size: end - start, why };
+    }
+    regions.push(region);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_several_keep_is_kept_once() {
+        let region = |what: &str, start, size| Region { what: what.into(), start, size, why: String::new() };
+        let mut regions = Vec::new();
+        for new in [region("a", 0x1000, 0x1000), region("b", 0x4000, 0x1000), region("c", 0x1800, 0x3000)] {
+            keep(&mut regions, new);
+        }
+        assert_eq!(regions, [region("b; a; c", 0x1000, 0x4000)]);
+        keep(&mut regions, region("d", 0x5000, 0x1000));
+        assert_eq!(regions.len(), 2, "what only touches is another region");
+    }
+}

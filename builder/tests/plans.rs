@@ -1,0 +1,217 @@
+//! Every board of the project, by every method and layout that it names, planned with parts of ordinary sizes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vambrace::decision::{Decision, Request};
+use vambrace::disk::{
+    Content as DiskContent, DiskSpec, Fat32, FileSpec, Gpt, PartitionSpec, Table, TreeSize, write_image,
+};
+use vambrace::fdt::summary;
+use vambrace::kernel::Format;
+use vambrace::layout::Content;
+use vambrace::plan::{Artifact, Artifacts, Header, Plan, RootArtifact, Tree};
+use vambrace::progress::Progress;
+use vambrace::qemu::direct;
+use vambrace::workspace::Workspace;
+use vambrace_bsp::{Architecture, DiskSize, Loader, Method};
+
+fn workspace() -> Workspace {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Workspace::open(Some(&root), None).unwrap()
+}
+
+fn part(size: u64, header: Option<Header>) -> Artifact {
+    Artifact { from: "a test".into(), size, sha256: Some(format!("{size:x}")), header }
+}
+
+fn artifacts(decision: &Decision) -> Artifacts {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hypervisor/core/tests/fixtures");
+    let header = |architecture, image_size| {
+        let format = Format::of(architecture);
+        Some(Header { format, text_offset: 0, image_size, loads_anywhere: true, gzip: false })
+    };
+    let tree = decision.board.device_tree.is_carried().then(|| {
+        let data: Arc<[u8]> = std::fs::read(fixtures.join("qemu-virt-gicv3.dtb")).unwrap().into();
+        Tree { artifact: part(data.len() as u64, None), data }
+    });
+    Artifacts {
+        hypervisor: part(256 << 10, header(decision.board.architecture, 3 << 20)),
+        kernel: part(8_000_001, header(decision.dom0_arch, 40 << 20)),
+        ramdisk: part(1_500_003, None),
+        root: decision.layout.root().map(|_| RootArtifact {
+            artifact: part(2 << 20, None),
+            tree: TreeSize { inodes: 500, blocks: 1000 },
+            uuid: "x".into(),
+        }),
+        device_tree: tree,
+        firmware: decision
+            .boot
+            .firmware
+            .iter()
+            .map(|name| (name.clone(), part(700_000, None)))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// Every board with every method and layout.
+fn decisions() -> Vec<Decision> {
+    let workspace = workspace();
+    let mut all = Vec::new();
+    for (id, board) in workspace.boards().iter() {
+        for (method, boot) in &board.as_ref().unwrap().boot {
+            for layout in &boot.layouts {
+                let request = Request {
+                    board: id.to_owned(),
+                    method: Some(*method),
+                    layout: Some(layout.clone()),
+                    ..Request::default()
+                };
+                all.push(Decision::new(&workspace, &request).unwrap());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_board_can_be_planned_and_nothing_lies_over_anything() {
+    let decisions = decisions();
+    assert!(decisions.len() >= 14);
+    for decision in &decisions {
+        let what = format!("{} {} {}", decision.board.id, decision.method, decision.layout.id);
+        let plan = Plan::new(decision, artifacts(decision)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (base, end) = plan.ram;
+        let mut regions = plan.ram_map.clone();
+        regions.sort_by_key(|region| region.start);
+        for pair in regions.windows(2) {
+            assert!(pair[0].start + pair[0].size <= pair[1].start, "{what}: {pair:?}");
+        }
+        for load in &plan.loads {
+            assert!(load.address >= base && load.address + load.size <= end, "{what}: {load:?}");
+            assert!(load.address % (1 << 20) == 0, "{what}: {load:?}");
+        }
+        let mut next = 0;
+        for extent in &plan.disk.extents {
+            assert!(extent.start >= next, "{what}: {extent:?}");
+            next = extent.start + extent.size;
+        }
+        assert!(next <= plan.disk.size, "{what}");
+        if decision.board.qemu.as_ref().is_some_and(|qemu| qemu.disk_size == DiskSize::PowerOfTwo) {
+            assert!(plan.disk.size.is_power_of_two(), "{what}: {}", plan.disk.size);
+        }
+        let starts = match (decision.method, decision.board.architecture) {
+            (Method::Uboot, Architecture::Aarch64) => "\nbooti 0x",
+            (Method::Uboot, Architecture::Armv7) => "\nbootz 0x",
+            (Method::Uefi, _) => "\nkernel=",
+            (Method::Direct, _) => "",
+        };
+        assert!(plan.boot_text.contains(starts), "{what}: {}", plan.boot_text);
+    }
+}
+
+#[test]
+fn a_carried_tree_has_everything_the_hypervisor_is_told() {
+    for decision in decisions() {
+        let plan = Plan::new(&decision, artifacts(&decision)).unwrap();
+        let Some(tree) = &plan.device_tree else {
+            assert!(!decision.board.device_tree.is_carried());
+            assert!(plan.loads.iter().all(|load| load.content != Content::DeviceTree));
+            continue;
+        };
+        assert!(decision.board.device_tree.is_carried(), "{}", decision.board.id);
+        let load = plan.loads.iter().find(|load| load.content == Content::DeviceTree).unwrap();
+        assert_eq!(load.size, tree.len() as u64);
+        assert!(!plan.boot_text.contains("fdt set"), "{}", decision.board.id);
+        let text = String::from_utf8_lossy(tree);
+        assert!(text.contains(&decision.hypervisor_args) && text.contains(&decision.dom0_args));
+        let kernel = plan.loads.iter().find(|load| load.content == Content::Kernel).unwrap();
+        assert!(text.contains(&format!("module@{:x}", kernel.address)), "{}", decision.board.id);
+        // Where nobody adds memory, the tree tells of what was planned for.
+        if plan.loader == Loader::Direct {
+            let memory = summary(tree).unwrap().memory;
+            assert!(memory.iter().any(|(start, size)| *start <= plan.ram.0 && start + size >= plan.ram.1));
+        }
+    }
+}
+
+#[test]
+fn a_board_without_a_boot_says_so() {
+    let never: BTreeSet<String> =
+        decisions().into_iter().filter(|d| d.board.never_booted()).map(|d| d.board.id).collect();
+    assert!(never.contains("cubieboard2") && !never.contains("orangepi-pc"), "{never:?}");
+}
+
+/// A disk with one FAT32 partition, where the plan has it.
+fn image(dir: &Path, plan: &Plan, change: impl Fn(Content, &mut Vec<u8>)) -> PathBuf {
+    let path = dir.join("x.img");
+    let planned = &plan.disk.partitions[0];
+    let files = planned
+        .files
+        .iter()
+        .map(|file| {
+            let mut data = vec![file.content as u8; usize::try_from(file.size).unwrap()];
+            if let (Content::DeviceTree, Some(tree)) = (file.content, &plan.device_tree) {
+                data = tree.to_vec();
+            }
+            change(file.content, &mut data);
+            FileSpec { path: file.path.clone(), data: data.into() }
+        })
+        .collect();
+    let spec = DiskSpec {
+        table: Table::Gpt(Gpt::USUAL),
+        disk_guid: [1; 16],
+        size: plan.disk.size,
+        partitions: vec![PartitionSpec {
+            name: "boot".into(),
+            type_guid: "0FC63DAF-8483-4772-8E79-3D69D8477DE4".into(),
+            mbr_type: 0x0c,
+            guid: [2; 16],
+            start: planned.start,
+            size: planned.size,
+            bootable: false,
+            content: DiskContent::Fat32(Fat32 { label: "B".into(), volume_id: 1, files }),
+        }],
+        raw: Vec::new(),
+        epoch: 1_700_000_000,
+    };
+    write_image(&path, &spec, &Progress::quiet()).unwrap();
+    path
+}
+
+#[test]
+fn the_loader_takes_the_files_from_the_image_to_the_planned_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = Request { board: "vexpress-a15".into(), ..Request::default() };
+    let decision = Decision::new(&workspace(), &request).unwrap();
+    let plan = Plan::new(&decision, artifacts(&decision)).unwrap();
+    let json = serde_json::to_value(&plan).unwrap();
+    let path = image(dir.path(), &plan, |_, _| ());
+    let args = direct::load(&path, &json, Architecture::Armv7, 2).unwrap().join(" ");
+    let kernel = plan.loads.iter().find(|load| load.content == Content::Kernel).unwrap();
+    assert!(args.contains(&format!("kernel,addr={:#x},force-raw=on", kernel.address)), "{args}");
+    let loaded = std::fs::read(direct::folder(&path).join("kernel")).unwrap();
+    assert_eq!(loaded, vec![Content::Kernel as u8; loaded.len()]);
+    assert_eq!(loaded.len() as u64, kernel.size);
+    assert_eq!(
+        std::fs::read(direct::folder(&path).join("device-tree.dtb")).unwrap(),
+        plan.device_tree.as_ref().unwrap()[..]
+    );
+    // The header in front of the hypervisor gives its address.
+    let hypervisor = plan.loads.iter().find(|load| load.content == Content::Hypervisor).unwrap();
+    let loaded = std::fs::read(direct::folder(&path).join("hypervisor.uimage")).unwrap();
+    assert_eq!(loaded.len() as u64, hypervisor.size + 64);
+    assert_eq!(u64::from(u32::from_be_bytes(loaded[16..20].try_into().unwrap())), hypervisor.address);
+
+    // Another file than the one that was planned for is not loaded.
+    let other = image(dir.path(), &plan, |content, data| {
+        if content == Content::Kernel {
+            data.push(0);
+        }
+    });
+    let error = direct::load(&other, &json, Architecture::Armv7, 2).unwrap_err();
+    assert!(error.report().contains("vambrace/kernel on the image has"), "{}", error.report());
+    std::fs::write(&other, vec![0; 1 << 20]).unwrap();
+    assert!(direct::load(&other, &json, Architecture::Armv7, 2).is_err());
+}

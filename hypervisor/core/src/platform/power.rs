@@ -1,0 +1,247 @@
+//! How the board is reset and switched off, as its device tree says.
+//!
+//! The registers stay dom0's as well: the hypervisor touches them only to end the machine, after dom0 has stopped, so
+//! the two never use them at the same time. Dom0's own attempt to end the machine reaches the hypervisor through its
+//! virtual PSCI, which Linux prefers to a board's register.
+
+use alloc::vec::Vec;
+
+use super::address::registers;
+use super::error::PlatformError;
+use super::psci::{Conduit, Psci, PsciVersion};
+use super::sequence::Step;
+use super::tree::{Node, Tree};
+use crate::addr::Pa;
+
+/// A way to end the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PowerMethod {
+    /// What drives it, for the log.
+    pub name: &'static str,
+    /// What is to be done, in order. The machine ends some time after the last step.
+    pub steps: Vec<Step>,
+}
+
+/// The board's ways to end, the most trusted first: where one has no effect within a second the next is tried.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Power {
+    /// To switch the board off.
+    pub off: Vec<PowerMethod>,
+    /// To reset it.
+    pub reset: Vec<PowerMethod>,
+}
+
+/// PSCI SYSTEM_OFF and SYSTEM_RESET (Arm DEN0022, 5.1.9 and 5.1.11).
+pub(crate) const PSCI_SYSTEM_OFF: u32 = 0x8400_0008;
+/// PSCI SYSTEM_RESET.
+pub(crate) const PSCI_SYSTEM_RESET: u32 = 0x8400_0009;
+
+/// Finds the ways. A node that makes no sense is left out.
+pub(crate) fn find(tree: &Tree<'_>, psci: Option<&Psci>) -> Power {
+    let mut power = Power::default();
+    // Version 0.1 has no function for either, and `hvc` does not leave the hypervisor.
+    if psci.is_some_and(|psci| psci.version > PsciVersion::V0_1 && psci.conduit == Conduit::Smc) {
+        let call = |function| PowerMethod { name: "PSCI", steps: [Step::Firmware { function }].into() };
+        power.off.push(call(PSCI_SYSTEM_OFF));
+        power.reset.push(call(PSCI_SYSTEM_RESET));
+    }
+    for node in tree.nodes().filter(Node::is_available) {
+        let Ok(found) = of_node(node) else { continue };
+        match found {
+            Some((End::Off, method)) => power.off.push(method),
+            Some((End::Reset, method)) => power.reset.push(method),
+            Some((End::Both(off), reset)) => {
+                power.off.push(off);
+                power.reset.push(reset);
+            }
+            None => {}
+        }
+    }
+    power
+}
+
+/// What a method is for. `Both` carries the method that switches off beside the one that resets.
+enum End {
+    Off,
+    Reset,
+    Both(PowerMethod),
+}
+
+fn of_node(node: Node<'_, '_>) -> Result<Option<(End, PowerMethod)>, PlatformError> {
+    let method = |name, steps: Option<Vec<Step>>| steps.map(|steps| PowerMethod { name, steps });
+    Ok(if node.is_compatible("syscon-poweroff") {
+        method("syscon", syscon(node)?).map(|found| (End::Off, found))
+    } else if node.is_compatible("syscon-reboot") {
+        method("syscon", syscon(node)?).map(|found| (End::Reset, found))
+    } else if node.is_compatible("arm,vexpress-shutdown") {
+        method("Versatile Express", vexpress(node)?).map(|found| (End::Off, found))
+    } else if node.is_compatible("arm,vexpress-reboot") {
+        method("Versatile Express", vexpress(node)?).map(|found| (End::Reset, found))
+    } else if node.is_compatible("calxeda,hb-sregs") {
+        let found = |request| Ok(method("Calxeda", calxeda(node, request)?));
+        let off = found(CALXEDA_SHUTDOWN)?;
+        off.zip(found(CALXEDA_HARD_RESET)?).map(|(off, reset)| (End::Both(off), reset))
+    } else if node.is_compatible("allwinner,sun6i-a31-wdt") {
+        method("watchdog", allwinner(node, &SUN6I)?).map(|found| (End::Reset, found))
+    } else if node.is_compatible("allwinner,sun4i-a10-wdt") {
+        method("watchdog", allwinner(node, &SUN4I)?).map(|found| (End::Reset, found))
+    } else if node.is_compatible("apm,xgene-reboot") {
+        let mask = node.cell("mask")?.unwrap_or(1);
+        let steps = first_register(node)?.map(|register| [Step::Write { register, value: mask }].into());
+        method("X-Gene", steps).map(|found| (End::Reset, found))
+    } else {
+        None
+    })
+}
+
+fn first_register(node: Node<'_, '_>) -> Result<Option<Pa>, PlatformError> {
+    Ok(registers(node)?.first().filter(|range| range.size() >= 4).map(|range| range.start))
+}
+
+/// A bit in a system controller (Linux bindings power/reset/syscon-reboot and syscon-poweroff). The controller is the
+/// node that `regmap` names, or else the parent.
+fn syscon(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
+    let controller = match node.cell("regmap")? {
+        Some(phandle) => node.tree().by_phandle(phandle),
+        None => node.parent(),
+    };
+    let offset = match node.cell("offset")? {
+        Some(offset) => Some(offset),
+        None => node.cell("reg")?,
+    };
+    let (Some(controller), Some(offset)) = (controller, offset) else { return Ok(None) };
+    let inside = registers(controller)?
+        .first()
+        .filter(|range| offset.is_multiple_of(4) && u64::from(offset) + 4 <= range.size())
+        .map(|range| range.start.offset(offset.into()));
+    let Some(register) = inside else { return Ok(None) };
+    // Of an old binding with a mask alone, the mask is what is written.
+    Ok(match (node.cell("value")?, node.cell("mask")?) {
+        (Some(value), Some(mask)) => Some([Step::Update { register, mask, value }].into()),
+        (Some(value), None) | (None, Some(value)) => Some([Step::Write { register, value }].into()),
+        (None, None) => None,
+    })
+}
+
+/// Registers of the Versatile Express system configuration controller (ARM DUI 0447, 4.3.20 to 4.3.22).
+const SYS_CFGDATA: u64 = 0xa0;
+const SYS_CFGCTRL: u64 = 0xa4;
+const SYS_CFGSTAT: u64 = 0xa8;
+const SYS_CFG_START: u32 = 1 << 31;
+const SYS_CFG_WRITE: u32 = 1 << 30;
+/// `arm,vexpress,site` of whichever daughterboard is the master; the motherboard's controller has no way to name it.
+const SITE_MASTER: u32 = 0xf;
+
+/// A function of the Versatile Express configuration bus (Linux binding arm/arm,vexpress-juno, "arm,vexpress,config-bus").
+fn vexpress(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
+    let &[function, device] = node.cells("arm,vexpress-sysreg,func")?.as_slice() else { return Ok(None) };
+    let Some(bus) = node.parent() else { return Ok(None) };
+    let Some(bridge) =
+        bus.cell("arm,vexpress,config-bridge")?.and_then(|phandle| node.tree().by_phandle(phandle))
+    else {
+        return Ok(None);
+    };
+    let site = topology(node, "arm,vexpress,site")?;
+    let position = topology(node, "arm,vexpress,position")?;
+    let dcc = topology(node, "arm,vexpress,dcc")?;
+    let (Some(base), true) = (registers(bridge)?.first().map(|range| range.start), site != SITE_MASTER)
+    else {
+        return Ok(None);
+    };
+    if function > 0x3f || device > 0xfff || site > 3 || position > 0xf || dcc > 0xf {
+        return Ok(None);
+    }
+    let command =
+        SYS_CFG_START | SYS_CFG_WRITE | dcc << 26 | function << 20 | site << 16 | position << 12 | device;
+    Ok(Some(Vec::from([
+        Step::Write { register: base.offset(SYS_CFGSTAT), value: 0 },
+        Step::Write { register: base.offset(SYS_CFGDATA), value: 0 },
+        Step::Write { register: base.offset(SYS_CFGCTRL), value: command },
+    ])))
+}
+
+/// A coordinate of the configuration bus: of the nearest node upwards that names it, 0 where none does.
+fn topology(node: Node<'_, '_>, name: &'static str) -> Result<u32, PlatformError> {
+    let mut at = Some(node);
+    while let Some(here) = at {
+        if let Some(value) = here.cell(name)? {
+            return Ok(value);
+        }
+        at = here.parent();
+    }
+    Ok(0)
+}
+
+/// Power request register of the Calxeda system registers, and what is asked for.
+const CALXEDA_REQUEST: u64 = 0xf00;
+const CALXEDA_HARD_RESET: u32 = 2;
+const CALXEDA_SHUTDOWN: u32 = 3;
+/// Power control register of CPU 0; the others follow, a word each. 1 takes the CPU's power in its next `wfi`.
+const CALXEDA_CPU_POWER: u64 = 0x200;
+
+fn calxeda(node: Node<'_, '_>, request: u32) -> Result<Option<Vec<Step>>, PlatformError> {
+    let base = registers(node)?.first().filter(|range| range.size() >= 0x1000).map(|range| range.start);
+    Ok(base.map(|base| {
+        Vec::from([
+            Step::Write { register: base.offset(CALXEDA_REQUEST), value: request },
+            Step::WriteOwn { register: base.offset(CALXEDA_CPU_POWER), stride: 4, value: 1 },
+            Step::Idle,
+        ])
+    }))
+}
+
+/// A generation of Allwinner's watchdog: offsets of its registers in bytes and fields in them.
+struct Watchdog {
+    control: u64,
+    configuration: u64,
+    mode: u64,
+    reset_mask: u32,
+    reset_value: u32,
+    interval_mask: u32,
+    size: u64,
+}
+
+/// A10, A13 and A20, whose configuration lies in the mode register.
+const SUN4I: Watchdog = Watchdog {
+    control: 0,
+    configuration: 4,
+    mode: 4,
+    reset_mask: 2,
+    reset_value: 2,
+    interval_mask: 0xf << 3,
+    size: 8,
+};
+/// A31 and later.
+const SUN6I: Watchdog = Watchdog {
+    control: 0x10,
+    configuration: 0x14,
+    mode: 0x18,
+    reset_mask: 3,
+    reset_value: 1,
+    interval_mask: 0xf << 4,
+    size: 0x1c,
+};
+/// Key and bit that restart the watchdog's countdown.
+const WATCHDOG_RELOAD: u32 = 0xa57 << 1 | 1;
+const WATCHDOG_ENABLE: u32 = 1;
+
+/// Has the watchdog bite at its shortest interval, half a second.
+fn allwinner(node: Node<'_, '_>, watchdog: &Watchdog) -> Result<Option<Vec<Step>>, PlatformError> {
+    let base =
+        registers(node)?.first().filter(|range| range.size() >= watchdog.size).map(|range| range.start);
+    Ok(base.map(|base| {
+        Vec::from([
+            Step::Update {
+                register: base.offset(watchdog.configuration),
+                mask: watchdog.reset_mask,
+                value: watchdog.reset_value,
+            },
+            Step::Update {
+                register: base.offset(watchdog.mode),
+                mask: watchdog.interval_mask | WATCHDOG_ENABLE,
+                value: WATCHDOG_ENABLE,
+            },
+            Step::Write { register: base.offset(watchdog.control), value: WATCHDOG_RELOAD },
+        ])
+    }))
+}

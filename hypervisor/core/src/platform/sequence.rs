@@ -1,0 +1,76 @@
+//! What a board wants done to registers, in order, to start a CPU or to end the machine: data that `hal` carries out.
+
+use crate::addr::Pa;
+
+/// One step of a sequence. Registers are 32 bits wide, little-endian, at physical addresses, and are device memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Writes a register.
+    Write {
+        /// Which.
+        register: Pa,
+        /// What.
+        value: u32,
+    },
+    /// Reads a register and writes it back with the bits of `mask` as `value` has them.
+    Update {
+        /// Which.
+        register: Pa,
+        /// Bits that change.
+        mask: u32,
+        /// What they become.
+        value: u32,
+    },
+    /// Writes where the CPU that is being started is to begin: the physical address of the hypervisor's entry for
+    /// secondary CPUs, which must be below 4 GiB.
+    WriteEntry {
+        /// Where that is written.
+        register: Pa,
+    },
+    /// Writes the register that belongs to the CPU which executes this: `register + stride * MPIDR.Aff0`.
+    WriteOwn {
+        /// The register of the CPU with affinity 0.
+        register: Pa,
+        /// Distance between the CPUs' registers in bytes.
+        stride: u64,
+        /// What.
+        value: u32,
+    },
+    /// Waits, at most for a second, until the bits of `mask` in a register are those of `value`.
+    Await {
+        /// Which.
+        register: Pa,
+        /// Bits that are looked at.
+        mask: u32,
+        /// What they are waited for to be.
+        value: u32,
+    },
+    /// Waits.
+    Delay {
+        /// At least so long.
+        microseconds: u32,
+    },
+    /// Calls a function of the firmware's without arguments (Arm DEN0028).
+    Firmware {
+        /// The function's number.
+        function: u32,
+    },
+    /// Raises an SGI on the CPU that is being started, which sleeps in `wfi`.
+    Interrupt,
+    /// Waits for an interrupt on this CPU, as power controllers ask a CPU to before they take its power away.
+    Idle,
+}
+
+impl Step {
+    /// The register that the step touches, if it is a fixed one.
+    pub const fn register(self) -> Option<Pa> {
+        match self {
+            Self::Write { register, .. }
+            | Self::Update { register, .. }
+            | Self::WriteEntry { register }
+            | Self::WriteOwn { register, .. }
+            | Self::Await { register, .. } => Some(register),
+            Self::Delay { .. } | Self::Firmware { .. } | Self::Interrupt | Self::Idle => None,
+        }
+    }
+}
