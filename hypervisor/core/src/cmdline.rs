@@ -5,7 +5,7 @@
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 
 /// Most warnings kept.
 const MAX_WARNINGS: usize = 16;
@@ -61,15 +61,20 @@ pub enum Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unknown { option, .. } | Self::NoEffect { option } | Self::Value { option, .. }) = self;
+        f.write_str("command line: \"")?;
+        // Not as `Debug` shows it, which takes tables of Unicode with it.
+        for c in option.chars() {
+            f.write_char(if c.is_ascii_graphic() { c } else { '?' })?;
+        }
+        f.write_str("\" ")?;
         match self {
-            Self::Unknown { option, nearest: Some(nearest) } => {
-                write!(f, "command line: unknown option {option:?}: did you mean {nearest}?")
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                write!(f, "is unknown: did you mean {nearest}?")
             }
-            Self::Unknown { option, nearest: None } => write!(f, "command line: unknown option {option:?}"),
-            Self::NoEffect { option } => write!(f, "command line: {option:?} has no effect here"),
-            Self::Value { option, expected } => {
-                write!(f, "command line: {option:?} is ignored: it takes {expected}")
-            }
+            Self::Unknown { nearest: None, .. } => f.write_str("is unknown"),
+            Self::NoEffect { .. } => f.write_str("has no effect here"),
+            Self::Value { expected, .. } => write!(f, "is ignored: it takes {expected}"),
         }
     }
 }

@@ -61,7 +61,7 @@ impl<M: Machine> Hypervisor<M> {
         let frequency = self.machine.frequency().max(1);
         self.log(format_args!("CPUs online: {:#x}", self.scheduler.online_cpus()));
         self.scheduler.for_each(|key, account| {
-            let ran = u128::from(account.run_time) * 1000 / u128::from(frequency);
+            let ran = (u128::from(account.run_time) * 1000 / u128::from(frequency)) as u64;
             let place = match account.status {
                 Status::Running(cpu) => cpu,
                 _ => account.last_cpu,

@@ -59,7 +59,20 @@ impl Drop for File {
 }
 
 fn check(status: Status, what: impl FnOnce() -> String) -> Result<()> {
-    if status == Status::SUCCESS { Ok(()) } else { Err(format!("{}: {status:?}", what())) }
+    if status == Status::SUCCESS { Ok(()) } else { Err(failure(&what(), status)) }
+}
+
+/// What could not be done, and why: in words where they are likely (the names of all statuses take a page of the image).
+fn failure(what: &str, status: Status) -> String {
+    let why = match status {
+        Status::NOT_FOUND => "not found",
+        Status::OUT_OF_RESOURCES => "out of resources",
+        Status::DEVICE_ERROR => "device error",
+        Status::VOLUME_CORRUPTED => "volume corrupted",
+        Status::UNSUPPORTED => "unsupported",
+        Status(number) => return format!("{what}: EFI status {number:#x}"),
+    };
+    format!("{what}: {why}")
 }
 
 /// A file name as the firmware wants it.
@@ -176,7 +189,7 @@ impl Firmware {
 
     /// Loads a file into pages of its own.
     fn load(&mut self, root: &File, name: &str, align: u64, limit: u64) -> Result<PaRange> {
-        let file = self.open(root, name).map_err(|status| format!("cannot open {name}: {status:?}"))?;
+        let file = self.open(root, name).map_err(|status| failure(&format!("cannot open {name}"), status))?;
         let mut size = 0;
         // SAFETY: the file is open; a position past the end is its end (UEFI 13.5, SetPosition), and is written to `size`.
         let status = unsafe {
