@@ -189,7 +189,7 @@ struct Boot {
     #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     #[arg(help_heading = "Run")]
     timeout: u64,
-    /// Print QEMU's command line, and do not run it
+    /// Build what is not up to date, and print QEMU's command line instead of running it
     #[arg(long, help_heading = "Run")]
     print: bool,
     /// Show the console while it is followed

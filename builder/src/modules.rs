@@ -15,6 +15,8 @@ use vambrace_bsp::did_you_mean;
 
 /// Bytes of one unpacked module; the largest of Debian's have a few dozen MiB.
 const MAX_MODULE: u64 = 256 << 20;
+/// Longest chain of modules that need one another; real ones are a few long.
+const MAX_DEPTH: usize = 64;
 /// Memory that an xz stream may ask for, in KiB.
 const MAX_DECODER_KIB: u32 = 256 << 10;
 
@@ -61,7 +63,7 @@ pub fn collect(deb: &Deb, wanted: &[String]) -> Result<Vec<Module>> {
     }
     let mut closure = Closure { packed, builtin, aliases, state: BTreeMap::new(), order: Vec::new() };
     for name in wanted {
-        closure.add(&normal(name), None)?;
+        closure.add(&normal(name), &mut Vec::new())?;
     }
     Ok(closure.order)
 }
@@ -89,8 +91,8 @@ struct Closure {
 }
 
 impl Closure {
-    /// Adds a module behind everything that it needs.
-    fn add(&mut self, name: &str, needed_by: Option<&str>) -> Result<()> {
+    /// Adds a module behind everything that it needs; `needed_by` are those that led to it, the last one directly.
+    fn add(&mut self, name: &str, needed_by: &mut Vec<String>) -> Result<()> {
         match self.state.get(name) {
             Some(State::Done) => return Ok(()),
             Some(State::Open) => {
@@ -101,23 +103,30 @@ impl Closure {
         if self.builtin.contains(name) {
             return Ok(());
         }
-        let Some(packed) = self.packed.get(name) else { return Err(self.unknown(name, needed_by)) };
+        let Some(packed) = self.packed.get(name) else {
+            return Err(self.unknown(name, needed_by.last().map(String::as_str)));
+        };
+        if needed_by.len() == MAX_DEPTH {
+            return Err(Error::new(format!("the kernel's module {name} is needed over {MAX_DEPTH} others")));
+        }
         let failed = || format!("the kernel's module {name} is damaged");
         let data = unpack(packed).context(failed)?;
         let info = info(&data).map_err(|error| error.context(failed()))?;
         let file = format!("{}.ko", packed.file.split(".ko").next().unwrap_or(name));
         self.state.insert(name.to_owned(), State::Open);
+        needed_by.push(name.to_owned());
         for soft in &info.soft {
             // As for modprobe: what nobody has is not needed.
             if let Some(found) = self.by_any_name(soft)
                 && self.state.get(&found) != Some(&State::Open)
             {
-                self.add(&found, Some(name))?;
+                self.add(&found, needed_by)?;
             }
         }
         for needed in &info.depends {
-            self.add(needed, Some(name))?;
+            self.add(needed, needed_by)?;
         }
+        needed_by.pop();
         self.state.insert(name.to_owned(), State::Done);
         self.order.push(Module { file, data });
         Ok(())
@@ -222,7 +231,10 @@ fn unpack(packed: &Packed) -> std::io::Result<Vec<u8>> {
         _ => return Err(invalid("it is packed in a way that is not known")),
     };
     let mut unpacked = Vec::new();
-    reader.take(MAX_MODULE).read_to_end(&mut unpacked)?;
+    reader.take(MAX_MODULE + 1).read_to_end(&mut unpacked)?;
+    if unpacked.len() as u64 > MAX_MODULE {
+        return Err(invalid("it is larger than 256 MiB"));
+    }
     Ok(unpacked)
 }
 

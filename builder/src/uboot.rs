@@ -1,8 +1,6 @@
-//! What U-Boot reads: boot scripts in its legacy image format, and `extlinux.conf`.
+//! What U-Boot reads: boot scripts and kernels in its legacy image format.
 //!
-//! The header follows U-Boot's include/image.h (all fields big endian), the menu file its doc/README.pxe.
-
-use std::fmt::Write as _;
+//! The header follows U-Boot's include/image.h (all fields big endian).
 
 use crate::error::{Error, Result};
 use vambrace_bsp::Architecture;
@@ -93,73 +91,6 @@ pub fn quote(text: &str) -> Result<String> {
     }
 }
 
-/// One choice of an `extlinux.conf`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExtlinuxEntry {
-    /// Short name, one word.
-    pub label: String,
-    /// What the menu shows.
-    pub menu_label: String,
-    /// Path of the kernel on the same partition, with a leading slash.
-    pub kernel: String,
-    /// Path of the initial RAM disk.
-    pub initrd: Option<String>,
-    /// Path of the device tree; without it U-Boot's own is passed on.
-    pub fdt: Option<String>,
-    /// The kernel's command line.
-    pub append: String,
-}
-
-/// Writes an `extlinux.conf` whose first entry is the default; `timeout` is in tenths of a second, 0 boots at once.
-///
-/// # Errors
-/// When there is no entry, a label is repeated, or a field holds what would break out of its line.
-pub fn extlinux(entries: &[ExtlinuxEntry], timeout: u32) -> Result<String> {
-    let first = entries.first().ok_or_else(|| Error::new("extlinux.conf needs an entry"))?;
-    let mut text = format!("default {}\ntimeout {timeout}\nprompt 0\n", first.label);
-    for (index, entry) in entries.iter().enumerate() {
-        if entry.label.is_empty() || entry.label.contains(char::is_whitespace) {
-            return Err(Error::new(format!(
-                "`{}` is not a label for extlinux.conf: it must be one word",
-                entry.label.escape_default()
-            )));
-        }
-        if entries.iter().take(index).any(|other| other.label == entry.label) {
-            return Err(Error::new(format!("extlinux.conf would have the label `{}` twice", entry.label)));
-        }
-        let mut line = |key: &str, value: &str, path: bool| {
-            let control = value.contains(|c: char| c.is_control());
-            if value.is_empty()
-                || control
-                || (path && (!value.starts_with('/') || value.contains(char::is_whitespace)))
-            {
-                return Err(Error::new(format!(
-                    "extlinux.conf cannot have {key} `{}`",
-                    value.escape_default()
-                )));
-            }
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}{key} {value}", if key == "label" { "\n" } else { "  " });
-            Ok(())
-        };
-        line("label", &entry.label, false)?;
-        if !entry.menu_label.is_empty() {
-            line("menu label", &entry.menu_label, false)?;
-        }
-        line("kernel", &entry.kernel, true)?;
-        if let Some(initrd) = &entry.initrd {
-            line("initrd", initrd, true)?;
-        }
-        if let Some(fdt) = &entry.fdt {
-            line("fdt", fdt, true)?;
-        }
-        if !entry.append.is_empty() {
-            line("append", &entry.append, false)?;
-        }
-    }
-    Ok(text)
-}
-
 fn crc32(data: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(data);
@@ -212,32 +143,5 @@ mod tests {
         for bad in ["it's", "a\nb", "a\\b", "\u{e9}"] {
             assert!(quote(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn extlinux_lines() {
-        let entry = ExtlinuxEntry {
-            label: "xen".into(),
-            menu_label: "Vambrace".into(),
-            kernel: "/vambrace".into(),
-            initrd: Some("/initrd".into()),
-            fdt: Some("/board.dtb".into()),
-            append: "console=hvc0".into(),
-        };
-        assert_eq!(
-            extlinux(std::slice::from_ref(&entry), 10).unwrap(),
-            "default xen\ntimeout 10\nprompt 0\n\nlabel xen\n  menu label Vambrace\n  kernel /vambrace\n  initrd /initrd\n  fdt /board.dtb\n  append console=hvc0\n"
-        );
-        let with = |change: fn(&mut ExtlinuxEntry)| {
-            let mut other = entry.clone();
-            change(&mut other);
-            extlinux(&[other], 0)
-        };
-        assert!(with(|e| e.append = "a\nkernel /evil".into()).is_err());
-        assert!(with(|e| e.kernel = "/a b".into()).is_err());
-        assert!(with(|e| e.kernel = "relative".into()).is_err());
-        assert!(with(|e| e.label = "two words".into()).is_err());
-        assert!(extlinux(&[], 0).is_err());
-        assert!(extlinux(&[entry.clone(), entry.clone()], 0).is_err());
     }
 }

@@ -131,7 +131,6 @@ fn hand_over(folder: &Path, load: &Load, data: &[u8], architecture: Architecture
     let keep = |name: &str, data: &[u8]| -> Result<String> {
         let path = folder.join(name);
         fs::write(&path, data).context_at(&path, || "cannot write the file")?;
-        // In a list, a comma that is meant is doubled.
         Ok(path.display().to_string())
     };
     let Load { address, .. } = load;
@@ -148,6 +147,7 @@ fn hand_over(folder: &Path, load: &Load, data: &[u8], architecture: Architecture
         }
         Content::DeviceTree => vec!["-dtb".to_owned(), keep("device-tree.dtb", data)?],
         other => {
+            // In a list, a comma that is meant is doubled.
             let path = keep(other.name(), data)?.replace(',', ",,");
             vec!["-device".to_owned(), format!("loader,file={path},addr={address:#x},force-raw=on")]
         }

@@ -275,6 +275,10 @@ fn short_name(short: &[u8], case: u8) -> String {
 /// Puts the entries before a short name together; they come last part first, each with the short name's checksum.
 fn long_name(parts: &[(u8, u8, Vec<u16>)], short: &[u8]) -> Result<String> {
     let sum = short.iter().fold(0_u8, |sum, &byte| sum.rotate_right(1).wrapping_add(byte));
+    // 255 characters, 13 in each.
+    if parts.len() > 20 {
+        return Err(Error::new("a name is longer than 255 characters"));
+    }
     let mut units = Vec::new();
     for (place, (order, checksum, part)) in (1_u8..).zip(parts.iter().rev()) {
         let last = usize::from(place) == parts.len();

@@ -95,7 +95,7 @@ fn check_entry(entry: &[u8], wanted: &PartitionSpec, first_usable: u64, last_usa
         return Err(Error::new("wrong GUID"));
     }
     let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
-    if first != wanted.start / BLOCK || last + 1 != (wanted.start + wanted.size) / BLOCK {
+    if first != wanted.start / BLOCK || last.checked_add(1) != Some((wanted.start + wanted.size) / BLOCK) {
         return Err(Error::new(format!("it has blocks {first} to {last}")));
     }
     if first < first_usable || last > last_usable {
