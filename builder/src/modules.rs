@@ -309,7 +309,7 @@ mod tests {
     fn what_a_module_needs_comes_before_it_and_once() {
         let mut all = ext4();
         for name in ["ext4", "sunxi_mmc", "jbd2"] {
-            all.add(name, None).unwrap();
+            all.add(name, &mut Vec::new()).unwrap();
         }
         assert_eq!(files(&all), ["crc32c_generic.ko", "crc16.ko", "jbd2.ko", "ext4.ko", "sunxi-mmc.ko"]);
         assert_eq!(info(&all.order[2].data).unwrap().depends, ["crc16"]);
@@ -318,25 +318,25 @@ mod tests {
     #[test]
     fn what_is_built_in_is_left_out() {
         let mut all = ext4();
-        all.add("mmc_core", None).unwrap();
+        all.add("mmc_core", &mut Vec::new()).unwrap();
         assert!(files(&all).is_empty());
     }
 
     #[test]
     fn unknown_broken_and_circular_modules_are_named() {
-        let error = ext4().add("ext3", None).unwrap_err();
+        let error = ext4().add("ext3", &mut Vec::new()).unwrap_err();
         assert!(
             error.report().contains("no module `ext3`") && error.report().contains("`ext4`"),
             "{}",
             error.report()
         );
-        let error = ext4().add("broken", None).unwrap_err();
+        let error = ext4().add("broken", &mut Vec::new()).unwrap_err();
         assert!(error.what().contains("broken needs `nothing_of_that_name`"), "{error}");
-        assert!(ext4().add("loop_a", None).unwrap_err().what().contains("depends on itself"));
+        assert!(ext4().add("loop_a", &mut Vec::new()).unwrap_err().what().contains("depends on itself"));
         let mut damaged = ext4();
         damaged.packed.get_mut("jbd2").unwrap().data.truncate(40);
-        assert!(damaged.add("ext4", None).is_err());
+        assert!(damaged.add("ext4", &mut Vec::new()).is_err());
         damaged.packed.get_mut("jbd2").unwrap().file = "jbd2.ko.xz".into();
-        assert!(damaged.add("ext4", None).is_err());
+        assert!(damaged.add("ext4", &mut Vec::new()).is_err());
     }
 }
