@@ -54,7 +54,7 @@ fn or_halt<T, E: Display>(result: Result<T, E>, what: &str) -> T {
 fn main(info: BootInfo) -> ! {
     let _ = writeln!(Raw, "\n(VMB) Vambrace {} for {BOARD}", env!("CARGO_PKG_VERSION"));
     let tree = or_halt(Tree::parse(info.dtb), "Cannot boot");
-    let platform = or_halt(Platform::from_tree(&tree), "Cannot boot");
+    let mut platform = or_halt(Platform::from_tree(&tree), "Cannot boot");
     if let Some(uart) = &platform.console {
         match devices::open_uart(uart) {
             Ok(uart) => {
@@ -69,6 +69,7 @@ fn main(info: BootInfo) -> ! {
             }
         }
     }
+    cut_ram(&mut platform, world::physical_address_bits());
     let ram = map_ram(&platform);
     let gic = or_halt(devices::open_gic(&platform.gic), "Interrupt controller");
     let mut machine = Arm::new(&ram, gic, platform.psci.clone(), platform.power.clone());
@@ -119,6 +120,15 @@ fn secondary(cpu: usize) -> ! {
 
 fn megabytes(ranges: &[PaRange]) -> u64 {
     ranges.iter().map(|r| r.size() >> 20).sum()
+}
+
+/// Leaves out RAM that no physical address of `bits` bits reaches.
+fn cut_ram(platform: &mut Platform, bits: u8) {
+    let limit = Pa(1 << bits);
+    if platform.ram.last().is_some_and(|bank| bank.end > limit) {
+        platform.ram = subtract(&platform.ram, &[PaRange { start: limit, end: Pa(u64::MAX) }]);
+        platform.warnings.push("Memory beyond the CPU's physical addresses is left out".into());
+    }
 }
 
 /// Maps all RAM that may be mapped.

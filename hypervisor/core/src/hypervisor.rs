@@ -20,6 +20,7 @@ use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
 use crate::p2m::Shape;
 use crate::sched::{CpuMask, Leave, Scheduler, VcpuKey};
 use crate::timers::Timers;
+use crate::word;
 
 /// The host's interrupts that the hypervisor itself takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -266,17 +267,20 @@ impl<M: Machine> Hypervisor<M> {
             .saturating_sub(u128::from(system_time));
         let (seconds, nanoseconds) = ((at_boot / 1_000_000_000) as u64, (at_boot % 1_000_000_000) as u32);
         // A version that is odd while the rest changes (`xen.h`, wc_version).
-        let at = |offset: usize| domain.shared_info.offset(offset as u64);
-        let bump =
-            || self.machine.update_u32(at(shared_info::SHARED_INFO_WC_VERSION), |v| Some(v.wrapping_add(1)));
-        let put = |offset: usize, word: u32| self.machine.update_u32(at(offset), |_| Some(word));
-        let wrote = bump()
-            .and_then(|_| put(shared_info::SHARED_INFO_WC_SEC, seconds as u32))
-            .and_then(|_| put(shared_info::SHARED_INFO_WC_SEC_HI, (seconds >> 32) as u32))
-            .and_then(|_| put(shared_info::SHARED_INFO_WC_NSEC, nanoseconds))
-            .and_then(|_| bump());
-        if let Err(bad) = wrote {
-            self.log(format_args!("d{}: shared_info at {} cannot be written", domain.id, bad.0));
+        let writes = [
+            (shared_info::SHARED_INFO_WC_VERSION, None),
+            (shared_info::SHARED_INFO_WC_SEC, Some(seconds as u32)),
+            (shared_info::SHARED_INFO_WC_SEC_HI, Some((seconds >> 32) as u32)),
+            (shared_info::SHARED_INFO_WC_NSEC, Some(nanoseconds)),
+            (shared_info::SHARED_INFO_WC_VERSION, None),
+        ];
+        for (offset, value) in writes {
+            let at = domain.shared_info.offset(offset as u64);
+            let new = |old: u32| Some(value.unwrap_or(old.wrapping_add(1)));
+            if word::update(&self.machine, at, new).is_none() {
+                self.log(format_args!("d{}: the wall clock at {at} cannot be written", domain.id));
+                return;
+            }
         }
     }
 

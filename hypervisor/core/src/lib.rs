@@ -51,3 +51,4 @@ pub mod vgic;
 mod virtual_gic;
 pub mod vpl011;
 pub mod vpsci;
+mod word;

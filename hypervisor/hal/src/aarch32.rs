@@ -64,9 +64,30 @@ pub(crate) const fn external_abort(ttbcr: u32) -> u32 {
     if ttbcr & EAE != 0 { 1 << 9 | 0b01_0000 } else { 0b0_1000 }
 }
 
+/// The register that a trapped `mrc`, `mcr` or `vmrs` names, by the instruction-specific part of its syndrome: 15 where a
+/// read goes to the condition flags, for which an AArch64 syndrome has 31 (Arm ARM, ISS encoding for an exception from
+/// an MCR or MRC access) and an ARMv7 one 15.
+pub(crate) fn transfer_register(iss: u64) -> u8 {
+    let is_read = iss & 1 != 0;
+    match (iss >> 5 & 31) as u8 {
+        31 if is_read => 15,
+        register => register,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_into_the_flags_names_register_15_on_either_width() {
+        let syndrome = |register: u64, direction: u64| 1 << 10 | register << 5 | direction;
+        assert_eq!(transfer_register(syndrome(31, 1)), 15, "AArch64");
+        assert_eq!(transfer_register(syndrome(15, 1)), 15, "ARMv7");
+        assert_eq!(transfer_register(syndrome(31, 0)), 31, "a write has no such form");
+        assert_eq!(transfer_register(syndrome(14, 1)), 14);
+        assert_eq!(transfer_register(syndrome(0, 0)), 0);
+    }
 
     #[test]
     fn exceptions_are_taken_as_the_architecture_says() {

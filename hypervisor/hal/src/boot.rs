@@ -63,7 +63,10 @@ const DTB_MAGIC: u32 = 0xd00d_feed;
 
 /// The hypervisor's image with all memory that belongs to it (physical).
 pub(crate) fn image() -> PaRange {
-    PaRange { start: Pa(&raw const __image_start as usize as u64), end: Pa(&raw const __image_end as usize as u64) }
+    PaRange {
+        start: Pa(&raw const __image_start as usize as u64),
+        end: Pa(&raw const __image_end as usize as u64),
+    }
 }
 
 /// Ends a start that cannot go on, on whatever console there is.
@@ -84,7 +87,9 @@ fn device_tree(dtb: Pa) -> Result<PaRange, &'static str> {
         return Err(cpu::boot::BAD_TREE);
     }
     if image().overlaps(header.page_outer()) {
-        return Err("the device tree lies in memory that belongs to the image (its header tells loaders the size)");
+        return Err(
+            "the device tree lies in memory that belongs to the image (its header tells loaders the size)",
+        );
     }
     let word = |index: u64| {
         // SAFETY: the address is aligned and outside of the image, so of all Rust objects, and either translation is
@@ -100,7 +105,9 @@ fn device_tree(dtb: Pa) -> Result<PaRange, &'static str> {
     }
     let range = PaRange::new(dtb, size).ok_or("the device tree's address is beyond all memory")?;
     if image().overlaps(range.page_outer()) {
-        return Err("the device tree overlaps memory that belongs to the image (its header tells loaders the size)");
+        return Err(
+            "the device tree overlaps memory that belongs to the image (its header tells loaders the size)",
+        );
     }
     Ok(range)
 }

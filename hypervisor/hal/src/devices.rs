@@ -5,8 +5,8 @@ use core::fmt;
 use vambrace_core::addr::PaRange;
 use vambrace_core::platform::{self, GicFrames};
 
-use crate::mmu;
 use crate::gic::{Gic, GicError};
+use crate::mmu;
 use crate::stage1::MapError;
 use crate::uart::Uart;
 
@@ -47,7 +47,8 @@ fn map(range: PaRange) -> Result<crate::mmio::Mmio, DeviceError> {
 pub fn open_uart(uart: &platform::Uart) -> Result<Uart, DeviceError> {
     let shift = (uart.register_shift != 0).then_some(uart.register_shift);
     let size = (Uart::region_size(shift) as u64).max(uart.registers.size());
-    let range = PaRange::new(uart.registers.start, size).unwrap_or(uart.registers);
+    let range = PaRange::new(uart.registers.start, size)
+        .ok_or(DeviceError::Map(uart.registers, MapError::OutOfRange))?;
     map(range)?;
     let names = uart.compatible.iter().map(|name| name.as_str());
     // SAFETY: the registers are the UART's by the device tree, which the loader vouches for, and were just mapped as

@@ -7,48 +7,47 @@
 
 extern crate alloc;
 
-#[cfg(target_arch = "aarch64")]
-pub mod aarch64;
-#[cfg(target_arch = "arm")]
-pub mod armv7;
-#[cfg(target_arch = "aarch64")]
-pub use aarch64 as cpu;
-#[cfg(target_arch = "arm")]
-pub use armv7 as cpu;
-
-#[cfg(any(test, target_arch = "arm", target_arch = "aarch64"))]
+// What drives a machine is compiled for bare metal alone, the rest for any host.
+#[cfg(any(test, target_os = "none"))]
 mod aarch32;
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+pub mod aarch64;
+#[cfg(all(target_os = "none", target_arch = "arm"))]
+pub mod armv7;
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+pub mod devices;
 pub mod early_uart;
 #[cfg(not(target_arch = "arm"))]
 pub mod efi;
+#[cfg(target_os = "none")]
+pub mod firmware;
 pub mod gic;
-pub mod mmio;
-pub mod private;
-pub mod stage1;
-pub mod uart;
-
-/// What needs a CPU of one of the two widths beneath.
-macro_rules! on_arm {
-    ($($visibility:vis mod $name:ident;)*) => {
-        $(
-            #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
-            $visibility mod $name;
-        )*
-    };
-}
-
-on_arm! {
-    pub mod boot;
-    pub mod devices;
-    pub mod firmware;
-    pub mod machine;
-    mod memory;
-    pub mod mmu;
-    pub mod panic;
-    pub mod sequence;
-    pub mod smp;
-    mod syndrome;
-    pub mod timer;
-}
 #[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod machine;
+#[cfg(target_os = "none")]
+mod memory;
+pub mod mmio;
+#[cfg(target_os = "none")]
+pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod private;
+#[cfg(target_os = "none")]
+pub mod sequence;
+#[cfg(target_os = "none")]
+pub mod smp;
+pub mod stage1;
+#[cfg(target_os = "none")]
+mod syndrome;
+#[cfg(target_os = "none")]
+pub mod timer;
+pub mod uart;
+
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+pub use aarch64 as cpu;
+#[cfg(all(target_os = "none", target_arch = "arm"))]
+pub use armv7 as cpu;

@@ -6,8 +6,8 @@ use vambrace_core::machine::{
     Memory, Power, Processor, Stage2, TimerState, VirtualCpuInterface,
 };
 use vambrace_core::p2m::Shape;
-use vambrace_core::platform::{Cpu, Psci};
 use vambrace_core::platform;
+use vambrace_core::platform::{Cpu, Psci};
 use vambrace_core::trap::{GuestRegs, SysReg, Trap};
 
 use crate::cpu::tlb;
@@ -55,7 +55,7 @@ impl Arm {
         smp::start(number, cpu, self.psci.as_ref(), self)
     }
 
-    /// Tries the ways to end, each for a second. The board is gone before this returns, unless it has none.
+    /// Tries the ways to end in turn, each until a second after its last step. Returns where none of them has an effect.
     fn end(&self, ways: &[platform::PowerMethod]) {
         for way in ways {
             if sequence::carry_out(&way.steps, None, self).is_ok() {

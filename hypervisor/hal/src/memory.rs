@@ -8,7 +8,6 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
-use arrayvec::ArrayVec;
 use vambrace_core::addr::{PAGE_SIZE, Pa, PaRange};
 use vambrace_core::machine::BadAddress;
 use vambrace_core::platform::subtract;
@@ -17,22 +16,17 @@ use crate::cpu::{bytes, window};
 use crate::mmu;
 use crate::private::private_ranges;
 
-const MAX_RANGES: usize = 64;
-
 /// The physical memory that may be reached: RAM that is mapped, less what is private to the hypervisor.
 pub(crate) struct Reach {
-    ranges: ArrayVec<PaRange, MAX_RANGES>,
+    ranges: Vec<PaRange>,
 }
 
 impl Reach {
     /// What may be reached of `ram`, which the hypervisor has mapped. To be made anew when private ranges are added;
     /// until then those stay out of use because nobody else was told of them.
     pub(crate) fn new(ram: &[PaRange]) -> Self {
-        let mut ranges: ArrayVec<PaRange, MAX_RANGES> = ArrayVec::new();
         let private: Vec<PaRange> = private_ranges().collect();
-        // More pieces than there is room for stay out of use.
-        ranges.extend(subtract(ram, &private).into_iter().take(MAX_RANGES));
-        Self { ranges }
+        Self { ranges: subtract(ram, &private) }
     }
 
     /// A pointer to `len` bytes at `pa`, all of which may be reached. To be followed only through [`Reach::part`]: memory

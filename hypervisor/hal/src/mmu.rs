@@ -109,7 +109,8 @@ pub(crate) fn root() -> Pa {
 pub(crate) fn with_tables<T>(f: impl FnOnce(&mut Tables<Pages>) -> T) -> T {
     let _guard = LOCK.lock();
     let result = f(&mut Tables::existing(Pages, root(), cpu::mmu::FORMAT));
-    // SAFETY: barriers. Entries went from invalid to valid only, so no TLB entry has to go.
+    // SAFETY: barriers. Entries went from invalid to valid, so no TLB entry has to go; but for those of windows, whose old
+    // translations `replace_page` had dropped before it wrote the new ones.
     unsafe { core::arch::asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
     result
 }
@@ -136,30 +137,23 @@ pub fn map_ram(range: PaRange) -> Result<(), MapError> {
 }
 
 /// Maps device registers (physical range, widened to whole pages) as nGnRE memory. [`MapError::Occupied`] where the
-/// range is mapped as memory. May be called again for the same device.
+/// range is mapped as memory, or lies in the hypervisor's own, some pages of which are not mapped on purpose: those
+/// that guard stacks, and windows. May be called again for the same device.
 pub fn map_device(range: PaRange) -> Result<Mmio, MapError> {
     let (start, size) = pages(range);
     if range.end < range.start || size > LIMIT {
         return Err(MapError::OutOfRange);
     }
+    if private::is_private(range.page_outer()) {
+        return Err(MapError::Occupied(start.0));
+    }
     with_tables(|tables| tables.map(start.0, start, size, Kind::Device))?;
-    // SAFETY: the range has just been mapped as device memory, and mappings never change; Rust objects lie in ranges
-    // mapped as memory only.
+    // SAFETY: the range has just been mapped as device memory, and such mappings never change; Rust objects lie in
+    // ranges mapped as memory only.
     Ok(unsafe { Mmio::new(range) })
 }
 
 /// What a physical (= virtual) address is mapped as.
 pub(crate) fn kind_at(pa: Pa) -> Option<Kind> {
     with_tables(|tables| tables.lookup(pa.0)).map(|(_, kind)| kind)
-}
-
-/// Whether all of `range` (physical) is mapped as RAM.
-pub fn is_mapped_ram(range: PaRange) -> bool {
-    let (start, size) = pages(range);
-    with_tables(|tables| {
-        (0..size / PAGE_SIZE).all(|page| {
-            let va = start.0 + page * PAGE_SIZE;
-            tables.lookup(va) == Some((Pa(va), Kind::Data))
-        })
-    })
 }

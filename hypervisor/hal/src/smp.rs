@@ -81,9 +81,11 @@ pub fn start(number: usize, cpu: &Cpu, psci: Option<&Psci>, host: &impl Host) ->
     SLOT.table.store(mmu::root().0, Ordering::Relaxed);
     call(cpu.mpidr & cpu::boot::MPIDR_AFFINITY);
     let result = match (&cpu.enable, psci) {
-        // SAFETY: the entry is made for CPUs without a stack; it reads `SLOT` alone.
-        (EnableMethod::Psci, Some(psci)) => unsafe { firmware::cpu_on(psci, cpu.mpidr, entry) }
-            .map_err(StartError::Firmware),
+        (EnableMethod::Psci, Some(psci)) => {
+            // SAFETY: the entry is made for CPUs without a stack; it reads `SLOT` alone.
+            let started = unsafe { firmware::cpu_on(psci, cpu.mpidr, entry) };
+            started.map_err(StartError::Firmware)
+        }
         (EnableMethod::SpinTable { release }, _) => write_release(*release, entry),
         (EnableMethod::Registers { steps, .. }, _) => {
             sequence::carry_out(steps, Some(entry), host).map_err(StartError::Step)
@@ -94,8 +96,7 @@ pub fn start(number: usize, cpu: &Cpu, psci: Option<&Psci>, host: &impl Host) ->
     // A CPU that comes only now finds nobody called, or that it has been given up.
     call(NOBODY);
     if result.is_err() {
-        let given_up =
-            STATE.compare_exchange(state(number, STARTING), 0, Ordering::SeqCst, Ordering::SeqCst);
+        let given_up = STATE.compare_exchange(state(number, STARTING), 0, Ordering::SeqCst, Ordering::SeqCst);
         if given_up == Err(state(number, UP)) {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use vambrace_core::addr::{GuestVa, Ipa};
 use vambrace_core::trap::SysReg;
 use vambrace_core::trap::{CoprocessorAccess, MmioAccess, Trap, condition_passed};
 
+use crate::aarch32::transfer_register;
 use crate::cpu::world;
 
 /// The instruction-specific part.
@@ -147,7 +148,7 @@ fn decode_coprocessor(esr: u64, iss: u64, cpsr: u64, coprocessor: u8) -> Trap {
             crn: (iss >> 10 & 15) as u8,
             crm: (iss >> 1 & 15) as u8,
             opc2: (iss >> 17 & 7) as u8,
-            reg: (iss >> 5 & 31) as u8,
+            reg: transfer_register(iss),
             reg2: None,
             write: iss & 1 == 0,
             instruction_length,

@@ -13,8 +13,6 @@ use crate::cpu::sysregs::{read_sysreg, write_sysreg};
 pub const ENABLE: u64 = 1;
 /// CTL: its interrupt is masked.
 pub const IMASK: u64 = 1 << 1;
-/// CTL: its condition is met.
-pub const ISTATUS: u64 = 1 << 2;
 
 fn isb() {
     // SAFETY: synchronises the instruction stream, no more.
@@ -60,50 +58,15 @@ pub fn set_alarm(deadline: Option<u64>) {
     isb();
 }
 
-/// Whether this CPU's hypervisor timer is armed and past its deadline.
-#[inline]
-pub fn alarm_due() -> bool {
-    read_sysreg!("cnthp_ctl_el2") & (ENABLE | ISTATUS) == ENABLE | ISTATUS
-}
-
-/// What the loaded vCPU's virtual counter is behind the physical one, in ticks (CNTVOFF_EL2).
-#[inline]
-pub fn set_virtual_offset(offset: u64) {
-    write_sysreg!("cntvoff_el2", offset);
-}
-
 /// The guest's virtual timer as it stands in this CPU.
 #[inline]
 pub fn virtual_timer() -> TimerState {
     TimerState { control: read_sysreg!("cntv_ctl_el0"), compare: read_sysreg!("cntv_cval_el0") }
 }
 
-/// Puts a guest's virtual timer into this CPU. Its offset is set before: see [`set_virtual_offset`].
-#[inline]
-pub fn set_virtual_timer(state: TimerState) {
-    write_sysreg!("cntv_cval_el0", state.compare);
-    write_sysreg!("cntv_ctl_el0", state.control & (ENABLE | IMASK));
-}
-
-/// Turns the virtual timer of this CPU off, so that it raises nothing while no vCPU is loaded.
-#[inline]
-pub fn stop_virtual_timer() {
-    write_sysreg!("cntv_ctl_el0", IMASK);
-}
-
-/// CNTKCTL_EL1 of the loaded vCPU: what its EL0 may read.
-#[inline]
-pub fn kernel_control() -> u64 {
-    read_sysreg!("cntkctl_el1")
-}
-
-/// Writes CNTKCTL_EL1 of the loaded vCPU.
-#[inline]
-pub fn set_kernel_control(value: u64) {
-    write_sysreg!("cntkctl_el1", value);
-}
-
 /// Ticks in `microseconds`. Where firmware forgot the frequency the time is long rather than short.
+// On no path where its call would count, and called from several.
+#[inline(never)]
 fn ticks(microseconds: u64) -> u64 {
     let frequency = match frequency() {
         0 => 1_000_000_000,
@@ -131,5 +94,17 @@ pub fn wait_a_second(mut ready: impl FnMut() -> bool) -> bool {
             return false;
         }
         core::hint::spin_loop();
+    }
+}
+
+/// Waits for interrupts, for a second: those that come, though masked, only end one wait of several.
+///
+/// The hypervisor's timer is what ends the last one. It stays armed, and due: whoever handles its interrupt arms it anew.
+pub fn idle_a_second() {
+    let (begin, ticks) = (now(), ticks(1_000_000));
+    set_alarm(Some(begin.saturating_add(ticks)));
+    while now().wrapping_sub(begin) < ticks {
+        // SAFETY: waits, no more.
+        unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
     }
 }

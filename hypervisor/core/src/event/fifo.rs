@@ -20,9 +20,10 @@ use vambrace_abi::event_channel::*;
 
 use super::channel::Channel;
 use super::vcpu::VcpuEvents;
-use super::{Port, VcpuId, word};
+use super::{Port, VcpuId};
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::machine::Memory;
+use crate::word;
 
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
 const MASKED: u32 = 1 << EVTCHN_FIFO_MASKED;

@@ -24,7 +24,6 @@ mod fifo;
 pub mod pair;
 mod two_level;
 mod vcpu;
-mod word;
 
 #[cfg(test)]
 mod tests;

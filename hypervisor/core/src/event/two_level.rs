@@ -2,10 +2,11 @@
 
 use vambrace_abi::shared_info::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 
+use super::Port;
 use super::vcpu::VcpuEvents;
-use super::{Port, word};
 use crate::addr::Pa;
 use crate::machine::Memory;
+use crate::word;
 
 /// Ports that one bit of the selector stands for: a `xen_ulong_t` is 64 bits on both widths of ARM.
 const PORTS_PER_SELECTOR: u32 = 64;

@@ -8,9 +8,10 @@ use vambrace_abi::shared_info::{
 };
 use vambrace_abi::virq::NR_VIRQS;
 
-use super::{Port, word};
+use super::Port;
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::machine::Memory;
+use crate::word;
 
 /// `evtchn_upcall_pending` is the lowest byte of the first word of `vcpu_info`.
 const UPCALL_PENDING_BYTE: u32 = 0xff;

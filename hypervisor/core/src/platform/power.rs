@@ -127,10 +127,10 @@ fn syscon(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
 const SYS_CFGDATA: u64 = 0xa0;
 const SYS_CFGCTRL: u64 = 0xa4;
 const SYS_CFGSTAT: u64 = 0xa8;
+/// One past the last of them.
+const SYS_CFG_END: u64 = 0xac;
 const SYS_CFG_START: u32 = 1 << 31;
 const SYS_CFG_WRITE: u32 = 1 << 30;
-/// `arm,vexpress,site` of whichever daughterboard is the master; the motherboard's controller has no way to name it.
-const SITE_MASTER: u32 = 0xf;
 
 /// A function of the Versatile Express configuration bus (Linux binding arm/arm,vexpress-juno, "arm,vexpress,config-bus").
 fn vexpress(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
@@ -144,10 +144,10 @@ fn vexpress(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
     let site = topology(node, "arm,vexpress,site")?;
     let position = topology(node, "arm,vexpress,position")?;
     let dcc = topology(node, "arm,vexpress,dcc")?;
-    let (Some(base), true) = (registers(bridge)?.first().map(|range| range.start), site != SITE_MASTER)
-    else {
-        return Ok(None);
-    };
+    let large_enough =
+        registers(bridge)?.first().filter(|range| range.size() >= SYS_CFG_END).map(|range| range.start);
+    let Some(base) = large_enough else { return Ok(None) };
+    // A site of 0xf is whichever daughterboard is the master, which the motherboard's controller has no way to name.
     if function > 0x3f || device > 0xfff || site > 3 || position > 0xf || dcc > 0xf {
         return Ok(None);
     }

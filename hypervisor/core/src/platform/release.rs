@@ -31,6 +31,9 @@ pub(crate) enum Release {
 const SYS_FLAGSSET: u64 = 0x30;
 const SYS_FLAGSCLR: u64 = 0x34;
 
+/// Cores of an Exynos 5250 and of an A20, in the one cluster that each has.
+const CORES: u64 = 2;
+
 /// Exynos 5250: configuration of CPU 0's power domain, those of the others 0x80 further each; its status follows.
 const ARM_CORE_CONFIGURATION: u64 = 0x2000;
 const ARM_CORE_DISTANCE: u64 = 0x80;
@@ -70,9 +73,9 @@ impl Release {
         Ok(root.is_compatible("allwinner,sun7i-a20").then_some(Self::AllwinnerA20))
     }
 
-    /// How the CPU with this affinity is started.
+    /// How the CPU with this affinity is started; not at all where the SoC has no such core.
     pub(crate) fn method(&self, mpidr: u64) -> EnableMethod {
-        let core = mpidr & 0xff;
+        let core = mpidr;
         match *self {
             Self::Versatile { registers } => EnableMethod::Registers {
                 name: "SYS_FLAGS",
@@ -83,6 +86,7 @@ impl Release {
                 ]),
                 secure: false,
             },
+            Self::Exynos5250 { .. } | Self::AllwinnerA20 if core >= CORES => EnableMethod::Unknown,
             Self::Exynos5250 { entry, power } => {
                 let configuration = power.offset(ARM_CORE_CONFIGURATION + core * ARM_CORE_DISTANCE);
                 let on = CORE_LOCAL_POWER;

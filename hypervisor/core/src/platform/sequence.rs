@@ -55,22 +55,10 @@ pub enum Step {
         /// The function's number.
         function: u32,
     },
-    /// Raises an SGI on the CPU that is being started, which sleeps in `wfi`.
+    /// Raises an SGI on all CPUs but this one: the CPU that is being started sleeps in `wfi`, and is not known by a number
+    /// to the interrupt controller yet.
     Interrupt,
-    /// Waits for an interrupt on this CPU, as power controllers ask a CPU to before they take its power away.
+    /// Has this CPU wait for interrupts (`wfi`), as power controllers ask a CPU to before they take its power away. After a
+    /// second it goes on: nothing came of it.
     Idle,
-}
-
-impl Step {
-    /// The register that the step touches, if it is a fixed one.
-    pub const fn register(self) -> Option<Pa> {
-        match self {
-            Self::Write { register, .. }
-            | Self::Update { register, .. }
-            | Self::WriteEntry { register }
-            | Self::WriteOwn { register, .. }
-            | Self::Await { register, .. } => Some(register),
-            Self::Delay { .. } | Self::Firmware { .. } | Self::Interrupt | Self::Idle => None,
-        }
-    }
 }

@@ -125,6 +125,8 @@ vambrace_enter_guest:
         ldr     r2, [r0, #256]
         msr     elr_hyp, r1
         msr     spsr_cxsf, r2
+        // The return does not do it: a guest's `strex` must not succeed by what ran here since its `ldrex`.
+        clrex
         ldr     lr, [r0, #112]
         ldr     r12, [r0, #96]
         ldr     r11, [r0, #88]

@@ -48,6 +48,8 @@ pub(crate) unsafe fn show(number: usize, page: Pa) -> Option<*mut u8> {
     let va = PAGES.0.get() as usize + (cpu * WINDOWS + number) * PAGE;
     let wanted = u32::try_from(page.0 / PAGE_SIZE).ok()?;
     if shown.load(Ordering::Relaxed) != wanted {
+        // Should the page not be mapped, the window shows the old one no more either.
+        shown.store(0, Ordering::Relaxed);
         with_tables(|tables| tables.replace_page(va as u64, page, Kind::Data, || forget(va))).ok()?;
         shown.store(wanted, Ordering::Relaxed);
     }

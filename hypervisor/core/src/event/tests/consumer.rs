@@ -3,6 +3,7 @@
 use vambrace_abi::shared_info::*;
 
 use super::*;
+use crate::word;
 
 pub(super) const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
 pub(super) const MASKED: u32 = 1 << EVTCHN_FIFO_MASKED;

@@ -8,6 +8,7 @@ use vambrace_abi::shared_info::SHARED_INFO_EVTCHN_MASK;
 use super::consumer::{Consumer, MASKED};
 use super::*;
 use crate::machine::BadAddress;
+use crate::word;
 
 const ROUNDS: u64 = if cfg!(miri) { 60 } else { 3000 };
 const WORLDS: u64 = if cfg!(miri) { 2 } else { 6 };

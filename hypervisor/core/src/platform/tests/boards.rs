@@ -46,6 +46,11 @@ fn start(tree: &TestNode) -> (Vec<Step>, bool) {
 
 /// Versatile Express: system registers behind chip selects, and the configuration bus that they drive.
 fn versatile() -> TestNode {
+    versatile_with(0x1000)
+}
+
+/// The same with so many bytes of system registers.
+fn versatile_with(size: u32) -> TestNode {
     let function = |name: &str, compatible: &str, function| {
         node(name).strings("compatible", &[compatible]).cells("arm,vexpress-sysreg,func", &[function, 0])
     };
@@ -62,7 +67,7 @@ fn versatile() -> TestNode {
         .with(
             node("sysreg@300010000")
                 .strings("compatible", &["arm,vexpress-sysreg"])
-                .cells("reg", &[3, 0x1_0000, 0x1000])
+                .cells("reg", &[3, 0x1_0000, size])
                 .cells("phandle", &[0x20]),
         )
         .with(mcc);
@@ -101,6 +106,8 @@ fn versatile_express_ends_by_its_configuration_bus() {
     let [off] = power.off.as_slice() else { panic!("{power:?}") };
     let [reset] = power.reset.as_slice() else { panic!("{power:?}") };
     assert_eq!((&off.steps, &reset.steps), (&steps(0xc080_0000), &steps(0xc090_0000)));
+    assert_eq!(parsed(&versatile_with(0xac)).power, power);
+    assert_eq!(parsed(&versatile_with(0xa8)).power, Power::default(), "without the last register");
 }
 
 #[test]
@@ -187,7 +194,7 @@ fn calxeda_and_allwinner_and_xgene_have_registers() {
 
 #[test]
 fn exynos_and_a20_take_cpus_out_of_reset() {
-    let soc = bus()
+    let exynos = bus()
         .with(
             node("smp-sram@2020000")
                 .strings("compatible", &["samsung,exynos4210-sysram"])
@@ -205,14 +212,28 @@ fn exynos_and_a20_take_cpus_out_of_reset() {
         Step::Await { register: Pa(0x1004_2084), mask: 3, value: 3 },
         Step::Interrupt,
     ];
-    assert_eq!(start(&tree.clone().with(soc)), (expected.to_vec(), false));
+    assert_eq!(start(&tree.clone().with(exynos.clone())), (expected.to_vec(), false));
     assert_eq!(parsed(&tree).cpus[1].enable, EnableMethod::Unknown, "without the blocks there is no way");
     let (steps, secure) = start(&without_psci().strings("compatible", &["allwinner,sun7i-a20"]));
     assert!(secure);
     assert_eq!(steps[0], Step::WriteEntry { register: Pa(0x01c2_5da4) });
     assert_eq!(steps[1], Step::Write { register: Pa(0x01c2_5c80), value: 0 }, "CPU 1's reset");
     assert_eq!(steps.last(), Some(&Step::Update { register: Pa(0x01c2_5de4), mask: 2, value: 2 }));
-    assert!(steps.iter().all(|step| step.register().is_none_or(|pa| pa.0 >> 12 == 0x1c25)));
+    // A core that the SoC does not have: its registers would be others'.
+    for soc in ["samsung,exynos5250", "allwinner,sun7i-a20"] {
+        for number in [2, 0x100, 0xff_ffff] {
+            let cpu = node("cpu@1").strings("device_type", &["cpu"]).cells("reg", &[number]);
+            let cpus = node("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]).with(cpu);
+            let tree = board().without("psci").with(cpus).strings("compatible", &[soc]).with(exynos.clone());
+            assert_eq!(parsed(&tree).cpus[0].enable, EnableMethod::Unknown, "{soc}, {number:#x}");
+        }
+    }
+    assert!(steps.iter().all(|step| match *step {
+        Step::Write { register, .. } | Step::Update { register, .. } | Step::WriteEntry { register } => {
+            register.0 >> 12 == 0x1c25
+        }
+        step => matches!(step, Step::Delay { .. }),
+    }));
 }
 
 #[test]

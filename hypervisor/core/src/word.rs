@@ -14,7 +14,7 @@ const TRIES: u32 = 1024;
 /// Replaces the word at `pa` by `f(word)`, as [`Memory::update_u32`] does, but gives up on a guest that never lets go.
 /// Returns the word before; `None` where there is no memory or it was given up.
 #[inline]
-pub(super) fn update<M: Memory>(memory: &M, pa: Pa, mut f: impl FnMut(u32) -> Option<u32>) -> Option<u32> {
+pub(crate) fn update<M: Memory>(memory: &M, pa: Pa, mut f: impl FnMut(u32) -> Option<u32>) -> Option<u32> {
     let mut left = TRIES;
     let mut gave_up = false;
     let before = memory.update_u32(pa, |word| {
@@ -28,26 +28,26 @@ pub(super) fn update<M: Memory>(memory: &M, pa: Pa, mut f: impl FnMut(u32) -> Op
 
 /// The word at `pa`.
 #[inline]
-pub(super) fn read<M: Memory>(memory: &M, pa: Pa) -> Option<u32> {
+pub(crate) fn read<M: Memory>(memory: &M, pa: Pa) -> Option<u32> {
     memory.update_u32(pa, |_| None).ok()
 }
 
 /// Sets `bits` in the word at `pa`; whether all of them were set before.
 #[inline]
-pub(super) fn set<M: Memory>(memory: &M, pa: Pa, bits: u32) -> Option<bool> {
+pub(crate) fn set<M: Memory>(memory: &M, pa: Pa, bits: u32) -> Option<bool> {
     let before = update(memory, pa, |word| (word & bits != bits).then_some(word | bits))?;
     Some(before & bits == bits)
 }
 
 /// Clears `bits` in the word at `pa`; whether any of them was set before.
 #[inline]
-pub(super) fn clear<M: Memory>(memory: &M, pa: Pa, bits: u32) -> Option<bool> {
+pub(crate) fn clear<M: Memory>(memory: &M, pa: Pa, bits: u32) -> Option<bool> {
     let before = update(memory, pa, |word| (word & bits != 0).then_some(word & !bits))?;
     Some(before & bits != 0)
 }
 
 /// Address and mask of bit `n` of the bitmap at `base`.
 #[inline]
-pub(super) fn bit(base: Pa, n: u32) -> (Pa, u32) {
+pub(crate) fn bit(base: Pa, n: u32) -> (Pa, u32) {
     (base.offset(u64::from(n / 32) * 4), 1 << (n % 32))
 }
