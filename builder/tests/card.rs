@@ -1,9 +1,10 @@
 //! Cards for real boards: firmware at a fixed byte beside a partition table, and an ext4 root file system; written, read
 //! back by the builder's own eyes and by other people's tools.
 
+mod support;
+
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::sync::Arc;
 
 use vambrace::cpio::{Node, Tree};
@@ -13,6 +14,8 @@ use vambrace::disk::{
 };
 use vambrace::progress::Progress;
 use vambrace::verify::verify_image;
+
+use support::{noise, text, tool, write};
 
 const MIB: u64 = 1 << 20;
 const ROOT: u64 = 40 * MIB;
@@ -24,15 +27,6 @@ const MBR: Table = Table::Mbr { signature: 0x1234_abcd };
 const SHORT: Table = Table::Gpt(Gpt { entries: 56, entries_at: 2, first_usable: 8192 });
 /// 128 entries behind the firmware.
 const MOVED: Table = Table::Gpt(Gpt { entries: 128, entries_at: 2048, first_usable: 8192 });
-
-fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    (0..length)
-        .map(|_| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 56) as u8
-        })
-        .collect()
-}
 
 fn tree() -> Tree {
     let mut tree = Tree::new();
@@ -87,31 +81,6 @@ fn spec(table: Table) -> DiskSpec {
         raw: vec![Blob { name: "first stage".into(), offset: SPL, data: noise(600_001, 5).into() }],
         epoch: EPOCH,
     }
-}
-
-fn write(spec: &DiskSpec) -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("disk.img");
-    write_image(&path, spec, &Progress::quiet()).unwrap();
-    (dir, path)
-}
-
-/// Runs a tool that not every machine has; `None` where it is missing.
-fn tool(program: &str, args: &[&str]) -> Option<Output> {
-    let sbin = Path::new("/usr/sbin").join(program);
-    let program = if sbin.exists() { sbin } else { program.into() };
-    match Command::new(program).args(args).env("LC_ALL", "C").env("TZ", "UTC").output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            eprintln!("{}: {error}", args.join(" "));
-            assert!(std::env::var_os("VAMBRACE_REQUIRE_TOOLS").is_none(), "a tool is missing");
-            None
-        }
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The root file system alone, for tools that know no partitions.

@@ -1,8 +1,10 @@
 //! Whole images, written, read back by the builder's own eyes and by other people's tools.
 
+mod support;
+
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use vambrace::disk::{
@@ -11,27 +13,20 @@ use vambrace::disk::{
 use vambrace::progress::Progress;
 use vambrace::verify::verify_image;
 
-const MIB: u64 = 1 << 20;
+use support::{noise, text, tool, write};
 
-fn noise(length: usize, mut seed: u64) -> Arc<[u8]> {
-    (0..length)
-        .map(|_| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 56) as u8
-        })
-        .collect()
-}
+const MIB: u64 = 1 << 20;
 
 fn spec() -> DiskSpec {
     let file = |path: &str, data: Arc<[u8]>| FileSpec { path: path.into(), data };
     let files = vec![
-        file("vmlinuz-6.12.107+deb13-arm64", noise(300_001, 1)),
-        file("EFI/BOOT/BOOTAA64.EFI", noise(70_000, 2)),
+        file("vmlinuz-6.12.107+deb13-arm64", noise(300_001, 1).into()),
+        file("EFI/BOOT/BOOTAA64.EFI", noise(70_000, 2).into()),
         file("EFI/BOOT/BOOTAA64.cfg", b"options=\n"[..].into()),
-        file("boot.scr", noise(512, 3)),
+        file("boot.scr", noise(512, 3).into()),
         file("empty", [][..].into()),
-        file("UPPER.TXT", noise(1, 4)),
-        file("a folder/with a long name/and.many.dots.in.it", noise(100_000, 5)),
+        file("UPPER.TXT", noise(1, 4).into()),
+        file("a folder/with a long name/and.many.dots.in.it", noise(100_000, 5).into()),
         file("zeros", vec![0; 200_000].into()),
     ];
     let partition = |name: &str, guid: u8, start: u64, size: u64, content: Content| PartitionSpec {
@@ -56,38 +51,12 @@ fn spec() -> DiskSpec {
                 36 * MIB,
                 Content::Fat32(Fat32 { label: "VAMBRACE".into(), volume_id: 0x1234_abcd, files }),
             ),
-            partition("raw", 2, 42 * MIB, 2 * MIB, Content::Raw(noise(5000, 6))),
+            partition("raw", 2, 42 * MIB, 2 * MIB, Content::Raw(noise(5000, 6).into())),
             partition("root", 3, 44 * MIB, 30 * MIB, Content::Empty),
         ],
-        raw: vec![Blob { name: "first stage".into(), offset: 128 << 10, data: noise(30_001, 7) }],
+        raw: vec![Blob { name: "first stage".into(), offset: 128 << 10, data: noise(30_001, 7).into() }],
         epoch: 1_700_000_000,
     }
-}
-
-fn write(spec: &DiskSpec) -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("disk.img");
-    write_image(&path, spec, &Progress::quiet()).unwrap();
-    (dir, path)
-}
-
-/// Runs a tool that not every machine has; `None` where it is missing.
-fn tool(program: &str, args: &[&str]) -> Option<Output> {
-    let sbin = Path::new("/usr/sbin").join(program);
-    let program = if sbin.exists() { sbin } else { program.into() };
-    let result = Command::new(program).args(args).env("LC_ALL", "C").env("MTOOLS_SKIP_CHECK", "0").output();
-    match result {
-        Ok(output) => Some(output),
-        Err(error) => {
-            eprintln!("{}: {error}", args.join(" "));
-            assert!(std::env::var_os("VAMBRACE_REQUIRE_TOOLS").is_none(), "a tool is missing");
-            None
-        }
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
