@@ -109,7 +109,8 @@ fn stages(decision: &Decision) -> Vec<Stage> {
             Method::Direct => {}
         }
     }
-    stages.push(stage("hypervisor", &["Vambrace", "(XEN) Xen version"]));
+    let hypervisor = decision.kind.traits();
+    stages.push(stage("hypervisor", hypervisor.greetings));
     stages.push(stage("dom0 kernel", &["Linux version ", "Booting Linux on physical CPU"]));
     if decision.layout.root().is_some() {
         stages.push(stage("root on the medium", &["vambrace-dom0: root file system on"]));
@@ -117,19 +118,14 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     stages.push(stage("dom0 user space", &[READY]));
     stages.push(stage("self-test", &["vambrace-selftest: done"]));
     // QEMU ends, or cannot and is told to when the hypervisor says so.
-    let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { &POWERED_OFF };
+    let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { hypervisor.powered_off };
     stages.push(stage("power-off", off));
     stages
 }
 
-/// What the hypervisor, or Xen in its place, says when dom0 is off and the board has no way to be.
-const POWERED_OFF: [&str; 2] = ["The machine has no way to be turned off", "Dom0 halted: halting machine"];
-
-/// Console lines after which no further stage can come.
-const FAILURES: [&str; 6] = [
+/// Console lines after which no further stage can come, whatever the hypervisor.
+const FAILURES: [&str; 4] = [
     "Kernel panic - not syncing",
-    "(XEN) Panic on CPU",
-    "(VMB) Halted",
     "vambrace: cannot ",
     "make the image anew",
     "vambrace: U-Boot could not start",
@@ -157,7 +153,8 @@ pub fn check(
     echo: bool,
     progress: &Progress,
 ) -> Result<Checked> {
-    let failures = FAILURES.iter().map(|failure| (*failure).to_owned()).collect();
+    let failures = FAILURES.iter().chain(decision.kind.traits().failures);
+    let failures = failures.map(|failure| (*failure).to_owned()).collect();
     let request = FollowRequest { command, stages: stages(decision), failures, timeout, log, echo };
     let report = follow(request, progress)?;
     judge(&report, log)

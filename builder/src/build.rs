@@ -6,7 +6,8 @@ use crate::disk::{
     Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, write_image,
 };
 use crate::error::{Error, Result, ResultExt};
-use crate::layout::{Content, Filesystem, Layout};
+use crate::guest;
+use crate::layout::{Content, Filesystem, Layout, ModuleKind};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
 use crate::plan::Plan;
@@ -121,7 +122,7 @@ fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress)
     let fingerprint =
         maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
     let parts = maker.make()?;
-    let plan = Plan::new(decision, parts.artifacts())?;
+    let plan = Plan::new(decision, parts.artifacts(&decision.guests))?;
     let spec = disk_spec(decision, &plan, &parts, epoch)?;
     // It takes the image's name when it has been read back.
     let fresh = image.with_extension("img.new");
@@ -174,6 +175,10 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
         Content::Ramdisk => parts.ramdisk.data.clone(),
         Content::DeviceTree => tree.clone(),
         Content::BootScript | Content::EfiConfig => boot.clone(),
+        Content::Guest(module) => {
+            let guest = parts.guests.get(module.guest);
+            guest.and_then(|guest| guest.module(module.kind)).map(|part| part.data.clone()).unwrap_or_default()
+        }
     };
     let seed = identity(layout, plan, parts, epoch);
     let mut partitions = Vec::new();
@@ -194,6 +199,19 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
                 volume_id: u32::from_le_bytes([own[0], own[1], own[2], own[3]]),
                 files,
             }),
+            Filesystem::Guest { guest, disk } => {
+                let description = decision.guests.config.guests.get(guest);
+                let described = description.and_then(|guest| Some((guest, guest.disks.get(disk)?)));
+                let made = parts.guests.get(guest).and_then(|guest| guest.disks.get(disk));
+                let (Some((guest, disk)), Some((_, root))) = (described, made) else {
+                    return Err(Error::new("the disk of a guest has not been made"));
+                };
+                guest::content(guest, disk, root.as_ref())
+            }
+            Filesystem::Lvm => {
+                let group = guest::volume_group(&decision.guests.config, &parts.guests, &seed);
+                DiskContent::Lvm(group.ok_or_else(|| Error::new("the volume group has not been made"))?)
+            }
             Filesystem::Ext4 => {
                 let root = parts.root.as_ref();
                 let root = root.ok_or_else(|| Error::new("the root file system has not been made"))?;
@@ -249,6 +267,14 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     }
     if let Some(root) = &parts.root {
         inputs.add("root", &root.artifact.uuid);
+    }
+    for guest in &parts.guests {
+        let modules = ModuleKind::ALL.into_iter().filter_map(|kind| guest.module(kind));
+        let modules = modules.map(|part| part.artifact.sha256.clone().unwrap_or_default());
+        let roots = guest.disks.iter().map(|(size, root)| {
+            format!("{size} {}", root.as_ref().map_or("", |root| &root.artifact.uuid))
+        });
+        modules.chain(roots).for_each(|value| inputs.add("guest", value));
     }
     inputs.key()
 }

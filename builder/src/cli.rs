@@ -6,6 +6,8 @@ use crate::cache::{Cache, to_json};
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
+use crate::guest::ImageConfig;
+use crate::hypervisor::HypervisorKind;
 use crate::lock::ImageLock;
 use crate::parts::{Maker, epoch};
 use crate::plan::Plan;
@@ -13,6 +15,7 @@ use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
 use crate::qemu::{direct, run_interactive};
 use crate::report;
+use crate::rootfs;
 use crate::workspace::{Workspace, described};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::fs;
@@ -76,6 +79,24 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Make a profile's root file system by itself, as an ext4 file, for a guest's disk
+    #[command(after_help = SEE_SHOW)]
+    Rootfs {
+        #[command(flatten)]
+        what: What,
+        /// The ext4 file system to write
+        #[arg(long, short = 'o', value_name = "FILE", help_heading = "Output")]
+        output: PathBuf,
+        /// Its size, such as 1G [default: what it takes, and some room]
+        #[arg(long, value_name = "SIZE", help_heading = "Output")]
+        size: Option<Size>,
+        /// Write the kernel that goes with it
+        #[arg(long, value_name = "FILE", help_heading = "Output")]
+        kernel: Option<PathBuf>,
+        /// Write the ramdisk that finds it
+        #[arg(long, value_name = "FILE", help_heading = "Output")]
+        ramdisk: Option<PathBuf>,
+    },
     /// Boot the image of a board in QEMU; it is built first if it is not up to date
     #[command(after_help = BOOT_EXAMPLE)]
     Boot(Boot),
@@ -121,7 +142,11 @@ Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of do
 #[derive(Debug, Args)]
 struct What {
     /// The board, or BOARD:VARIANT
-    board: String,
+    #[arg(required_unless_present = "config")]
+    board: Option<String>,
+    /// A file that describes the image: board, profile, guests
+    #[arg(long, value_name = "FILE", help_heading = "Guests")]
+    config: Option<PathBuf>,
     /// The variant of QEMU's machine, such as gicv3
     #[arg(long, help_heading = "Machine")]
     variant: Option<String>,
@@ -146,6 +171,9 @@ struct What {
     /// dom0's virtual CPUs [default: as many as the machine has]
     #[arg(long, value_name = "N", help_heading = "dom0")]
     dom0_cpus: Option<u32>,
+    /// Which hypervisor the image starts [default: vambrace]
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "Hypervisor")]
+    hypervisor: Option<HypervisorName>,
     /// Add to the hypervisor's command line
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Hypervisor")]
     hypervisor_args: Option<String>,
@@ -211,6 +239,14 @@ enum MethodName {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum HypervisorName {
+    /// This project's, compiled for the board
+    Vambrace,
+    /// Debian's build of Xen, with the same dom0
+    Xen,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum ArchitectureName {
     /// 64-bit: Debian's arm64
     Aarch64,
@@ -219,16 +255,21 @@ enum ArchitectureName {
 }
 
 impl What {
-    fn request(&self) -> Request {
-        Request {
-            board: self.board.clone(),
+    fn request(&self) -> Result<Request> {
+        let config = self.config.as_deref().map(ImageConfig::read).transpose()?.unwrap_or_default();
+        let board = self.board.clone().or_else(|| config.board.clone());
+        let board = board.ok_or_else(|| {
+            Error::new("no board is named").help("name one on the command line, or with `board` in --config's file")
+        })?;
+        Ok(Request {
+            board,
             variant: self.variant.clone(),
             method: self.method.map(|method| match method {
                 MethodName::Uboot => Method::Uboot,
                 MethodName::Uefi => Method::Uefi,
                 MethodName::Direct => Method::Direct,
             }),
-            profile: self.profile.clone(),
+            profile: self.profile.clone().or_else(|| config.profile.clone()),
             layout: self.layout.clone(),
             dom0_arch: self.dom0_arch.map(|arch| match arch {
                 ArchitectureName::Aarch64 => Architecture::Aarch64,
@@ -240,10 +281,15 @@ impl What {
             dom0_cpus: self.dom0_cpus,
             hypervisor_args: self.hypervisor_args.clone(),
             dom0_args: self.dom0_args.clone(),
+            kind: match self.hypervisor {
+                None | Some(HypervisorName::Vambrace) => HypervisorKind::Vambrace,
+                Some(HypervisorName::Xen) => HypervisorKind::Xen,
+            },
             hypervisor_file: self.hypervisor_file.clone(),
             hypervisor_board: self.hypervisor_board.clone(),
+            config,
             out: Some(self.out.clone()),
-        }
+        })
     }
 }
 
@@ -281,6 +327,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let built = build(&workspace, &decision, &Cache::open(None)?, options(how), &progress)?;
             print(&told(&built, &decision)).map(|()| ExitCode::SUCCESS)
         }
+        Command::Rootfs { what, output, size, kernel, ramdisk } => {
+            let workspace = workspace()?;
+            let decision = decide(&workspace, what)?;
+            let (image, kernel, ramdisk) = (output.clone(), kernel.clone(), ramdisk.clone());
+            let outputs = rootfs::Outputs { image, size: *size, kernel, ramdisk };
+            rootfs::write(workspace.root(), &decision, &Cache::open(None)?, &progress, &outputs)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
         Command::Board { command } => {
@@ -314,7 +368,7 @@ fn told(built: &Built, decision: &Decision) -> String {
 /// Decides, and says what a user should know of that. It is said even where nothing but results is wanted, as errors
 /// are.
 fn decide(workspace: &Workspace, what: &What) -> Result<Decision> {
-    let decision = Decision::new(workspace, &what.request())?;
+    let decision = Decision::new(workspace, &what.request()?)?;
     for warning in &decision.warnings {
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
@@ -536,7 +590,7 @@ mod tests {
     fn arguments_for_qemu_follow_two_dashes() {
         let cli = Cli::try_parse_from(["vambrace", "boot", "b:gicv3", "--check", "--", "-s", "-S"]).unwrap();
         let Command::Boot(boot) = cli.command else { panic!("another command") };
-        assert_eq!((boot.what.board.as_str(), boot.qemu.len()), ("b:gicv3", 2));
+        assert_eq!((boot.what.board.as_deref(), boot.qemu.len()), (Some("b:gicv3"), 2));
         assert!(Cli::try_parse_from(["vambrace", "boot", "b", "-s"]).is_err());
         assert!(Cli::try_parse_from(["vambrace", "build", "b", "--memory", "2Q"]).is_err());
     }

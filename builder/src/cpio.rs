@@ -1,7 +1,8 @@
 //! An initramfs: a file tree written as a `newc` cpio archive and compressed with gzip.
 //!
 //! The layout follows the kernel's Documentation/driver-api/early-userspace/buffer-format.rst. The same tree gives the
-//! same bytes: entries are sorted, owners are root, times are the caller's, inode numbers count from 1.
+//! same bytes: entries are sorted, owners are root unless the tree says otherwise, times are the caller's, inode numbers
+//! count from 1.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -53,9 +54,27 @@ pub enum Node {
     },
 }
 
+/// The user and the group that something belongs to, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
+}
+
+impl Owner {
+    /// root, whom everything belongs to that a tree says nothing else of.
+    pub const ROOT: Self = Self { user: 0, group: 0 };
+}
+
 /// A file tree, sorted by path. A folder always comes before what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tree(BTreeMap<String, Node>);
+pub struct Tree {
+    nodes: BTreeMap<String, Node>,
+    /// What does not belong to root.
+    owners: BTreeMap<String, Owner>,
+}
 
 impl Tree {
     /// An empty tree.
@@ -84,32 +103,80 @@ impl Tree {
         node.check().map_err(|error| bad(&error))?;
         for (end, _) in path.match_indices('/') {
             let parent = path.get(..end).unwrap_or_default();
-            match self.0.get(parent) {
+            match self.nodes.get(parent) {
                 None => {
-                    self.0.insert(parent.to_owned(), Node::Dir { mode: 0o755 });
+                    self.nodes.insert(parent.to_owned(), Node::Dir { mode: 0o755 });
                 }
                 Some(Node::Dir { .. }) => {}
                 Some(_) => return Err(bad(&format!("cannot be there: `{parent}` is not a directory"))),
             }
         }
-        match (self.0.get(path), &node) {
+        match (self.nodes.get(path), &node) {
             (None, _) | (Some(Node::Dir { .. }), Node::Dir { .. }) => {
-                self.0.insert(path.to_owned(), node);
+                self.nodes.insert(path.to_owned(), node);
                 Ok(())
             }
             (Some(_), _) => Err(bad("is in the tree twice")),
         }
     }
 
+    /// Puts `node` in the place of whatever is at `path` but a folder: that one can only become another folder.
+    ///
+    /// # Errors
+    /// As [`Tree::insert`], but for something else being there.
+    pub fn replace(&mut self, path: &str, node: Node) -> Result<()> {
+        if !matches!(self.nodes.get(path), None | Some(Node::Dir { .. })) {
+            self.nodes.remove(path);
+            self.owners.remove(path);
+        }
+        self.insert(path, node)
+    }
+
+    /// Takes out what is at `path`, with everything in it where it is a folder. Nothing there is fine.
+    pub fn remove(&mut self, path: &str) -> Option<Node> {
+        let node = self.nodes.remove(path)?;
+        self.owners.remove(path);
+        if matches!(node, Node::Dir { .. }) {
+            let inside = format!("{path}/");
+            let gone: Vec<String> = self
+                .nodes
+                .range(inside.clone()..)
+                .map(|(path, _)| path)
+                .take_while(|path| path.starts_with(&inside))
+                .cloned()
+                .collect();
+            for path in gone {
+                self.nodes.remove(&path);
+                self.owners.remove(&path);
+            }
+        }
+        Some(node)
+    }
+
+    /// Who has what is at `path`.
+    #[must_use]
+    pub fn owner(&self, path: &str) -> Owner {
+        self.owners.get(path).copied().unwrap_or(Owner::ROOT)
+    }
+
+    /// Gives what is at `path` to `owner`. Where nothing is, nothing happens.
+    pub fn set_owner(&mut self, path: &str, owner: Owner) {
+        if owner == Owner::ROOT || !self.nodes.contains_key(path) {
+            self.owners.remove(path);
+        } else {
+            self.owners.insert(path.to_owned(), owner);
+        }
+    }
+
     /// What is at `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Node> {
-        self.0.get(path)
+        self.nodes.get(path)
     }
 
     /// Every entry, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
-        self.0.iter().map(|(path, node)| (path.as_str(), node))
+        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 }
 
@@ -172,9 +239,11 @@ pub fn write_cpio(tree: &Tree, epoch: u64) -> Result<Vec<u8>> {
             }
         };
         let links = if matches!(node, Node::Dir { .. }) { 2 } else { 1 };
-        entry(&mut out, path, data, &Fields { inode, mode: node.type_bits() | mode, links, mtime, device });
+        let (mode, owner) = (node.type_bits() | mode, tree.owner(path));
+        entry(&mut out, path, data, &Fields { inode, mode, owner, links, mtime, device });
     }
-    entry(&mut out, "TRAILER!!!", &[], &Fields { inode: 0, mode: 0, links: 1, mtime: 0, device: (0, 0) });
+    let end = Fields { inode: 0, mode: 0, owner: Owner::ROOT, links: 1, mtime: 0, device: (0, 0) };
+    entry(&mut out, "TRAILER!!!", &[], &end);
     // The kernel takes any length; a multiple of 512 is what cpio itself writes.
     pad(&mut out, 512);
     Ok(out)
@@ -236,12 +305,14 @@ pub fn read_cpio(archive: &[u8]) -> Result<Tree> {
             _ => return Err(damaged()),
         };
         tree.insert(name, node)?;
+        tree.set_owner(name, Owner { user: field(2)?, group: field(3)? });
     }
 }
 
 struct Fields {
     inode: u32,
     mode: u32,
+    owner: Owner,
     links: u32,
     mtime: u32,
     device: (u32, u32),
@@ -253,8 +324,8 @@ fn entry(out: &mut Vec<u8>, path: &str, data: &[u8], fields: &Fields) {
     let header = [
         u64::from(fields.inode),
         u64::from(fields.mode),
-        0, // owner: root
-        0, // group: root
+        u64::from(fields.owner.user),
+        u64::from(fields.owner.group),
         u64::from(fields.links),
         u64::from(fields.mtime),
         size,
@@ -411,5 +482,20 @@ mod tests {
         assert!(tree.insert("x", Node::CharDevice { mode: 0, major: 1 << 12, minor: 0 }).is_err());
         assert!(tree.insert("x", Node::Symlink { target: String::new() }).is_err());
         assert!(write_cpio(&tree, 1 << 32).is_err());
+    }
+
+    #[test]
+    fn owners_go_with_what_they_own() {
+        let (mut tree, owner) = (sample(), Owner { user: 101, group: 42 });
+        tree.set_owner("usr/bin", owner);
+        tree.set_owner("nowhere", owner);
+        let back = read_cpio(&write_cpio(&tree, 7).unwrap()).unwrap();
+        assert_eq!(back, tree);
+        assert_eq!((back.owner("usr/bin"), back.owner("nowhere")), (owner, Owner::ROOT));
+        assert!(tree.remove("usr").is_some());
+        assert_eq!((tree.get("usr/bin/hello"), tree.owner("usr/bin")), (None, Owner::ROOT));
+        assert!(tree.get("tmp").is_some());
+        tree.replace("empty", Node::Dir { mode: 0o755 }).unwrap();
+        assert!(tree.replace("empty", Node::Symlink { target: "x".into() }).is_err());
     }
 }

@@ -53,13 +53,50 @@ enum Packing {
     Zstd,
 }
 
+/// One of the two archives in a package.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    offset: u64,
+    size: u64,
+    packing: Packing,
+}
+
 /// An opened package.
 #[derive(Debug)]
 pub struct Deb {
     path: PathBuf,
-    data_offset: u64,
-    data_size: u64,
-    packing: Packing,
+    /// What dpkg needs to know.
+    control: Option<Member>,
+    /// The files.
+    data: Member,
+}
+
+/// What is at one path of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File(Vec<u8>),
+    /// A symbolic link with this target.
+    Symlink(String),
+    /// Another name of the file at this absolute path.
+    HardLink(String),
+}
+
+/// One entry of a package with everything that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Absolute path on the system that the package is made for; `/` for the root itself.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The user that it belongs to.
+    pub user: u32,
+    /// The group that it belongs to.
+    pub group: u32,
+    /// What is there.
+    pub content: Content,
 }
 
 impl Deb {
@@ -71,14 +108,70 @@ impl Deb {
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).context_at(path, || "cannot open the package")?;
         let length = file.metadata().context_at(path, || "cannot read the package's size")?.len();
-        find_data(&mut file, length).map_err(|error| error.at(path)).map(
-            |(data_offset, data_size, packing)| Self {
-                path: path.to_owned(),
-                data_offset,
-                data_size,
-                packing,
-            },
-        )
+        find_members(&mut file, length).map_err(|error| error.at(path)).map(|(control, data)| Self {
+            path: path.to_owned(),
+            control,
+            data,
+        })
+    }
+
+    /// Everything that dpkg needs to know of the package: `control`, `conffiles`, `postinst` and the like, by name, with
+    /// permission bits.
+    ///
+    /// # Errors
+    /// When the package cannot be read or is damaged, or has none of it.
+    pub fn control(&self) -> Result<Vec<(String, u32, Vec<u8>)>> {
+        let member = self
+            .control
+            .ok_or_else(|| Error::new("the package has nothing for dpkg (no control.tar)").at(&self.path))?;
+        let mut files = Vec::new();
+        self.walk_member(member, |path, entry| {
+            if entry.header().entry_type().is_file() {
+                let mode = entry.header().mode().context(|| format!("{path} has no permission bits"))?;
+                let name = path.trim_start_matches('/').to_owned();
+                files.push((name, mode & 0o7777, read_bounded(entry, path)?));
+            }
+            Ok(true)
+        })?;
+        Ok(files)
+    }
+
+    /// Gives every entry of the file tree to `take`, in the package's order.
+    ///
+    /// # Errors
+    /// When the package cannot be read or is damaged, a name is not UTF-8, a file is over 1 GiB, or there is a device.
+    pub fn unpack(&self, mut take: impl FnMut(Item) -> Result<()>) -> Result<()> {
+        self.walk(|path, entry| {
+            if std::str::from_utf8(&entry.path_bytes()).is_err() {
+                return Err(Error::new(format!("{path} is not UTF-8")));
+            }
+            let header = entry.header();
+            let kind = header.entry_type();
+            let bad = || format!("{path} in the package has a damaged header");
+            let number = |value: std::io::Result<u64>| -> Result<u32> {
+                u32::try_from(value.context(bad)?).context(bad)
+            };
+            let (user, group) = (number(header.uid())?, number(header.gid())?);
+            let mode = header.mode().context(bad)? & 0o7777;
+            let link = |entry: &tar::Entry<'_, Unpacked>| -> Result<String> {
+                let target = entry.link_name_bytes().map(|target| target.into_owned());
+                let target = target.and_then(|target| String::from_utf8(target).ok());
+                target.ok_or_else(|| Error::new(format!("{path} is a link without a readable target")))
+            };
+            let content = if kind.is_dir() {
+                Content::Directory
+            } else if kind.is_symlink() {
+                Content::Symlink(link(entry)?)
+            } else if kind.is_hard_link() {
+                Content::HardLink(normalise(&link(entry)?))
+            } else if kind.is_file() {
+                Content::File(read_bounded(entry, path)?)
+            } else {
+                return Err(Error::new(format!("{path} in the package is a device or a pipe")));
+            };
+            take(Item { path: path.to_owned(), mode, user, group, content })?;
+            Ok(true)
+        })
     }
 
     /// Lists every entry, in the package's order.
@@ -199,9 +292,17 @@ impl Deb {
     }
 
     /// Calls `visit` with each entry and its normalised path until it returns `false`.
-    fn walk(&self, mut visit: impl FnMut(&str, &mut tar::Entry<'_, Unpacked>) -> Result<bool>) -> Result<()> {
-        let damaged = || format!("cannot unpack the {} file tree of the package", self.packing.name());
-        let mut archive = tar::Archive::new(self.unpacked()?);
+    fn walk(&self, visit: impl FnMut(&str, &mut tar::Entry<'_, Unpacked>) -> Result<bool>) -> Result<()> {
+        self.walk_member(self.data, visit)
+    }
+
+    fn walk_member(
+        &self,
+        member: Member,
+        mut visit: impl FnMut(&str, &mut tar::Entry<'_, Unpacked>) -> Result<bool>,
+    ) -> Result<()> {
+        let damaged = || format!("cannot unpack the {} file tree of the package", member.packing.name());
+        let mut archive = tar::Archive::new(self.unpacked(member)?);
         let entries = archive.entries().context_at(&self.path, damaged)?;
         for (count, entry) in entries.enumerate() {
             if count >= MAX_ENTRIES {
@@ -216,11 +317,11 @@ impl Deb {
         Ok(())
     }
 
-    fn unpacked(&self) -> Result<Unpacked> {
+    fn unpacked(&self, member: Member) -> Result<Unpacked> {
         let mut file = File::open(&self.path).context_at(&self.path, || "cannot open the package")?;
-        file.seek(SeekFrom::Start(self.data_offset)).context_at(&self.path, || "cannot read the package")?;
-        let packed = BufReader::with_capacity(1 << 17, file.take(self.data_size));
-        let unpacked: Box<dyn Read> = match self.packing {
+        file.seek(SeekFrom::Start(member.offset)).context_at(&self.path, || "cannot read the package")?;
+        let packed = BufReader::with_capacity(1 << 17, file.take(member.size));
+        let unpacked: Box<dyn Read> = match member.packing {
             Packing::None => Box::new(packed),
             Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
             Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, MAX_DECODER_KIB)),
@@ -239,6 +340,19 @@ impl Deb {
 type Unpacked = Take<Box<dyn Read>>;
 
 impl Packing {
+    /// By the end of the archive's name.
+    fn of(end: &str) -> Result<Self> {
+        match end {
+            "" => Ok(Self::None),
+            ".gz" => Ok(Self::Gzip),
+            ".xz" => Ok(Self::Xz),
+            ".zst" => Ok(Self::Zstd),
+            other => {
+                Err(Error::new(format!("the package's files are packed as {other}, which is not known")))
+            }
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::None => "plain",
@@ -249,8 +363,8 @@ impl Packing {
     }
 }
 
-/// Walks the `ar` members: offset, size and packing of `data.tar`.
-fn find_data(file: &mut File, length: u64) -> Result<(u64, u64, Packing)> {
+/// Walks the `ar` members: where `control.tar` is, if it is there, and `data.tar`.
+fn find_members(file: &mut File, length: u64) -> Result<(Option<Member>, Member)> {
     let truncated = |_| Error::new("the package is truncated").help("delete it; it will be downloaded again");
     let mut magic = [0_u8; 8];
     file.read_exact(&mut magic).map_err(truncated)?;
@@ -258,7 +372,7 @@ fn find_data(file: &mut File, length: u64) -> Result<(u64, u64, Packing)> {
         return Err(Error::new("this is not a Debian package (no ar archive)"));
     }
     let mut offset = 8_u64;
-    let mut version_seen = false;
+    let (mut version_seen, mut control) = (false, None);
     while offset < length {
         file.seek(SeekFrom::Start(offset)).context(|| "cannot read the package")?;
         let mut header = [0_u8; 60];
@@ -283,22 +397,15 @@ fn find_data(file: &mut File, length: u64) -> Result<(u64, u64, Packing)> {
                 return Err(Error::new(format!("the package is of format {:?}, not 2.x", version.trim())));
             }
             version_seen = true;
+        } else if let Some(packing) = name.strip_prefix("control.tar") {
+            // One that cannot be unpacked is no matter to who wants a file only.
+            control = Packing::of(packing).ok().map(|packing| Member { offset: start, size, packing });
         } else if let Some(packing) = name.strip_prefix("data.tar") {
-            let packing = match packing {
-                "" => Packing::None,
-                ".gz" => Packing::Gzip,
-                ".xz" => Packing::Xz,
-                ".zst" => Packing::Zstd,
-                other => {
-                    return Err(Error::new(format!(
-                        "the package's files are packed as {other}, which is not known"
-                    )));
-                }
-            };
+            let packing = Packing::of(packing)?;
             if !version_seen {
                 return Err(Error::new("this is not a Debian package (no debian-binary)"));
             }
-            return Ok((start, size, packing));
+            return Ok((control, Member { offset: start, size, packing }));
         }
         offset = start + size + (size & 1);
     }

@@ -1,6 +1,8 @@
 //! From what was asked for to what will be done: board, method, layout, memory, CPUs, command lines.
 
 use crate::error::{Error, Result};
+use crate::guest::{Guests, ImageConfig, layout::with_guests};
+use crate::hypervisor::HypervisorKind;
 use crate::layout::{Content, Layout, not_for};
 use crate::profile::Profile;
 use crate::workspace::{Workspace, described};
@@ -39,10 +41,14 @@ pub struct Request {
     pub hypervisor_args: Option<String>,
     /// Added to dom0's command line.
     pub dom0_args: Option<String>,
+    /// The kind of hypervisor.
+    pub kind: HypervisorKind,
     /// A hypervisor to use as it is, in place of compiling one.
     pub hypervisor_file: Option<PathBuf>,
     /// The board the hypervisor is compiled for, in place of the image's.
     pub hypervisor_board: Option<String>,
+    /// What an image's description says of guests.
+    pub config: ImageConfig,
     /// The folder for images; `out` where none is named.
     pub out: Option<PathBuf>,
 }
@@ -74,6 +80,10 @@ pub struct Decision {
     pub dom0_mem: Size,
     /// dom0's virtual CPUs; without it the hypervisor gives it as many as the machine has.
     pub dom0_cpus: Option<u32>,
+    /// The guests.
+    pub guests: Guests,
+    /// The kind of hypervisor.
+    pub kind: HypervisorKind,
     /// Where the hypervisor comes from.
     pub hypervisor: HypervisorSource,
     /// The hypervisor's command line.
@@ -100,6 +110,17 @@ pub enum HypervisorSource {
         /// What the compilation learns of the board, as environment variables.
         env: Vec<(String, String)>,
     },
+    /// It is in a Debian package.
+    Package {
+        /// The release.
+        suite: String,
+        /// Debian's name of the architecture.
+        arch: String,
+        /// The package's name.
+        package: String,
+        /// The absolute path in the package.
+        path: String,
+    },
     /// A file is used as it is.
     File(PathBuf),
 }
@@ -124,14 +145,21 @@ impl Decision {
                 .help(format!("it boots with: {known}"))
         })?;
         let boot = boot.clone();
-        let layout = layout(workspace, &board, method, &boot, request.layout.as_deref())?;
-        let layout = carrying(layout, &board)?;
-        let profile = workspace.profile(request.profile.as_deref().unwrap_or("minimal"))?;
+        let dom0_arch = dom0_architecture(&board, request.dom0_arch)?;
+        // As with a board's variant, the release may be named behind a colon.
+        let (profile, release) = match request.profile.as_deref().unwrap_or("minimal").split_once(':') {
+            Some((id, release)) => (id, Some(release)),
+            None => (request.profile.as_deref().unwrap_or("minimal"), None),
+        };
+        let profile = workspace.profile(profile)?.of_release(release, dom0_arch.debian())?;
+        let layout = layout(workspace, &board, method, &boot, &profile, request)?;
+        let layout = configuring(carrying(layout, &board)?, request.kind);
+        let layout = with_guests(layout, &request.config)?;
         let board_dir = match workspace.boards().source(id) {
             Some(Source::Folder(path)) => path.clone(),
             Some(Source::Embedded) | None => workspace.root().join("bsp/boards").join(id),
         };
-        let dom0_arch = dom0_architecture(&board, request.dom0_arch)?;
+        let guests = Guests::new(workspace, request.config.clone(), dom0_arch, &profile.spec.suite)?;
         let memory = memory(&board, request.memory)?;
         let cpus = cpus(&board, variant.as_ref(), request.cpus)?;
         let dom0_mem = dom0_memory(memory, request.dom0_mem)?;
@@ -142,11 +170,20 @@ impl Decision {
         dom0_fits(&board, variant.as_ref(), dom0_cpus)?;
         let dom0_args = join("console=hvc0", request.dom0_args.as_deref());
         command_line("--dom0-args", &dom0_args)?;
-        let hypervisor = hypervisor(workspace, &board, request)?;
+        let hypervisor = hypervisor(workspace, &board, method, &profile, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-        // Each dom0 has an image of its own.
-        let width = if dom0_arch == board.architecture { String::new() } else { format!("-{dom0_arch}") };
-        let image = out.join(&board.id).join(format!("{}-{}{width}.img", layout.id, profile.spec.id));
+        // Each dom0, and each hypervisor, has an image of its own.
+        let mut name = format!("{}-{}", layout.id, profile.spec.id);
+        if let Some(release) = release {
+            name.push_str(&format!("-{release}"));
+        }
+        if dom0_arch != board.architecture {
+            name.push_str(&format!("-{dom0_arch}"));
+        }
+        if request.kind != HypervisorKind::default() {
+            name.push_str(&format!("-{}", request.kind.traits().name));
+        }
+        let image = out.join(&board.id).join(format!("{name}.img"));
         Ok(Self {
             board,
             variant,
@@ -160,6 +197,8 @@ impl Decision {
             cpus,
             dom0_mem,
             dom0_cpus,
+            guests,
+            kind: request.kind,
             hypervisor,
             hypervisor_args,
             dom0_args,
@@ -215,16 +254,41 @@ fn layout(
     board: &Board,
     method: Method,
     boot: &BootMethod,
-    wanted: Option<&str>,
+    profile: &Profile,
+    request: &Request,
 ) -> Result<Layout> {
-    let Some(id) = wanted.or(boot.layouts.first().map(String::as_str)) else {
+    let wanted = request.layout.as_deref();
+    let Some(first) = boot.layouts.first() else {
         return Err(Error::new(format!("{} names no layout for {method}", board.id)));
     };
-    let layout = workspace.layout(id)?;
-    if layout.method == method && boot.layouts.contains(&layout.id) {
-        Ok(layout)
-    } else {
-        Err(not_for(&layout, method, &board.id, &boot.layouts))
+    let layout = workspace.layout(wanted.unwrap_or(first))?;
+    if layout.method != method || !boot.layouts.contains(&layout.id) {
+        return Err(not_for(&layout, method, &board.id, &boot.layouts));
+    }
+    // Whole packages are too large for a ramdisk, and what xl needs of a guest is too.
+    let guest = request.config.needs_dom0();
+    let wants = !profile.spec.root.install.is_empty() || guest.is_some();
+    if !wants || layout.root().is_some() {
+        return Ok(layout);
+    }
+    let mut fitting = Vec::new();
+    for id in &boot.layouts {
+        fitting.extend(Some(workspace.layout(id)?).filter(|layout| layout.root().is_some()));
+    }
+    let names = fitting.iter().map(|layout| layout.id.as_str()).collect::<Vec<_>>().join(", ");
+    match (wanted, fitting.into_iter().next()) {
+        (None, Some(layout)) => Ok(layout),
+        (_, fitting) => {
+            let who = match guest {
+                Some(guest) => format!("the guest `{}`", guest.name),
+                None => format!("the profile `{}`", profile.spec.id),
+            };
+            let error = Error::new(format!("{who} wants a root partition, and the layout `{}` has none", layout.id));
+            Err(match fitting {
+                Some(_) => error.help(format!("choose one that has: {names}")),
+                None => error.help(format!("{} has no such layout for {method}", board.id)),
+            })
+        }
     }
 }
 
@@ -256,6 +320,18 @@ fn carrying(mut layout: Layout, board: &Board) -> Result<Layout> {
         }
     }
     Ok(layout)
+}
+
+/// `layout` with the configuration that a hypervisor of this kind reads.
+fn configuring(mut layout: Layout, kind: HypervisorKind) -> Layout {
+    let config = kind.efi_config(layout.find(Content::Hypervisor).map_or("", |(_, path)| path));
+    let files = layout.partitions.iter_mut().flat_map(|partition| &mut partition.files);
+    for file in files.filter(|file| file.content == Content::EfiConfig) {
+        let folder = file.path.rfind('/').map_or(0, |slash| slash + 1);
+        file.path.truncate(folder);
+        file.path.push_str(&config);
+    }
+    layout
 }
 
 fn memory(board: &Board, wanted: Option<Size>) -> Result<Size> {
@@ -322,7 +398,8 @@ fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line>
     command_line("--hypervisor-args", &text)?;
     let options = cmdline::Options::parse(&text);
     let mut warnings = Vec::new();
-    for warning in &options.warnings {
+    let known = request.kind.traits().options_known;
+    for warning in options.warnings.iter().filter(|_| known) {
         let error = match warning {
             // A command line that was written for Xen may well have these.
             Warning::NoEffect { option } => {
@@ -436,9 +513,28 @@ fn command_line(option: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn hypervisor(workspace: &Workspace, board: &Board, request: &Request) -> Result<HypervisorSource> {
+fn hypervisor(
+    workspace: &Workspace,
+    board: &Board,
+    method: Method,
+    profile: &Profile,
+    request: &Request,
+) -> Result<HypervisorSource> {
     if let Some(file) = &request.hypervisor_file {
         return Ok(HypervisorSource::File(file.clone()));
+    }
+    if let Some((package, path)) = request.kind.package(board.architecture, &profile.spec.suite, method)? {
+        if request.hypervisor_board.is_some() {
+            let what = request.kind.traits().name;
+            return Err(Error::new(format!("--hypervisor {what} is not compiled for any board"))
+                .help("leave out --hypervisor-board"));
+        }
+        return Ok(HypervisorSource::Package {
+            suite: package.suite.to_owned(),
+            arch: board.architecture.debian().to_owned(),
+            package: package.package.to_owned(),
+            path: path.to_owned(),
+        });
     }
     let board = match &request.hypervisor_board {
         None => board,

@@ -4,6 +4,7 @@
 //! Trees are read by the hypervisor's own reader: what it refuses here could not boot either.
 
 use crate::error::{Error, Result};
+use crate::guest::nodes as guest;
 use vambrace_core::platform::tree::{Node, Tree, total_size};
 use writer::Writer;
 
@@ -152,6 +153,8 @@ pub struct BootModules {
     pub dom0_args: String,
     /// The modules, for `/chosen`.
     pub modules: Vec<Module>,
+    /// The guests that the hypervisor starts, for `/chosen`.
+    pub guests: Vec<guest::Node>,
     /// RAM, first address and size in bytes, that is described where the tree's memory nodes do not cover it; `None`
     /// where firmware fills that in.
     pub memory: Option<(u64, u64)>,
@@ -328,6 +331,7 @@ impl BootModules {
             writer.property("reg", &cells.reg(module.address, module.size))?;
             writer.end();
         }
+        self.guests.iter().try_for_each(|guest| write_guest(writer, guest))?;
         writer.end();
         Ok(())
     }
@@ -342,6 +346,27 @@ fn covers(ranges: &[(u64, u64)], start: u64, end: u64) -> bool {
         }
     }
     reached >= end
+}
+
+/// Writes a guest's node with all below it.
+fn write_guest(writer: &mut Writer, node: &guest::Node) -> Result<()> {
+    writer.begin(&node.name);
+    for (name, value) in &node.properties {
+        match value {
+            guest::Value::Flag => writer.property(name, &[])?,
+            guest::Value::Cells(cells) => {
+                let bytes: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+                writer.property(name, &bytes)?;
+            }
+            guest::Value::Strings(all) => {
+                let all: Vec<&str> = all.iter().map(String::as_str).collect();
+                writer.strings(name, &all)?;
+            }
+        }
+    }
+    node.children.iter().try_for_each(|child| write_guest(writer, child))?;
+    writer.end();
+    Ok(())
 }
 
 /// Copies a node with all below it; the reader has bounded how deep that goes.
@@ -371,6 +396,7 @@ mod tests {
                 Module { kind: ModuleKind::Ramdisk, address: 0x1_4800_0000, size: 0x1234 },
                 Module { kind: ModuleKind::Kernel, address: 0x4200_0000, size: 0x23e_a800 },
             ],
+            guests: Vec::new(),
             memory: None,
         }
     }

@@ -85,6 +85,8 @@ pub enum Kind {
     Esp,
     /// Linux file system data.
     Linux,
+    /// A physical volume of LVM2.
+    Lvm,
 }
 
 impl Kind {
@@ -93,6 +95,7 @@ impl Kind {
         match self {
             Self::Esp => "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
             Self::Linux => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+            Self::Lvm => "E6D6D379-F507-44C2-A23C-238F2A3DF928",
         }
     }
 
@@ -101,7 +104,8 @@ impl Kind {
         match (self, filesystem) {
             (Self::Esp, _) => 0xef,
             (Self::Linux, Filesystem::Fat32) => 0x0c,
-            (Self::Linux, Filesystem::Ext4) => 0x83,
+            (Self::Linux, Filesystem::Ext4 | Filesystem::Guest { .. }) => 0x83,
+            (Self::Lvm, _) | (Self::Linux, Filesystem::Lvm) => 0x8e,
         }
     }
 }
@@ -114,6 +118,17 @@ pub enum Filesystem {
     Fat32,
     /// ext4, for dom0's root file system. Without such a partition the root file system is the ramdisk.
     Ext4,
+    /// A guest's disk, whatever that has; an image's description says so, and no layout.
+    #[serde(skip_deserializing)]
+    Guest {
+        /// The guest's number in the description.
+        guest: usize,
+        /// The disk's number in the guest's.
+        disk: usize,
+    },
+    /// LVM2's volume group with guests' disks; likewise.
+    #[serde(skip_deserializing)]
+    Lvm,
 }
 
 impl Filesystem {
@@ -122,6 +137,8 @@ impl Filesystem {
         match self {
             Self::Fat32 => "FAT32",
             Self::Ext4 => "ext4",
+            Self::Guest { .. } => "a guest's",
+            Self::Lvm => "LVM2",
         }
     }
 }
@@ -152,12 +169,58 @@ pub enum Content {
     EfiConfig,
     /// The board's device tree, where the image carries it.
     DeviceTree,
+    /// What a guest is started with that the hypervisor starts; an image's description says so, and no layout.
+    Guest(GuestModule),
+}
+
+/// What a guest is started with that the hypervisor starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct GuestModule {
+    /// The guest's number in the image's description.
+    pub guest: usize,
+    /// What it is.
+    pub kind: ModuleKind,
+}
+
+/// A kind of module for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModuleKind {
+    /// Its kernel.
+    Kernel,
+    /// Its RAM disk.
+    Ramdisk,
+    /// Its partial device tree.
+    DeviceTree,
+}
+
+impl ModuleKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Ramdisk, Self::DeviceTree];
+
+    /// The name as paths have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+            Self::DeviceTree => "device-tree",
+        }
+    }
 }
 
 impl Content {
+    /// What tells it from everything else of an image.
+    pub fn label(self) -> String {
+        match self {
+            Self::Guest(module) => format!("guest-{}-{}", module.guest, module.kind.name()),
+            other => other.name().to_owned(),
+        }
+    }
+
     /// The name as layouts write it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Guest(_) => "guest",
             Self::Hypervisor => "hypervisor",
             Self::Kernel => "kernel",
             Self::Ramdisk => "ramdisk",
@@ -246,6 +309,10 @@ impl Layout {
                 }
             }
             for (number, file) in partition.files.iter().enumerate() {
+                if matches!(file.content, Content::Guest(_)) {
+                    let text = "guests are in an image's description, not in a layout";
+                    return Some((field(&format!("file.{number}.content")), text.into()));
+                }
                 if let Some(message) = path_fault(&file.path) {
                     return Some((field(&format!("file.{number}.path")), message));
                 }
@@ -315,7 +382,7 @@ impl Layout {
     fn filesystem_fault(&self, index: usize, partition: &Partition) -> Option<(&'static str, String)> {
         let (most, letters) = match partition.filesystem {
             Filesystem::Fat32 => (11, "A-Z"),
-            Filesystem::Ext4 => (16, "a-z, A-Z"),
+            Filesystem::Ext4 | Filesystem::Guest { .. } | Filesystem::Lvm => (16, "a-z, A-Z"),
         };
         let letter = |byte: u8| {
             byte.is_ascii_uppercase()

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use vambrace_bsp::Size;
 use vambrace_bsp::text::{fault_at, read};
 
 /// A root file system and the kernel that runs on it.
@@ -26,15 +27,35 @@ pub struct Spec {
     pub id: String,
     /// What it is, in a line.
     pub description: String,
-    /// The Debian release its packages come from.
+    /// The Debian release its packages come from, where no other is asked for.
     pub suite: String,
+    /// The releases that it can be made of, by name, where it makes a difference which.
+    #[serde(default, rename = "release")]
+    pub releases: BTreeMap<String, Release>,
     /// The kernel, by Debian's name of the architecture.
     pub kernel: BTreeMap<String, Kernel>,
     /// dom0's root file system: the ramdisk itself, or what is on the ext4 partition of a layout that has one. What dom0
     /// is does not depend on where it lies.
     pub root: FileTree,
+    /// What is left free on the root file system, where the layout does not leave more.
+    #[serde(default)]
+    pub room: Option<Size>,
     /// The ramdisk that finds a root file system on the medium and goes there.
     pub initramfs: Option<FileTree>,
+}
+
+/// What is different about a profile that is made of this release.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Release {
+    /// The architectures, in Debian's words, that the release has all packages for.
+    pub architectures: Vec<String>,
+    /// Packages installed beside those of every release.
+    #[serde(default)]
+    pub install: Vec<String>,
+    /// Symbolic links beside those of every release.
+    #[serde(default, rename = "link")]
+    pub links: Vec<Link>,
 }
 
 /// Where the kernel comes from.
@@ -51,6 +72,20 @@ pub struct Kernel {
 pub struct FileTree {
     /// The folder laid over everything else, relative to the profile's.
     pub overlay: String,
+    /// Packages installed as they are, with everything that they depend on and what no Debian is without.
+    #[serde(default)]
+    pub install: Vec<String>,
+    /// What of installed packages stays out, in the words of dpkg's `path-exclude`: `*` stands for any text.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// What of that is there all the same, as `path-include` has it.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Paths that installing leaves and that are taken out again, such as links by which a service is started.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// The kernel's modules where modprobe and udev look for them; only beside installed packages.
+    pub kernel_modules: Option<KernelModules>,
     /// Folders that would not be there otherwise.
     #[serde(default)]
     pub directories: Vec<String>,
@@ -67,6 +102,15 @@ pub struct FileTree {
     /// Character devices that have to be there before the kernel's own.
     #[serde(default, rename = "device")]
     pub devices: Vec<Device>,
+}
+
+/// All modules of the kernel, but for some.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KernelModules {
+    /// Folders of modules that stay out, below the package's `kernel`: `drivers/gpu`.
+    #[serde(default)]
+    pub without: Vec<String>,
 }
 
 /// Files taken out of one package.
@@ -155,6 +199,54 @@ impl Profile {
         }
     }
 
+    /// The profile for Debian's architecture `arch`, of the release `wanted`, or else of its own, or where that has not all
+    /// packages for the architecture, of the newest one that has.
+    ///
+    /// # Errors
+    ///
+    /// A release that the profile does not know, or that lacks the architecture.
+    pub fn of_release(mut self, wanted: Option<&str>, arch: &str) -> Result<Self> {
+        if self.spec.releases.is_empty() {
+            return match wanted.filter(|wanted| *wanted != self.spec.suite) {
+                None => Ok(self),
+                Some(_) => Err(self.no_release(wanted, arch)),
+            };
+        }
+        let has = |name: &str| {
+            self.spec.releases.get(name).is_some_and(|release| release.architectures.iter().any(|a| a == arch))
+        };
+        let name = match wanted {
+            Some(wanted) => has(wanted).then(|| wanted.to_owned()),
+            None if has(&self.spec.suite) => Some(self.spec.suite.clone()),
+            // Debian's names are in the order of the alphabet for longer than anybody keeps a card.
+            None => self.spec.releases.keys().rev().find(|name| has(name)).cloned(),
+        };
+        let Some(name) = name else { return Err(self.no_release(wanted, arch)) };
+        if let Some(Release { install, links, .. }) = self.spec.releases.get(&name).cloned() {
+            self.spec.root.install.extend(install);
+            self.spec.root.links.extend(links);
+        }
+        self.spec.suite = name;
+        Ok(self)
+    }
+
+    fn no_release(&self, wanted: Option<&str>, arch: &str) -> Error {
+        let of = wanted.map_or(String::new(), |name| format!(" of Debian {}", name.escape_default()));
+        let error = Error::new(format!("the profile `{}` cannot be made{of} for {arch}", self.spec.id))
+            .at(self.dir.join("profile.toml"));
+        let known: Vec<String> = self
+            .spec
+            .releases
+            .iter()
+            .map(|(name, release)| format!("{name} ({})", release.architectures.join(", ")))
+            .collect();
+        if known.is_empty() {
+            error.help(format!("it is made of Debian {} only", self.spec.suite))
+        } else {
+            error.help(format!("it can be made of {}", known.join(", ")))
+        }
+    }
+
     /// The kernel's source for Debian's architecture `arch`.
     ///
     /// # Errors
@@ -239,6 +331,27 @@ impl Spec {
                 ));
             }
         }
+        for (name, release) in &self.releases {
+            let own = format!("release.{name}");
+            if !plain(name) {
+                return Some((own, format!("`{name}` is not the name of a release")));
+            }
+            let links = release.links.iter().map(|link| &link.path);
+            let fault = names_fault(&own, "install", &release.install)
+                .or_else(|| names_fault(&own, "architectures", &release.architectures))
+                .or_else(|| paths_fault(&own, "link", "path", links));
+            if fault.is_some() {
+                return fault;
+            }
+        }
+        if !self.releases.is_empty() && !self.releases.contains_key(&self.suite) {
+            return Some(("suite".into(), format!("there is no [release.{}]", self.suite)));
+        }
+        if let Some(tree) = &self.initramfs
+            && (!tree.install.is_empty() || tree.kernel_modules.is_some())
+        {
+            return Some(("initramfs".into(), "packages are not installed into a ramdisk".into()));
+        }
         self.root.fault("root").or_else(|| self.initramfs.as_ref()?.fault("initramfs"))
     }
 }
@@ -248,6 +361,30 @@ impl FileTree {
     fn fault(&self, own: &str) -> Option<(String, String)> {
         if let Some(message) = inside(&self.overlay) {
             return Some((format!("{own}.overlay"), message));
+        }
+        if let Some(fault) = names_fault(own, "install", &self.install) {
+            return Some(fault);
+        }
+        for (field, patterns) in [("exclude", &self.exclude), ("include", &self.include)] {
+            // They become lines of a configuration file.
+            let bad = |text: &String| !text.starts_with('/') || text.bytes().any(|b| b.is_ascii_control());
+            if let Some(at) = patterns.iter().position(bad) {
+                return Some((format!("{own}.{field}.{at}"), "that is not an absolute path".into()));
+            }
+        }
+        if let Some(fault) = paths_fault(own, "remove", "", self.remove.iter()) {
+            return Some(fault);
+        }
+        if let Some(modules) = &self.kernel_modules {
+            if self.install.is_empty() {
+                let why = "modules are found by what is installed, and nothing is";
+                return Some((format!("{own}.kernel-modules"), why.into()));
+            }
+            if let Some(fault) =
+                paths_fault(&format!("{own}.kernel-modules"), "without", "", modules.without.iter())
+            {
+                return Some(fault);
+            }
         }
         let directories =
             self.directories.iter().enumerate().map(|(i, path)| (format!("{own}.directories.{i}"), path));
@@ -297,6 +434,23 @@ impl FileTree {
     }
 }
 
+/// The first of `names` that is none of a package or an architecture.
+fn names_fault(own: &str, field: &str, names: &[String]) -> Option<(String, String)> {
+    let at = names.iter().position(|name| !plain(name))?;
+    Some((format!("{own}.{field}.{at}"), format!("`{}` is not a package's name", names.get(at)?)))
+}
+
+/// The first of `paths` that leads outside.
+fn paths_fault<'a>(
+    own: &str,
+    field: &str,
+    part: &str,
+    paths: impl Iterator<Item = &'a String>,
+) -> Option<(String, String)> {
+    let part = if part.is_empty() { String::new() } else { format!(".{part}") };
+    paths.enumerate().find_map(|(at, path)| Some((format!("{own}.{field}.{at}{part}"), inside(path)?)))
+}
+
 /// Whether `text` can be the name of a package or a release.
 fn plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -336,6 +490,56 @@ mod tests {
     fn an_architecture_without_a_kernel_is_named() {
         let error = Profile::read(&minimal()).unwrap().kernel("riscv64").unwrap_err();
         assert!(error.report().contains("only for arm64, armhf"), "{}", error.report());
+    }
+
+    #[test]
+    fn each_release_has_its_own_toolstack() {
+        let read = |name: &str| Profile::read(&minimal().with_file_name(name)).unwrap();
+        let installs = |profile: &Profile, name: &str| profile.spec.root.install.iter().any(|own| own == name);
+        for (release, arch, suite, tools) in [
+            (None, "arm64", "trixie", "xen-utils-4.20"),
+            (Some("bookworm"), "arm64", "bookworm", "xen-utils-4.17"),
+            // Debian 13 has none for it.
+            (None, "armhf", "bookworm", "xen-utils-4.17"),
+        ] {
+            let profile = read("debian").of_release(release, arch).unwrap();
+            assert_eq!(profile.spec.suite, suite);
+            assert!(installs(&profile, tools) && installs(&profile, "openvswitch-switch"));
+        }
+        for (name, release, arch) in [
+            ("debian", Some("trixie"), "armhf"),
+            ("debian", Some("sid"), "arm64"),
+            ("debian", None, "riscv64"),
+            ("minimal", Some("bookworm"), "arm64"),
+        ] {
+            let report = read(name).of_release(release, arch).unwrap_err().report();
+            assert!(report.contains("cannot be made") && report.contains("trixie"), "{report}");
+        }
+        assert!(read("minimal").of_release(Some("trixie"), "armhf").is_ok());
+        assert_eq!(read("debian-guest").of_release(None, "armhf").unwrap().spec.suite, "trixie");
+    }
+
+    #[test]
+    fn faults_of_installed_systems_have_a_line_and_a_field() {
+        let text = fs::read_to_string(minimal().with_file_name("debian").join("profile.toml")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("debian");
+        fs::create_dir(&folder).unwrap();
+        for (from, to, expected) in [
+            ("    \"udev\",", "    \"-o=x\",", "in `root.install.1`"),
+            ("\"/usr/share/man/*\"", "\"/usr\\npath-include=/\"", "in `root.exclude.4`"),
+            ("\"drivers/gpu\"", "\"../gpu\"", "in `root.kernel-modules.without.2`"),
+            ("remove = [\"etc/", "remove = [\"/etc/", "in `root.remove.0`"),
+            ("suite = \"trixie\"", "suite = \"sid\"", "in `suite`"),
+            ("install = [\"xen-utils-4.20\"]", "install = [\"xen utils\"]", "in `release.trixie.install.0`"),
+            ("path = \"usr/lib/xen-4.20\"", "path = \"/usr/lib\"", "in `release.bookworm.link.0.path`"),
+            ("modules = [\"ext4\"]", "install = [\"udev\"]", "in `initramfs`"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            fs::write(folder.join("profile.toml"), text.replacen(from, to, 1)).unwrap();
+            let error = Profile::read(&folder).unwrap_err();
+            assert!(error.to_string().contains(expected), "{expected}: {error}");
+        }
     }
 
     #[test]

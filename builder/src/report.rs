@@ -196,6 +196,7 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
             "hypervisor".to_owned(),
             match &plan.hypervisor {
                 PlannedHypervisor::File(path) => format!("the file {}", path.display()),
+                PlannedHypervisor::Package(name) => format!("Debian's package {name}"),
                 PlannedHypervisor::Compiled { board, target, drivers } => {
                     format!("compiled for {board}, {target}, with {}", drivers.join(", "))
                 }
@@ -276,7 +277,7 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
                 String::new(),
                 String::new(),
                 size(file.size),
-                format!("  {} ({})", file.path, file.content.name()),
+                format!("  {} ({})", file.path, file.content.label()),
             ]);
         }
     }

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use vambrace::cpio::{Node, Tree};
 use vambrace::disk::{
-    Blob, Content, DiskSpec, Fat32, FileSpec, Gpt, PartitionSpec, Table, fat32_size, write_image,
+    Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, fat32_size, lvm_size,
+    lvm_uuid, write_image,
 };
 use vambrace::progress::Progress;
 use vambrace::verify::verify_image;
@@ -295,4 +297,119 @@ fn a_full_disk_is_told_and_leaves_the_old_image() {
         return;
     }
     assert!(output.status.success() && text.contains("seen"), "{text}");
+}
+
+/// A volume group beside other partitions, with an ext4 file system, bytes and nothing in its volumes.
+fn with_volumes() -> DiskSpec {
+    let mut tree = Tree::new();
+    tree.insert("etc/hostname", Node::File { mode: 0o644, data: b"web\n".to_vec() }).unwrap();
+    let tree = Arc::new(tree);
+    let root = Content::Ext4(Ext4 { label: "web-root".into(), uuid: [9; 16], tree });
+    let volume = |name: &str, size: u64, content: Content| Volume {
+        name: name.into(),
+        uuid: lvm_uuid([name.len() as u8; 16]),
+        size,
+        content,
+    };
+    let group = VolumeGroup {
+        name: "guests".into(),
+        uuid: lvm_uuid([1; 16]),
+        physical_uuid: lvm_uuid([2; 16]),
+        volumes: vec![
+            volume("web-root", 16 * MIB, root),
+            volume("swap", 5 * MIB, Content::Empty),
+            volume("raw.1", 4 * MIB, Content::Raw(noise(100_000, 8).into())),
+        ],
+    };
+    let size = lvm_size(group.volumes.iter().map(|volume| volume.size), 6 * MIB);
+    assert_eq!(size, 37 * MIB);
+    let mut spec = spec();
+    spec.partitions.push(PartitionSpec {
+        name: "guests".into(),
+        type_guid: "e6d6d379-f507-44c2-a23c-238f2a3df928".into(),
+        mbr_type: 0x8e,
+        guid: [4; 16],
+        start: 80 * MIB,
+        size,
+        bootable: false,
+        content: Content::Lvm(group),
+    });
+    spec.size = 120 * MIB;
+    spec
+}
+
+#[test]
+fn volumes_are_read_back_and_damage_to_them_is_seen() {
+    let spec = with_volumes();
+    let (_dir, path) = write(&spec);
+    verify_image(&path, &spec, &Progress::quiet()).unwrap();
+    let start = 80 * MIB;
+    // Label, header of the metadata, text, and the superblock in the first volume.
+    for at in [512 + 40, 4096 + 30, 4096 + 512 + 10, MIB + 1024 + 60] {
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, start + at).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], start + at).unwrap();
+        let error = verify_image(&path, &spec, &Progress::quiet()).unwrap_err();
+        assert!(error.report().contains("`guests`"), "{at}: {}", error.report());
+        file.write_all_at(&byte, start + at).unwrap();
+    }
+    verify_image(&path, &spec, &Progress::quiet()).unwrap();
+}
+
+#[test]
+fn volumes_that_cannot_be_are_refused() {
+    let broken = |change: fn(&mut VolumeGroup)| {
+        let mut spec = with_volumes();
+        let Content::Lvm(group) = &mut spec.partitions[3].content else { panic!("no group") };
+        change(group);
+        spec.check().unwrap_err().report()
+    };
+    assert!(broken(|group| group.volumes[1].size = 20 * MIB).contains("the partition has"));
+    assert!(broken(|group| group.volumes[1].name = "-x".into()).contains("`-x`"));
+    assert!(broken(|group| group.volumes[1].name = "raw.1".into()).contains("twice"));
+    assert!(broken(|group| group.volumes[1].content = Content::Lvm(group.clone())).contains("holds a volume"));
+    assert!(broken(|group| group.volumes[2].size = 0).contains("is empty"));
+}
+
+/// lvm2 itself, on a file that a loop device shows it: only root has those, and not on every machine.
+#[test]
+fn lvm2_finds_the_volumes() {
+    let (dir, path) = write(&with_volumes());
+    let image = path.to_str().unwrap();
+    let (from, size) = ((80 * MIB).to_string(), (37 * MIB).to_string());
+    let attach = ["--find", "--show", "--read-only", "--offset", &from, "--sizelimit", &size, image];
+    let Some(loops) = tool("losetup", &attach).filter(|output| output.status.success()) else { return };
+    let device = text(&loops).trim().to_owned();
+    let config = format!(
+        "devices {{ filter=[\"a|^{device}$|\",\"r|.*|\"] use_devicesfile=0 scan=[\"/dev\"] }} \
+         global {{ activation=0 locking_type=4 metadata_read_only=1 }} log {{ prefix=\"\" }}"
+    );
+    let lvm = |args: &[&str]| {
+        let mut all = args.to_vec();
+        all.extend(["--config", &config]);
+        tool("lvm", &all)
+    };
+    let said = (
+        lvm(&["pvck", &device]),
+        lvm(&["vgs", "--noheadings", "--units", "m", "-o", "vg_name,vg_size,vg_free,lv_count,vg_uuid", "guests"]),
+        lvm(&["lvs", "--noheadings", "--units", "m", "--nosuffix", "-o", "lv_name,lv_size,seg_start_pe,seg_pe_ranges"]),
+        lvm(&["vgck", "guests"]),
+    );
+    tool("losetup", &["--detach", &device]);
+    let (Some(pvck), Some(vgs), Some(lvs), Some(vgck)) = said else { return };
+    assert!(pvck.status.success(), "{}", text(&pvck));
+    assert!(vgck.status.success(), "{}", text(&vgck));
+    let words = |output: &std::process::Output| {
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let uuid = lvm_uuid([1; 16]);
+    assert_eq!(words(&vgs), [format!("guests 36.00m 8.00m 3 {uuid}")], "{}", text(&vgs));
+    let expected =
+        [("raw.1", "4.00", 6, 6), ("swap", "8.00", 4, 5), ("web-root", "16.00", 0, 3)].map(|(name, size, first, last)| {
+            format!("{name} {size} 0 {device}:{first}-{last}")
+        });
+    assert_eq!(words(&lvs), expected, "{}", text(&lvs));
+    drop(dir);
 }

@@ -17,17 +17,17 @@ use spin::Once;
 use vambrace_core::addr::{Pa, PaRange};
 use vambrace_core::console::Console;
 use vambrace_core::frames::Frames;
-use vambrace_core::hypervisor::{HostInterrupts, Hypervisor, Settings};
+use vambrace_core::hypervisor::{GuestGic, HostInterrupts, Hypervisor, Settings};
 use vambrace_core::idregs::IdRegisters;
 use vambrace_core::machine::{Console as _, Interrupts, Machine};
 use vambrace_core::p2m::Shape;
 use vambrace_core::platform::tree::Tree;
 use vambrace_core::platform::{self, Cpu, GicFrames, Platform, subtract};
-use vambrace_core::{boot, dom0};
+use vambrace_core::{boot, dom0, static_guest};
 use vambrace_hal::boot::BootInfo;
 use vambrace_hal::cpu::world;
 use vambrace_hal::machine::Arm;
-use vambrace_hal::panic::{Raw, halt, set_console};
+use vambrace_hal::panic::{Raw, halt, set_console, set_machine};
 use vambrace_hal::{devices, entry, mmu};
 
 entry!(main, secondary);
@@ -39,6 +39,9 @@ const BOARD: &str = match option_env!("VAMBRACE_BOARD") {
     Some(board) => board,
     None => "any",
 };
+
+/// The Xen release whose interface this is, if the command line asks for no other.
+const XEN_VERSION: (u16, u16) = (4, 20);
 
 /// The maintenance interrupt where the device tree does not name it (SBSA: PPI 9).
 const MAINTENANCE_DEFAULT: u32 = 25;
@@ -85,6 +88,7 @@ fn main(info: BootInfo) -> ! {
     or_halt(machine.init_cpu(0, shape), "Interrupt controller");
     let cpus = cpus_to_start(&platform, info.mpidr, plan.options.max_cpus);
     let hv = new_hypervisor(machine, &platform, &plan, cpus.len(), info.entered, shape);
+    set_machine(&hv.machine);
     hv.log(format_args!("{}, {} MiB of memory", platform.model, megabytes(&platform.ram)));
     for warning in &platform.warnings {
         hv.log(format_args!("{warning}"));
@@ -92,13 +96,18 @@ fn main(info: BootInfo) -> ! {
     for warning in &plan.options.warnings {
         hv.log(format_args!("{warning}"));
     }
+    for refused in &plan.refused_guests {
+        hv.log(format_args!("{refused}"));
+    }
     release_memory(hv, &plan.map.free);
     enable_own_interrupts(hv, 0);
     enable_console_input(hv);
     let started = start_cpus(hv, &cpus);
+    let guests = static_guest::build(hv, &tree, &platform, &plan.guests);
     let dom0 = or_halt(dom0::build(hv, &tree, &platform, &plan, started), "Dom0");
     release_memory(hv, &plan.map.free_after_copy);
     hv.log(format_args!("{}", dom0::describe(&dom0, &plan)));
+    static_guest::start(hv, guests);
     hv.log(format_args!("Dom0 starts, {} us after the hypervisor did", hv.system_time() / 1000));
     drop((platform, plan, dom0));
     hv.run_cpu(0)
@@ -174,11 +183,17 @@ fn new_hypervisor(
             maintenance: platform.gic.maintenance.map_or(MAINTENANCE_DEFAULT, |i| i.intid),
             uart: uart.filter(|i| i.is_spi()).map(|i| i.intid),
         },
+        guest_gic: match &platform.gic.frames {
+            GicFrames::V2 { gicv, .. } => GuestGic::V2 { gicv: *gicv },
+            GicFrames::V3 { .. } => GuestGic::V3,
+        },
+        xen_version: plan.options.xen_version.unwrap_or(XEN_VERSION),
         shape,
         command_line: platform.boot.hypervisor_args.clone(),
         no_reboot: plan.options.noreboot,
         ram_end: platform.ram.iter().map(|bank| bank.end).max().unwrap_or_default(),
         boot_time: entered,
+        clock_frequency: platform.timer.frequency.unwrap_or(0),
     };
     let ids = IdRegisters::new(&machine, gicv3);
     let switch = plan.options.console_switch.or(Some(b'a'));

@@ -7,6 +7,7 @@
 mod package;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -194,6 +195,114 @@ impl Apt {
             Ok(near) if !near.is_empty() => error.help(format!("near names: {}", near.join(", "))),
             _ => error.help("check the name; a newer package may need the package lists to be updated"),
         }
+    }
+
+    /// Everything that has to be installed so that `names` are, on a system that has nothing yet: with what they depend on, the
+    /// packages without which no Debian is, and those that Debian calls required. Sorted by name.
+    ///
+    /// # Errors
+    /// As [`Apt::resolve`], and when some cannot be installed together; apt's reasons are given.
+    pub fn closure(&self, names: &[String], arch: &str) -> Result<Vec<Package>> {
+        if let Some(bad) = names.iter().find(|name| !package_name(name)) {
+            return Err(Error::new(format!("`{bad}` is not the name of a Debian package")));
+        }
+        let config = {
+            let _lock = self.lock()?;
+            if !self.has_lists(arch) {
+                self.update_locked(arch, &Progress::plain())?;
+            }
+            self.configure(arch)?
+        };
+        let failed = || format!("cannot find out what {} need in Debian {} {arch}", names.join(", "), self.suite);
+        let output = run(self.apt("apt-cache", &config).args(["dumpavail"]))?;
+        let all = String::from_utf8_lossy(&output.stdout);
+        let every_system = all.split("\n\n").filter(|stanza| package::is_essential(stanza));
+        let every_system: Vec<Package> = every_system.filter_map(parse_stanza).collect();
+        if every_system.is_empty() {
+            return Err(self.explain(failed(), &messages(&output)));
+        }
+        let output = run(self
+            .apt("apt-get", &config)
+            .args(["-q", "-s", "--no-install-recommends", "install", "--"])
+            .args(every_system.iter().map(|package| &package.name))
+            .args(names))?;
+        if !output.status.success() {
+            return Err(self.explain(failed(), &messages(&output)));
+        }
+        // `Inst NAME[:ARCH] (VERSION ORIGIN [ARCH])`, once for each.
+        let text = String::from_utf8_lossy(&output.stdout);
+        let wanted: BTreeMap<&str, &str> = text
+            .lines()
+            .filter_map(|line| {
+                let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+                Some((name.split(':').next()?, rest.split_whitespace().next()?))
+            })
+            .collect();
+        let packages: BTreeMap<String, Package> = all
+            .split("\n\n")
+            .filter_map(parse_stanza)
+            .filter(|package| wanted.get(package.name.as_str()) == Some(&package.version.as_str()))
+            .map(|package| (package.name.clone(), package))
+            .collect();
+        match wanted.keys().find(|name| !packages.contains_key(**name)) {
+            None if !packages.is_empty() => Ok(packages.into_values().collect()),
+            None => Err(self.explain(failed(), &text)),
+            Some(name) => Err(Error::new(failed())
+                .because(Error::new(format!("the lists have no {name} of the version that apt would install")))),
+        }
+    }
+
+    /// Downloads all of `packages` that are not there with the right hash, in one go, and returns their paths in the same
+    /// order.
+    ///
+    /// # Errors
+    /// As [`Apt::fetch`].
+    pub fn fetch_all(&self, packages: &[Package], arch: &str, progress: &Progress) -> Result<Vec<PathBuf>> {
+        let there = |package: &Package| -> Result<bool> {
+            let path = self.path(package);
+            Ok(path.exists() && sha256_file(&path)? == package.sha256)
+        };
+        let mut missing = Vec::new();
+        for package in packages {
+            if !package_name(&package.name) || !word(&package.version) || !word(&package.arch) {
+                let what = format!("`{} {}` is not a Debian package", package.name, package.version);
+                return Err(Error::new(what));
+            }
+            if !there(package)? {
+                missing.push(package);
+            }
+        }
+        if missing.len() > 1 {
+            let _lock = self.lock()?;
+            let config = self.configure(arch)?;
+            let bytes: u64 = missing.iter().map(|package| package.size).sum();
+            let step = progress.step(format!("downloading {} packages ({})", missing.len(), size(bytes)));
+            let folder = tempfile::Builder::new()
+                .prefix("partial-")
+                .tempdir_in(self.dir.join("debs"))
+                .context_at(&self.dir, || "cannot make a folder for the download")?;
+            let exact = missing.iter().map(|package| format!("{}={}", package.name, package.version));
+            let output = run(self
+                .apt("apt-get", &config)
+                .current_dir(folder.path())
+                .args(["-q", "download", "--"])
+                .args(exact))?;
+            if !output.status.success() {
+                let what = format!("cannot download {} packages of Debian {}", missing.len(), self.suite);
+                return Err(self.explain(what, &messages(&output)));
+            }
+            for package in missing {
+                let path = self.path(package);
+                let Some(name) = path.file_name() else { continue };
+                let fetched = folder.path().join(name);
+                // One that is not what the index says, or has another name, is left to the download by itself: it explains.
+                if fetched.is_file() && sha256_file(&fetched)? == package.sha256 {
+                    fs::rename(&fetched, &path).context_at(&path, || "cannot keep the package")?;
+                }
+            }
+            step.finish();
+        }
+        packages.iter().map(|package| self.fetch(package, progress)).collect()
     }
 
     /// Where the `.deb` of `package` is or will be kept.

@@ -48,6 +48,12 @@ pub(super) fn parse_stanza(stanza: &str) -> Option<Package> {
     (hash && package_name(&package.name) && word(&package.version) && word(&package.arch)).then_some(package)
 }
 
+/// Whether every system has this package: Debian counts on those that are essential, and required ones are what its own
+/// installer puts beside them (policy 2.5, 3.8).
+pub(super) fn is_essential(stanza: &str) -> bool {
+    stanza.lines().any(|line| matches!(line, "Essential: yes" | "Priority: required"))
+}
+
 /// `a (>= 1) | b` gives `a`; `a:any` gives `a`.
 fn first_alternative(dependency: &str) -> String {
     let first = dependency.split('|').next().unwrap_or("").trim();

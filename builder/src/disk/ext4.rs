@@ -1,8 +1,9 @@
 //! ext4 file systems with the same bytes each time, streamed into the image.
 //!
 //! The crate decides every place before it writes the first byte, so each byte of the file system is written once, and
-//! what is free stays a hole. Owners are root, times are the caller's, whoever builds and whenever.
+//! what is free stays a hole. Owners are the tree's, times are the caller's, whoever builds and whenever.
 
+use std::fs::File;
 use std::io;
 
 use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SpecialKind};
@@ -116,6 +117,16 @@ const fn journal(blocks: u64) -> u32 {
     }
 }
 
+/// Writes the file system of `size` bytes into the empty `file`, which becomes as long and has holes where it is free.
+///
+/// # Errors
+/// A label or a size that ext4 does not take, a tree that does not fit, and what cannot be written.
+pub fn write_ext4(file: &File, spec: &Ext4, size: u64, epoch: u64) -> Result<()> {
+    check_label(&spec.label)?;
+    file.set_len(size).context(|| "cannot make the file as long as its file system")?;
+    write(spec, size, epoch, 0, &mut Writer::new(file, |_| ()))
+}
+
 /// Writes the file system of `size` bytes to byte `start` of the image.
 pub(super) fn write<F: FnMut(u64)>(
     spec: &Ext4,
@@ -162,7 +173,10 @@ fn declare<'a>(
     let mut files = Vec::new();
     for (path, node) in tree.iter() {
         let failed = || format!("cannot put {path} into the ext4 file system");
-        let meta = |mode: u32| Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), 0, 0, time);
+        let owner = tree.owner(path);
+        let meta = |mode: u32| {
+            Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time)
+        };
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         // A tree has a folder before what is in it.
         let parent = *folders.get(folder).ok_or_else(|| Error::new(failed()))?;

@@ -42,18 +42,7 @@ pub(super) fn check(spec: &DiskSpec) -> Result<()> {
         if partition.guid == [0; 16] {
             return Err(Error::new(format!("{what} has no GUID")));
         }
-        if let Content::Ext4(ext4) = &partition.content {
-            super::ext4::check_label(&ext4.label).map_err(|error| error.context(what.clone()))?;
-        }
-        if let Content::Raw(data) = &partition.content
-            && data.len() as u64 > partition.size
-        {
-            return Err(Error::new(format!(
-                "{what} has {} bytes, its contents {}",
-                partition.size,
-                data.len()
-            )));
-        }
+        check_content(&what, &partition.content, partition.size)?;
         if !partition.size.is_multiple_of(BLOCK) {
             return Err(Error::new(format!(
                 "the size of {what}, {} bytes, is not a multiple of {BLOCK}",
@@ -99,6 +88,25 @@ pub(super) fn check(spec: &DiskSpec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What `content` cannot be in the `size` bytes of `what`.
+fn check_content(what: &str, content: &Content, size: u64) -> Result<()> {
+    match content {
+        Content::Ext4(ext4) => {
+            super::ext4::check_label(&ext4.label).map_err(|error| error.context(what.to_owned()))
+        }
+        Content::Raw(data) if data.len() as u64 > size => {
+            Err(Error::new(format!("{what} has {size} bytes, its contents {}", data.len())))
+        }
+        Content::Lvm(group) => {
+            group.check(size).map_err(|error| error.context(what.to_owned()))?;
+            group.placed().try_for_each(|(volume, _, size)| {
+                check_content(&format!("volume `{}` of {what}", volume.name), &volume.content, size)
+            })
+        }
+        Content::Empty | Content::Raw(_) | Content::Fat32(_) => Ok(()),
+    }
 }
 
 /// What a GPT takes, front and back.

@@ -7,11 +7,13 @@ mod ext4;
 mod fat;
 mod gpt;
 mod layout;
+mod lvm;
 mod mbr;
 mod mend;
 mod partial;
 mod sparse;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,8 +23,9 @@ use crate::cpio::{Node, Tree};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
-pub use ext4::{TreeSize, ext4_size};
+pub use ext4::{TreeSize, ext4_size, write_ext4};
 pub use fat::{fat_name, fat32_size};
+pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
 use sparse::Writer;
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
@@ -112,6 +115,54 @@ pub enum Content {
     Fat32(Fat32),
     /// An ext4 file system.
     Ext4(Ext4),
+    /// An LVM2 volume group.
+    Lvm(VolumeGroup),
+}
+
+impl Content {
+    /// Bytes that are put there, without what a file system adds.
+    fn data_size(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Raw(data) => data.len() as u64,
+            Self::Fat32(fat) => fat.files.iter().map(|file| file.data.len() as u64).sum(),
+            Self::Ext4(ext4) => ext4.data_size(),
+            Self::Lvm(group) => group.volumes.iter().map(|volume| volume.content.data_size()).sum(),
+        }
+    }
+}
+
+/// An LVM2 volume group that has one partition, with linear volumes.
+#[derive(Clone, Debug)]
+pub struct VolumeGroup {
+    /// Its name.
+    pub name: String,
+    /// Its UUID, as LVM writes that ([`lvm_uuid`]).
+    pub uuid: String,
+    /// The UUID of the physical volume, which is the partition.
+    pub physical_uuid: String,
+    /// The volumes, in their order on the disk.
+    pub volumes: Vec<Volume>,
+}
+
+/// A volume of a volume group.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its UUID, as LVM writes that ([`lvm_uuid`]).
+    pub uuid: String,
+    /// Bytes that are asked for; the volume has whole extents ([`EXTENT`]).
+    pub size: u64,
+    /// What is in it; no volume group.
+    pub content: Content,
+}
+
+impl VolumeGroup {
+    /// The volumes with the first byte of each, counted from the partition's, and the bytes that each has.
+    pub fn placed(&self) -> impl Iterator<Item = (&Volume, u64, u64)> {
+        self.volumes.iter().zip(self.places()).map(|(volume, (start, size))| (volume, start, size))
+    }
 }
 
 /// A FAT32 file system.
@@ -193,31 +244,15 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
     let total = spec
         .partitions
         .iter()
-        .map(|partition| match &partition.content {
-            Content::Empty => 0,
-            Content::Raw(data) => data.len() as u64,
-            Content::Fat32(fat) => fat.files.iter().map(|file| file.data.len() as u64).sum(),
-            Content::Ext4(ext4) => ext4.data_size(),
-        })
+        .map(|partition| partition.content.data_size())
         .chain(spec.raw.iter().map(|blob| blob.data.len() as u64))
         .sum();
     let step = progress.step("writing the image");
     let mut writer = Writer::new(file, |done| step.set(done, total));
     for partition in &spec.partitions {
         let failed = || format!("cannot write partition `{}`", partition.name);
-        match &partition.content {
-            Content::Empty => {}
-            Content::Raw(data) => writer.write(partition.start, data).context(failed)?,
-            Content::Fat32(fat) => {
-                let pages =
-                    fat::build(fat, partition.size, spec.epoch).map_err(|error| error.context(failed()))?;
-                pages.write_to(&mut writer, partition.start).context(failed)?;
-            }
-            Content::Ext4(own) => {
-                ext4::write(own, partition.size, spec.epoch, partition.start, &mut writer)
-                    .map_err(|error| error.context(failed()))?;
-            }
-        }
+        put(&partition.content, partition.start, partition.size, spec.epoch, &mut writer)
+            .map_err(|error| error.context(failed()))?;
     }
     for blob in &spec.raw {
         writer.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
@@ -229,6 +264,44 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
     file.sync_all().context(|| "cannot bring the image onto the disk")?;
     step.finish();
     Ok(())
+}
+
+/// Makes `content` by itself, as a file of `size` bytes that has no name.
+///
+/// # Errors
+/// When it does not fit, or the file cannot be written.
+pub fn render(content: &Content, size: u64, epoch: u64) -> Result<File> {
+    let file = tempfile::tempfile().context(|| "cannot make a file for the disk")?;
+    file.set_len(size).context(|| "cannot make a file of the disk's size")?;
+    put(content, 0, size, epoch, &mut Writer::new(&file, |_| ()))?;
+    Ok(file)
+}
+
+/// Writes `content` into the `size` bytes from byte `start` of the image.
+fn put<F: FnMut(u64)>(
+    content: &Content,
+    start: u64,
+    size: u64,
+    epoch: u64,
+    writer: &mut Writer<'_, F>,
+) -> Result<()> {
+    match content {
+        Content::Empty => Ok(()),
+        Content::Raw(data) => writer.write(start, data).context(|| "cannot write its bytes"),
+        Content::Fat32(fat) => {
+            let pages = fat::build(fat, size, epoch)?;
+            pages.write_to(writer, start).context(|| "cannot write the FAT32 file system")
+        }
+        Content::Ext4(own) => ext4::write(own, size, epoch, start, writer),
+        Content::Lvm(group) => {
+            lvm::write(group, size, epoch, start, writer)?;
+            for (volume, place, size) in group.placed() {
+                put(&volume.content, start + place, size, epoch, writer)
+                    .map_err(|error| error.context(format!("cannot write the volume `{}`", volume.name)))?;
+            }
+            Ok(())
+        }
+    }
 }
 
 fn guid(text: &str) -> Result<uuid::Uuid> {

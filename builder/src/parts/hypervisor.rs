@@ -1,6 +1,6 @@
 //! The hypervisor as a part of the image: compiled from its sources, or a file as it is.
 
-use super::{Maker, Part, artifact};
+use super::{Maker, Part, artifact, describe};
 use crate::cache::{Inputs, Stored};
 use crate::compile::{CompileRequest, compile_hypervisor};
 use crate::decision::{Decision, HypervisorSource};
@@ -19,6 +19,10 @@ impl Maker<'_> {
         let mut inputs = Inputs::new("hypervisor", 1);
         match source {
             HypervisorSource::File(path) => inputs.add("file", self.cache.hash_file(path)?),
+            HypervisorSource::Package { suite, arch, package, path } => {
+                inputs.add("package", self.package_of(suite, package, arch)?.sha256);
+                inputs.add("path", path);
+            }
             HypervisorSource::Compile { target, features, env, .. } => {
                 inputs.add("target", target);
                 inputs.add("features", features.join(" "));
@@ -46,6 +50,15 @@ impl Maker<'_> {
                 let sha256 = crate::cache::sha256(&data);
                 let from = path.display().to_string();
                 (data.clone().into(), Stored { sha256, size: data.len() as u64, from })
+            }
+            HypervisorSource::Package { suite, arch, package, path } => {
+                let package = self.package_of(suite, package, arch)?;
+                let from = format!("{}, {path}", describe(&package));
+                self.part("hypervisor", self.hypervisor_key(source)?, &from, || {
+                    let deb = self.fetch_of(suite, &package)?;
+                    let _step = self.progress.step(format!("unpacking the hypervisor of {}", package.name));
+                    deb.read(path)
+                })?
             }
             HypervisorSource::Compile { board, target, features, env } => {
                 let from = format!("compiled for {board}: {}", features.join(", "));

@@ -2,6 +2,7 @@
 
 mod device_tree;
 mod hypervisor;
+mod system;
 mod tree;
 
 use crate::apt::{Apt, AptOptions, Package};
@@ -9,8 +10,10 @@ use crate::cache::{Cache, Inputs, Stored};
 use crate::deb::Deb;
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result};
+use crate::guest::{GuestParts, Guests};
 use crate::kernel::{Format, KernelImage, unpack};
 use crate::plan::{self, Artifact, Artifacts, Header};
+use crate::profile::FileTree;
 use crate::progress::Progress;
 use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
@@ -61,11 +64,13 @@ pub struct Parts {
     pub device_tree: Option<plan::Tree>,
     /// The boot method's firmware.
     pub firmware: BTreeMap<String, Part>,
+    /// The guests' parts.
+    pub guests: Vec<GuestParts>,
 }
 
 impl Parts {
     /// What the plan needs to know of them.
-    pub fn artifacts(&self) -> Artifacts {
+    pub fn artifacts(&self, guests: &Guests) -> Artifacts {
         Artifacts {
             hypervisor: self.hypervisor.artifact.clone(),
             kernel: self.kernel.artifact.clone(),
@@ -77,6 +82,7 @@ impl Parts {
                 .iter()
                 .map(|(name, part)| (name.clone(), part.artifact.clone()))
                 .collect(),
+            guests: guests.config.guests.iter().zip(&self.guests).map(|(guest, made)| made.artifacts(guest)).collect(),
         }
     }
 }
@@ -111,13 +117,18 @@ impl Maker<'_> {
         &self.decision.profile.spec.suite
     }
 
-    /// The names of all packages, with their architecture, that the image needs.
+    /// The names of all packages of dom0's release, with their architecture, that the image needs.
     fn package_names(&self) -> Result<Vec<(String, String)>> {
         let profile = &self.decision.profile;
         let arch = self.dom0_arch().to_owned();
         let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
         for tree in self.trees()? {
             names.extend(tree.packages.iter().map(|package| (package.name.clone(), arch.clone())));
+            if !tree.install.is_empty() {
+                names.push((system::BUSYBOX.to_owned(), arch.clone()));
+                let installed = self.known_closure(tree).unwrap_or_default();
+                names.extend(installed.into_iter().map(|name| (name, arch.clone())));
+            }
         }
         for name in &self.decision.boot.firmware {
             if let Some(firmware) = self.decision.board.firmware.get(name) {
@@ -129,12 +140,23 @@ impl Maker<'_> {
         Ok(names)
     }
 
+    /// All packages that the image needs: release, name and architecture. The hypervisor's may be of another release
+    /// than dom0's.
+    fn all_package_names(&self) -> Result<Vec<(String, String, String)>> {
+        let names = self.package_names()?.into_iter();
+        let mut all: Vec<_> = names.map(|(name, arch)| (self.suite().to_owned(), name, arch)).collect();
+        if let HypervisorSource::Package { suite, arch, package, .. } = &self.decision.hypervisor {
+            all.push((suite.clone(), package.clone(), arch.clone()));
+        }
+        Ok(all)
+    }
+
     /// What `name` is in the cache: the package itself, or for a package that only depends on the current kernel that
     /// kernel's.
-    fn known(&self, name: &str, arch: &str) -> Option<Package> {
-        let package = self.cache.package(self.suite(), arch, name)?;
+    fn known(&self, suite: &str, name: &str, arch: &str) -> Option<Package> {
+        let package = self.cache.package(suite, arch, name)?;
         match kernel_of(&package) {
-            Some(kernel) => self.cache.package(self.suite(), arch, kernel),
+            Some(kernel) => self.cache.package(suite, arch, kernel),
             None => Some(package),
         }
     }
@@ -145,11 +167,26 @@ impl Maker<'_> {
     ///
     /// A profile without a kernel for the architecture.
     pub fn known_packages(&self) -> Result<Option<Vec<Package>>> {
-        Ok(self.package_names()?.iter().map(|(name, arch)| self.known(name, arch)).collect())
+        let unknown = |tree: &&FileTree| !tree.install.is_empty() && self.known_closure(tree).is_none();
+        if self.trees()?.iter().any(unknown) {
+            return Ok(None);
+        }
+        let names = self.all_package_names()?;
+        let own: Option<Vec<Package>> =
+            names.iter().map(|(suite, name, arch)| self.known(suite, name, arch)).collect();
+        let guests: Option<Vec<Vec<Package>>> =
+            self.each_guest(|guest| guest.known_packages())?.into_iter().collect();
+        let (Some(mut all), Some(guests)) = (own, guests) else { return Ok(None) };
+        for package in guests.into_iter().flatten() {
+            if !all.contains(&package) {
+                all.push(package);
+            }
+        }
+        Ok(Some(all))
     }
 
-    fn apt(&self) -> Result<Apt> {
-        let options = AptOptions { suite: self.suite().to_owned(), ..AptOptions::default() };
+    fn apt(&self, suite: &str) -> Result<Apt> {
+        let options = AptOptions { suite: suite.to_owned(), ..AptOptions::default() };
         Apt::open(&self.cache.folder("apt"), &options)
     }
 
@@ -162,20 +199,22 @@ impl Maker<'_> {
         if let Some(known) = self.known_packages()? {
             return Ok(known);
         }
-        let apt = self.apt()?;
-        let resolve = |name: &str, arch: &str| -> Result<Package> {
-            if let Some(known) = self.cache.package(self.suite(), arch, name) {
+        let resolve = |suite: &str, name: &str, arch: &str| -> Result<Package> {
+            if let Some(known) = self.cache.package(suite, arch, name) {
                 return Ok(known);
             }
-            let package = apt.resolve(name, arch)?;
-            self.cache.set_package(self.suite(), arch, name, package.clone());
+            let package = self.apt(suite)?.resolve(name, arch)?;
+            self.cache.set_package(suite, arch, name, package.clone());
             Ok(package)
         };
-        let mut packages = Vec::new();
-        for (name, arch) in self.package_names()? {
-            let mut package = resolve(&name, &arch)?;
+        for tree in self.trees()? {
+            self.resolve_closure(tree)?;
+        }
+        let mut packages = self.each_guest(|guest| guest.resolve_packages())?.concat();
+        for (suite, name, arch) in self.all_package_names()? {
+            let mut package = resolve(&suite, &name, &arch)?;
             if let Some(kernel) = kernel_of(&package).map(str::to_owned) {
-                package = resolve(&kernel, &arch)?;
+                package = resolve(&suite, &kernel, &arch)?;
             }
             packages.push(package);
         }
@@ -188,22 +227,31 @@ impl Maker<'_> {
     ///
     /// What apt cannot do; the packages of before stay in use then.
     pub fn update_packages(&self) -> Result<()> {
-        let apt = self.apt()?;
-        let arches: std::collections::BTreeSet<String> =
-            self.package_names()?.into_iter().map(|(_, arch)| arch).filter(|arch| arch != "all").collect();
-        for arch in arches {
-            apt.update(&arch, self.progress)?;
+        let of_one = |(suite, _, arch): (String, String, String)| (arch != "all").then_some((suite, arch));
+        let lists: std::collections::BTreeSet<(String, String)> =
+            self.all_package_names()?.into_iter().filter_map(of_one).collect();
+        for (suite, arch) in lists {
+            self.apt(&suite)?.update(&arch, self.progress)?;
         }
         self.cache.forget_packages();
         Ok(())
     }
 
     fn package(&self, name: &str, arch: &str) -> Result<Package> {
-        self.known(name, arch).ok_or_else(|| Error::new(format!("the package {name} has not been looked up")))
+        self.package_of(self.suite(), name, arch)
+    }
+
+    fn package_of(&self, suite: &str, name: &str, arch: &str) -> Result<Package> {
+        let known = self.known(suite, name, arch);
+        known.ok_or_else(|| Error::new(format!("the package {name} has not been looked up")))
     }
 
     fn fetch(&self, package: &Package) -> Result<Deb> {
-        let path = self.apt()?.fetch(package, self.progress).map_err(|error| {
+        self.fetch_of(self.suite(), package)
+    }
+
+    fn fetch_of(&self, suite: &str, package: &Package) -> Result<Deb> {
+        let path = self.apt(suite)?.fetch(package, self.progress).map_err(|error| {
             error.help("if the archive has newer packages by now, take those with `vambrace build --update`")
         })?;
         Deb::open(&path)
@@ -301,7 +349,9 @@ impl Maker<'_> {
     /// The first part that cannot be made.
     pub fn make(&self) -> Result<Parts> {
         std::thread::scope(|scope| {
-            let hypervisor = scope.spawn(|| self.hypervisor());
+            // One that is compiled needs no package.
+            let compiled = !matches!(self.decision.hypervisor, HypervisorSource::Package { .. });
+            let hypervisor = compiled.then(|| scope.spawn(|| self.hypervisor()));
             let rest = || -> Result<_> {
                 self.resolve_packages()?;
                 let kernel = self.kernel()?;
@@ -312,14 +362,18 @@ impl Maker<'_> {
                 for name in &self.decision.boot.firmware {
                     firmware.insert(name.clone(), self.firmware(name)?);
                 }
-                Ok((kernel, root, ramdisk, device_tree, firmware))
+                let guests = self.guests()?;
+                let root = root.map(|root| self.with_guests(root, &guests)).transpose()?;
+                Ok((kernel, root, ramdisk, device_tree, firmware, guests))
             };
             let rest = rest();
-            let hypervisor = hypervisor
-                .join()
-                .map_err(|_| Error::new("compiling the hypervisor ended in a panic of the builder"))?;
-            let (kernel, root, ramdisk, device_tree, firmware) = rest?;
-            Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, root, device_tree, firmware })
+            let hypervisor = hypervisor.map(|thread| {
+                let panicked = || Error::new("compiling the hypervisor ended in a panic of the builder");
+                thread.join().unwrap_or_else(|_| Err(panicked()))
+            });
+            let (kernel, root, ramdisk, device_tree, firmware, guests) = rest?;
+            let hypervisor = hypervisor.unwrap_or_else(|| self.hypervisor());
+            Ok(Parts { hypervisor: hypervisor?, kernel, ramdisk, root, device_tree, firmware, guests })
         })
     }
 
@@ -346,6 +400,16 @@ impl Maker<'_> {
         let source = &self.decision.hypervisor;
         let hypervisor = match source {
             HypervisorSource::File(_) => self.hypervisor()?.artifact,
+            HypervisorSource::Package { package, .. } => {
+                let key = if packages { Some(self.hypervisor_key(source)?) } else { None };
+                match key.and_then(|key| self.cache.lookup("hypervisor", &key)) {
+                    Some((data, stored)) => {
+                        let header = hypervisor_header(self.decision, &data, &stored.from)?;
+                        artifact(stored, header)
+                    }
+                    None => guess(package, MIB, Some(like(board, 2 * MIB))),
+                }
+            }
             HypervisorSource::Compile { board: name, .. } => {
                 match self.cache.lookup("hypervisor", &self.hypervisor_key(source)?) {
                     Some((data, stored)) => {
@@ -385,7 +449,18 @@ impl Maker<'_> {
             );
         }
         let device_tree = self.peek_device_tree(packages)?;
-        Ok(Artifacts { hypervisor, kernel, ramdisk, root: self.peek_root(packages)?, device_tree, firmware })
+        let root = self.peek_root(packages)?;
+        let guests = self.peek_guests()?;
+        Ok(Artifacts { hypervisor, kernel, ramdisk, root, device_tree, firmware, guests })
+    }
+
+    /// A hash of what kernel, ramdisk and root file system are made from.
+    pub(crate) fn system_keys(&self) -> Result<String> {
+        let mut inputs = Inputs::new("system", 1);
+        inputs.add("kernel", self.kernel_key(&self.kernel_package()?));
+        inputs.add("ramdisk", self.ramdisk_key()?);
+        inputs.add("root", self.root_key()?.unwrap_or_default());
+        Ok(inputs.key())
     }
 
     /// A hash of everything the image is made from, which is cheap while nothing changes; `None` while some package
@@ -404,6 +479,7 @@ impl Maker<'_> {
         inputs.add("layout", format!("{:?}", decision.layout));
         inputs.add("dom0", decision.dom0_arch.name());
         inputs.add("memory", format!("{} {}", decision.memory.bytes(), decision.dom0_mem.bytes()));
+        inputs.add("kind", decision.kind.traits().name);
         inputs.add("hypervisor-args", &decision.hypervisor_args);
         inputs.add("dom0-args", &decision.dom0_args);
         for package in packages {
@@ -413,6 +489,7 @@ impl Maker<'_> {
         if let Some(key) = self.root_key()? {
             inputs.add("root", key);
         }
+        inputs.add("guests", self.guests_key()?);
         if let Some(key) = self.tree_key()? {
             inputs.add("device-tree", key);
         }

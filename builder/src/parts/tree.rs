@@ -48,6 +48,9 @@ impl Maker<'_> {
     fn add_inputs(&self, inputs: &mut Inputs, tree: &FileTree) -> Result<()> {
         inputs.add("epoch", self.epoch.to_string());
         inputs.add("spec", format!("{tree:?}"));
+        if !tree.install.is_empty() {
+            inputs.add("system", self.system_key(tree)?);
+        }
         for package in &tree.packages {
             inputs.add("package", self.package(&package.name, self.dom0_arch())?.sha256);
         }
@@ -79,6 +82,7 @@ impl Maker<'_> {
         inputs.add("root", key);
         inputs.add("board", &self.decision.board.id);
         inputs.add("layout", &self.decision.layout.id);
+        inputs.add("guests", self.decision.guests.stamp());
         crate::build::derive(&inputs.key(), "root")
     }
 
@@ -184,8 +188,18 @@ impl Maker<'_> {
 
     /// Puts a tree together; `more` are modules beside those that it names itself.
     fn tree(&self, spec: &FileTree, more: &[String]) -> Result<Tree> {
-        let mut tree = Tree::new();
+        let mut tree = if spec.install.is_empty() { Tree::new() } else { self.system(spec)? };
+        for path in &spec.remove {
+            // A path that no longer means anything would let through what it was to keep out.
+            tree.remove(path).ok_or_else(|| {
+                Error::new(format!("nothing has installed {path}, which the profile removes"))
+                    .at(self.decision.profile.dir.join("profile.toml"))
+            })?;
+        }
         for path in &spec.directories {
+            if matches!(tree.get(path), Some(Node::Dir { .. })) {
+                continue;
+            }
             tree.insert(path, Node::Dir { mode: if path == "tmp" { 0o1777 } else { 0o755 } })?;
         }
         for package in &spec.packages {
@@ -203,7 +217,7 @@ impl Maker<'_> {
             }
         }
         for link in &spec.links {
-            tree.insert(&link.path, Node::Symlink { target: link.target.clone() })?;
+            tree.replace(&link.path, Node::Symlink { target: link.target.clone() })?;
         }
         for device in &spec.devices {
             let (mode, major, minor) = (device.mode, device.major, device.minor);
@@ -218,14 +232,18 @@ impl Maker<'_> {
                     Node::File { mode, data }
                 }
             };
-            tree.insert(&item.path, node).map_err(|error| error.at(&item.host))?;
+            // A folder that is there is as it should be.
+            if !matches!((&node, tree.get(&item.path)), (Node::Dir { .. }, Some(Node::Dir { .. }))) {
+                let put = if spec.install.is_empty() { Tree::insert } else { Tree::replace };
+                put(&mut tree, &item.path, node).map_err(|error| error.at(&item.host))?;
+            }
         }
         Ok(tree)
     }
 
     /// Modules of dom0's kernel, with those that they need and the list by which they are loaded. They are kept by
     /// themselves: to find them, the whole kernel package is unpacked.
-    fn modules(&self, wanted: &[String]) -> Result<Tree> {
+    pub(super) fn modules(&self, wanted: &[String]) -> Result<Tree> {
         let package = self.kernel_package()?;
         let mut inputs = Inputs::new("modules", 1);
         inputs.add("kernel", &package.sha256);

@@ -7,13 +7,16 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::fdt::{self, BootModules, Module, ModuleKind};
 use crate::kernel::Format;
-use crate::layout::Content;
+use crate::guest::nodes::nodes;
+use crate::layout::{self, Content, GuestModule};
 use crate::qemu::direct;
 use std::sync::Arc;
 use vambrace_bsp::{Architecture, Loader, Method};
 
 /// Room for the boot script; two command lines of 1000 characters are most of it.
 const SCRIPT_ROOM: u64 = 16 << 10;
+/// And for each guest that the hypervisor starts.
+const GUEST_ROOM: u64 = 8 << 10;
 
 /// How an image boots.
 #[derive(Debug, Default)]
@@ -38,7 +41,7 @@ pub(super) fn by_uefi(decision: &Decision) -> Result<Booting> {
         .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
     }
     let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
-    let text = script::efi_config(layout, &board.id, hypervisor_args, dom0_args)?;
+    let text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args)?;
     Ok(Booting { text, ..Booting::default() })
 }
 
@@ -50,14 +53,14 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
     let end = if decision.board.architecture == Architecture::Armv7 { end.min(1 << 32) } else { end };
     let kept = fixed_regions(decision, artifacts, base, end)?;
     let whole = |content: Content, artifact: &Artifact| Wanted {
-        what: content.name().into(),
+        what: content.label(),
         size: artifact.size,
         alignment: 2 * MIB,
         offset: 0,
         why: "the file; the hypervisor copies it into dom0".into(),
     };
     let carried = artifacts.device_tree.is_some();
-    let wanted = [
+    let mut wanted = vec![
         Wanted {
             what: Content::DeviceTree.name().into(),
             size: TREE_ROOM,
@@ -84,16 +87,18 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         whole(Content::Kernel, &artifacts.kernel),
         whole(Content::Ramdisk, &artifacts.ramdisk),
     ];
+    let modules = guest_modules(decision, artifacts);
+    wanted.extend(modules.iter().map(|(content, artifact)| whole(*content, artifact)));
     let mut regions = memory::place(base, end, &kept, &wanted)?;
     let address = |content: Content| {
-        let found = regions.iter().find(|region| region.what == content.name());
+        let found = regions.iter().find(|region| region.what == content.label());
         found
             .map(|region| region.start)
-            .ok_or_else(|| Error::new(format!("the plan has no place for the {}", content.name())))
+            .ok_or_else(|| Error::new(format!("the plan has no place for the {}", content.label())))
     };
     let load = |content: Content, size: u64| {
         let (_, path) = decision.layout.find(content).ok_or_else(|| {
-            Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.name()))
+            Error::new(format!("the layout `{}` has no {}", decision.layout.id, content.label()))
         })?;
         Ok::<_, Error>(Load { content, path: path.to_owned(), address: address(content)?, size })
     };
@@ -102,6 +107,14 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         load(Content::Kernel, artifacts.kernel.size)?,
         load(Content::Ramdisk, artifacts.ramdisk.size)?,
     ];
+    for (content, artifact) in &modules {
+        loads.push(load(*content, artifact.size)?);
+    }
+    let place = |guest: usize, kind: layout::ModuleKind| {
+        let content = Content::Guest(GuestModule { guest, kind });
+        loads.iter().find(|load| load.content == content).map(|load| (load.address, load.size))
+    };
+    let guests = nodes(&decision.guests.config, place);
     let tree: Option<Arc<[u8]>> = match &artifacts.device_tree {
         None => None,
         Some(own) => {
@@ -117,6 +130,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
                     module(ModuleKind::Kernel, Content::Kernel)?,
                     module(ModuleKind::Ramdisk, Content::Ramdisk)?,
                 ],
+                guests: guests.clone(),
                 memory: told_of_memory(decision).then(|| (base, decision.memory.bytes())),
             };
             let made = modules.insert(&own.data).map_err(|error| error.context(own.artifact.from.clone()))?;
@@ -141,18 +155,37 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             tree: (address(Content::DeviceTree)?, TREE_ROOM),
             hypervisor_args: &decision.hypervisor_args,
             dom0_args: &decision.dom0_args,
+            guests: &guests,
         };
         text = script.text()?;
         // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.
         let size = boot_file_size(Method::Uboot, &text);
-        if size > SCRIPT_ROOM {
-            return Err(Error::new(format!("the boot script has {size} bytes, more than {SCRIPT_ROOM}")));
+        let room = script_room(decision);
+        if size > room {
+            return Err(Error::new(format!("the boot script has {size} bytes, more than {room}")));
         }
         for region in regions.iter_mut().filter(|region| region.what == Content::BootScript.name()) {
             region.size = size;
         }
     }
     Ok(Booting { ram_map: regions, loads, text, tree })
+}
+
+/// What guests are started with that the hypervisor starts.
+fn guest_modules<'a>(decision: &Decision, artifacts: &'a Artifacts) -> Vec<(Content, &'a Artifact)> {
+    let guests = decision.guests.config.static_guests();
+    let modules = guests.flat_map(|(guest, _)| {
+        layout::ModuleKind::ALL.into_iter().filter_map(move |kind| {
+            let artifact = artifacts.guests.get(guest)?.module(kind)?;
+            Some((Content::Guest(GuestModule { guest, kind }), artifact))
+        })
+    });
+    modules.collect()
+}
+
+/// Room for the boot script.
+fn script_room(decision: &Decision) -> u64 {
+    SCRIPT_ROOM + GUEST_ROOM * decision.guests.config.static_guests().count() as u64
 }
 
 /// Whether nobody tells the hypervisor how much memory there is but the tree as it is on the image. U-Boot does.
@@ -224,7 +257,7 @@ fn fixed_regions(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64
         regions.push(Region {
             what: Content::BootScript.name().into(),
             start,
-            size: SCRIPT_ROOM,
+            size: script_room(decision),
             why: "where this board's U-Boot puts it".into(),
         });
     }

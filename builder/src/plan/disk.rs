@@ -2,7 +2,7 @@
 
 use crate::disk::Gpt;
 use crate::error::{Error, Result};
-use crate::layout::{Content, Filesystem, Kind, Layout, Table};
+use crate::layout::{Content, Filesystem, Kind, Layout, Partition, Table};
 use serde::Serialize;
 use vambrace_bsp::DiskSize;
 
@@ -79,9 +79,8 @@ pub struct Blob {
 
 /// Lays out the medium: table, firmware at its fixed bytes, partitions behind.
 ///
-/// `size_of` gives the size of a content, `fat_size` that of the smallest file system that holds the files and `slack`
-/// bytes more, `root_size` that of the smallest with dom0's root and `slack` bytes more. What rounding the medium's size
-/// leaves over goes to the root file system, if there is one.
+/// `size_of` gives the size of a content, `needed` the bytes that a partition has to have at least, with its slack. What
+/// rounding the medium's size leaves over goes to the root file system, if there is one.
 ///
 /// # Errors
 ///
@@ -91,8 +90,7 @@ pub fn lay_out(
     blobs: &[Blob],
     medium: DiskSize,
     size_of: impl Fn(Content) -> u64,
-    fat_size: impl Fn(&[PlannedFile], u64) -> Result<u64>,
-    root_size: impl Fn(u64) -> Result<u64>,
+    needed: impl Fn(&Partition, &[PlannedFile]) -> Result<u64>,
 ) -> Result<DiskMap> {
     let alignment = layout.alignment.bytes();
     let too_large =
@@ -132,11 +130,7 @@ pub fn lay_out(
                 size: size_of(file.content),
             })
             .collect();
-        let needed = match partition.filesystem {
-            Filesystem::Fat32 => fat_size(&files, partition.slack.bytes())?,
-            Filesystem::Ext4 => root_size(partition.slack.bytes())?,
-        };
-        let size = round(needed.max(partition.min_size.bytes()))?;
+        let size = round(needed(partition, &files)?.max(partition.min_size.bytes()))?;
         partitions.push(PlannedPartition {
             name: partition.name.clone(),
             kind: partition.kind,
@@ -208,12 +202,16 @@ mod tests {
         Blob { name: "spl".into(), offset: 8192, size: 559_488 }
     }
 
-    fn sum(files: &[PlannedFile], slack: u64) -> Result<u64> {
-        Ok(files.iter().map(|file| file.size).sum::<u64>() + slack)
+    fn needed(content: u64, partition: &Partition, files: &[PlannedFile]) -> u64 {
+        let data = match partition.filesystem {
+            Filesystem::Fat32 => files.iter().map(|file| file.size).fold(0, u64::saturating_add),
+            _ => content,
+        };
+        data.saturating_add(partition.slack.bytes())
     }
 
     fn map(layout: &Layout, blobs: &[Blob], medium: DiskSize, content: u64) -> Result<DiskMap> {
-        lay_out(layout, blobs, medium, |_| content, sum, |slack| Ok(content.saturating_add(slack)))
+        lay_out(layout, blobs, medium, |_| content, |partition, files| Ok(needed(content, partition, files)))
     }
 
     #[test]
@@ -283,8 +281,7 @@ mod tests {
                 &[blob],
                 DiskSize::PowerOfTwo,
                 |_| content,
-                |_, slack| Ok(content.saturating_add(slack)),
-                |slack| Ok(content.saturating_add(slack)),
+                |partition, files| Ok(needed(content, partition, files)),
             );
         }
     }

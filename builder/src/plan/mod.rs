@@ -13,8 +13,10 @@ pub mod script;
 
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result};
+use crate::hypervisor::HypervisorKind;
 use crate::kernel::{Format, KernelImage};
-use crate::layout::Content;
+use crate::guest::{GuestArtifacts, Medium, Start};
+use crate::layout::{Content, Filesystem, Partition};
 use boot::Booting;
 use disk::{Blob, DiskMap, PlannedFile};
 use memory::Region;
@@ -23,7 +25,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use vambrace_bsp::{DiskSize, Loader, Method};
+use vambrace_bsp::{DiskSize, Loader, Method, Size};
 
 const MIB: u64 = 1 << 20;
 /// Room for the copy of the device tree: what QEMU hands on is 1 MiB, most of it empty, and the modules are added.
@@ -109,6 +111,8 @@ pub struct Artifacts {
     pub root: Option<RootArtifact>,
     /// The firmware of the boot method, by its name in the board's description.
     pub firmware: BTreeMap<String, Artifact>,
+    /// The guests.
+    pub guests: Vec<GuestArtifacts>,
 }
 
 impl Artifacts {
@@ -119,6 +123,7 @@ impl Artifacts {
             .chain(self.firmware.values())
             .chain(self.root.as_ref().map(|root| &root.artifact))
             .chain(self.device_tree.as_ref().map(|tree| &tree.artifact))
+            .chain(self.guests.iter().flat_map(GuestArtifacts::all))
             .all(|artifact| artifact.sha256.is_some())
     }
 }
@@ -146,6 +151,8 @@ pub struct Plan {
     pub dom0_mem: u64,
     /// dom0's virtual CPUs; `None` for as many as the machine has.
     pub dom0_cpus: Option<u32>,
+    /// The kind of hypervisor.
+    pub kind: HypervisorKind,
     /// Where the hypervisor comes from.
     pub hypervisor: PlannedHypervisor,
     /// The hypervisor's command line.
@@ -190,6 +197,8 @@ pub enum PlannedHypervisor {
         /// With these drivers.
         drivers: Vec<String>,
     },
+    /// It is in a Debian package of this name.
+    Package(String),
     /// A file is used as it is.
     File(PathBuf),
 }
@@ -226,17 +235,15 @@ impl Plan {
             Content::Ramdisk => artifacts.ramdisk.size,
             Content::DeviceTree => device_tree.as_ref().map_or(0, |tree| tree.len() as u64),
             Content::BootScript | Content::EfiConfig => boot_size,
+            Content::Guest(module) => {
+                let guest = artifacts.guests.get(module.guest);
+                guest.and_then(|guest| guest.module(module.kind)).map_or(0, |artifact| artifact.size)
+            }
         };
         let medium = decision.board.qemu.as_ref().map_or(DiskSize::Any, |qemu| qemu.disk_size);
-        let fat_size = |files: &[PlannedFile], slack| {
-            let files = files.iter().map(|file| (file.path.as_str(), file.size));
-            crate::disk::fat32_size(files, slack)
-        };
-        let root_size = |slack| {
-            let tree = artifacts.root.as_ref().map(|root| root.tree).unwrap_or_default();
-            crate::disk::ext4_size(tree, slack)
-        };
-        let disk = disk::lay_out(&decision.layout, &blobs, medium, size_of, fat_size, root_size)?;
+        let needed =
+            |partition: &Partition, files: &[PlannedFile]| needed(decision, &artifacts, partition, files);
+        let disk = disk::lay_out(&decision.layout, &blobs, medium, size_of, needed)?;
         Ok(Self {
             board: decision.board.id.clone(),
             architecture: decision.board.architecture.name().to_owned(),
@@ -248,8 +255,10 @@ impl Plan {
             cpus: decision.cpus,
             dom0_mem: decision.dom0_mem.bytes(),
             dom0_cpus: decision.dom0_cpus,
+            kind: decision.kind,
             hypervisor: match &decision.hypervisor {
                 HypervisorSource::File(path) => PlannedHypervisor::File(path.clone()),
+                HypervisorSource::Package { package, .. } => PlannedHypervisor::Package(package.clone()),
                 HypervisorSource::Compile { board, target, features, .. } => PlannedHypervisor::Compiled {
                     board: board.clone(),
                     target: target.clone(),
@@ -273,6 +282,31 @@ impl Plan {
     }
 }
 
+/// The bytes that a partition has to have at least.
+fn needed(decision: &Decision, artifacts: &Artifacts, partition: &Partition, files: &[PlannedFile]) -> Result<u64> {
+    let slack = partition.slack.bytes();
+    match partition.filesystem {
+        Filesystem::Fat32 => {
+            crate::disk::fat32_size(files.iter().map(|file| (file.path.as_str(), file.size)), slack)
+        }
+        Filesystem::Ext4 => {
+            let tree = artifacts.root.as_ref().map(|root| root.tree).unwrap_or_default();
+            let room = decision.profile.spec.room.map_or(0, Size::bytes);
+            crate::disk::ext4_size(tree, slack.max(room))
+        }
+        Filesystem::Guest { guest, disk } => {
+            let disk = artifacts.guests.get(guest).and_then(|guest| guest.disks.get(disk));
+            disk.map(|disk| disk.size).ok_or_else(|| Error::new("the plan has a partition of no guest's"))
+        }
+        Filesystem::Lvm => {
+            let disks = artifacts.guests.iter().flat_map(|guest| &guest.disks);
+            let volumes = disks.filter(|disk| disk.on == Medium::Volume).map(|disk| disk.size);
+            let free = decision.guests.config.volume_group().map_or(0, |(_, free)| free);
+            Ok(crate::disk::lvm_size(volumes, free))
+        }
+    }
+}
+
 /// The size of the file the firmware, or the hypervisor, reads `text` from: a boot script has U-Boot's header of 64
 /// bytes and a list of one length, 8 bytes, before it.
 fn boot_file_size(method: Method, text: &str) -> u64 {
@@ -288,8 +322,11 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
     let Artifacts { hypervisor, kernel, ramdisk, .. } = artifacts;
     let image_size = |artifact: &Artifact| artifact.header.map_or(0, |h| h.image_size).max(artifact.size);
     let mib = |bytes: u64| bytes.div_ceil(MIB);
+    let of_guests = artifacts.guests.iter().filter(|guest| guest.start == Start::Static);
+    let modules = of_guests.flat_map(|guest| [Some(&guest.kernel), guest.ramdisk.as_ref(), guest.device_tree.as_ref()]);
     let loaded = [image_size(hypervisor), kernel.size, ramdisk.size, TREE_ROOM, HYPERVISOR_HEAP]
         .into_iter()
+        .chain(modules.flatten().map(|module| module.size))
         .fold(0, u64::saturating_add);
     let (dom0, memory) = (decision.dom0_mem, decision.memory);
     if dom0.bytes().saturating_add(loaded) > memory.bytes() {
@@ -298,6 +335,17 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
             mib(loaded)
         ))
         .help("give dom0 less with --dom0-mem, or the machine more with --memory"));
+    }
+    let guests = &decision.guests.config;
+    let of_guests = guests.static_guests().map(|(_, guest)| guest.memory.bytes()).fold(0, u64::saturating_add);
+    if dom0.bytes().saturating_add(loaded).saturating_add(of_guests) > memory.bytes() {
+        return Err(Error::new(format!(
+            "beside dom0's {dom0} and {} MiB for what is loaded, the guests that the hypervisor starts need {} MiB: more \
+             than the machine's {memory}",
+            mib(loaded),
+            mib(of_guests)
+        ))
+        .help("give dom0 or the guests less memory, or the machine more with --memory"));
     }
     // The kernel unpacks itself and the ramdisk; both are there twice for a moment.
     let needed = image_size(kernel).saturating_add(ramdisk.size.saturating_mul(4)).saturating_add(16 * MIB);

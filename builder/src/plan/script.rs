@@ -1,6 +1,8 @@
 //! What tells the firmware, or the hypervisor under UEFI, what to load: U-Boot's boot script and `vambrace.cfg`.
 
 use crate::error::{Error, Result};
+use crate::hypervisor::{EfiSyntax, HypervisorKind};
+use crate::guest::nodes::Node;
 use crate::kernel::Format;
 use crate::layout::{Content, Layout};
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,8 @@ pub struct Script<'a> {
     pub hypervisor_args: &'a str,
     /// dom0's command line.
     pub dom0_args: &'a str,
+    /// The guests that the hypervisor starts, as nodes of `/chosen`.
+    pub guests: &'a [Node],
 }
 
 impl Script<'_> {
@@ -93,7 +97,7 @@ impl Script<'_> {
         let mut edits = vec![
             "fdt addr ${fdtcontroladdr}".to_owned(),
             format!("fdt move ${{fdtcontroladdr}} {tree:#x} {room:#x}"),
-            "fdt resize 0x8000".to_owned(),
+            format!("fdt resize {:#x}", 0x8000 + 0x1000 * self.guests.len()),
             "fdt chosen".to_owned(),
             "fdt set /chosen \\#address-cells <2>".to_owned(),
             "fdt set /chosen \\#size-cells <2>".to_owned(),
@@ -112,6 +116,7 @@ impl Script<'_> {
                 format!("fdt set /chosen/{node} reg <{} {}>", cells(*address), cells(*size)),
             ]);
         }
+        edits.extend(self.guests.iter().flat_map(|guest| guest.commands("/chosen")));
         Ok(edits)
     }
 
@@ -133,7 +138,13 @@ fn checked(command: &str, otherwise: &str) -> String {
 /// # Errors
 ///
 /// A layout that has them in different folders.
-pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args: &str) -> Result<String> {
+pub fn efi_config(
+    layout: &Layout,
+    board: &str,
+    kind: HypervisorKind,
+    hypervisor_args: &str,
+    dom0_args: &str,
+) -> Result<String> {
     let place = |content: Content| {
         layout
             .find(content)
@@ -151,14 +162,18 @@ pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args
             .help("the hypervisor looks for its files beside itself"))
     };
     let config = beside(Content::EfiConfig)?;
-    if config != "vambrace.cfg" {
+    let expected = kind.efi_config(hypervisor);
+    if config != expected {
         return Err(Error::new(format!(
             "in the layout `{}`, the configuration is called {config}",
             layout.id
         ))
-        .help("the hypervisor looks for vambrace.cfg"));
+        .help(format!("the hypervisor looks for {expected}")));
     }
     let mut text = format!("# What the hypervisor loads and starts on {board}, from the folder it is in.\n");
+    if kind.traits().efi_syntax == EfiSyntax::Sections {
+        text.push_str("[global]\ndefault=dom0\n\n[dom0]\n");
+    }
     let _ = writeln!(text, "options={hypervisor_args}");
     let _ = writeln!(text, "kernel={} {dom0_args}", beside(Content::Kernel)?);
     let _ = writeln!(text, "ramdisk={}", beside(Content::Ramdisk)?);
@@ -168,6 +183,8 @@ pub fn efi_config(layout: &Layout, board: &str, hypervisor_args: &str, dom0_args
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OURS: HypervisorKind = HypervisorKind::Vambrace;
 
     fn loads() -> Vec<Load> {
         let load = |content, path: &str, address, size| Load { content, path: path.into(), address, size };
@@ -187,6 +204,7 @@ mod tests {
             tree,
             hypervisor_args: "console=dtuart",
             dom0_args: "console=hvc0",
+            guests: &[],
         }
         .text()
     }
@@ -232,14 +250,14 @@ mod tests {
     fn the_efi_configuration_names_files_beside_the_hypervisor() {
         let toml = include_str!("../../../images/gpt-uefi.toml");
         let layout = Layout::parse("l", toml, "gpt-uefi").unwrap();
-        let text = efi_config(&layout, "b", "dom0_mem=1G", "console=hvc0").unwrap();
+        let text = efi_config(&layout, "b", OURS, "dom0_mem=1G", "console=hvc0").unwrap();
         assert!(
             text.ends_with("\noptions=dom0_mem=1G\nkernel=kernel console=hvc0\nramdisk=ramdisk\n"),
             "{text}"
         );
         for (from, to) in [("EFI/BOOT/kernel", "kernel"), ("EFI/BOOT/vambrace.cfg", "EFI/BOOT/other.cfg")] {
             let layout = Layout::parse("l", &toml.replace(from, to), "gpt-uefi").unwrap();
-            assert!(efi_config(&layout, "b", "", "").is_err(), "{to}");
+            assert!(efi_config(&layout, "b", OURS, "", "").is_err(), "{to}");
         }
     }
 }

@@ -48,6 +48,7 @@ impl<'t> Survey<'t> {
                 hypervisor_args: String::new(),
                 dom0_args: String::new(),
                 modules: Vec::new(),
+                guests: Vec::new(),
                 memory: Some(ASSUMED_RAM),
             };
             if let Ok(filled) = filled.insert(blob) {

@@ -148,7 +148,7 @@ fn hand_over(folder: &Path, load: &Load, data: &[u8], architecture: Architecture
         Content::DeviceTree => vec!["-dtb".to_owned(), keep("device-tree.dtb", data)?],
         other => {
             // In a list, a comma that is meant is doubled.
-            let path = keep(other.name(), data)?.replace(',', ",,");
+            let path = keep(&other.label(), data)?.replace(',', ",,");
             vec!["-device".to_owned(), format!("loader,file={path},addr={address:#x},force-raw=on")]
         }
     })

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use ext4_view::{Ext4, Ext4Read, FileType, Path};
 
 use super::{read, u16_at, u32_at};
-use crate::cpio::Node;
+use crate::cpio::{Node, Owner};
 use crate::disk::Ext4 as Wanted;
 use crate::error::{Error, Result, ResultExt};
 
@@ -64,7 +64,8 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Wanted, epoch: 
             let node = left
                 .remove(path.trim_start_matches('/'))
                 .ok_or_else(|| Error::new(format!("{path} is there and should not be")))?;
-            compare(&volume, &path, node, epoch).map_err(|error| error.context(path.clone()))?;
+            let owner = wanted.tree.owner(path.trim_start_matches('/'));
+            compare(&volume, &path, node, owner, epoch).map_err(|error| error.context(path.clone()))?;
             if matches!(node, Node::Dir { .. }) {
                 folders.push(path);
             }
@@ -114,7 +115,7 @@ fn empty(volume: &Ext4) -> Result<()> {
     Ok(())
 }
 
-fn compare(volume: &Ext4, path: &str, node: &Node, epoch: u64) -> Result<()> {
+fn compare(volume: &Ext4, path: &str, node: &Node, owner: Owner, epoch: u64) -> Result<()> {
     let failed = || "cannot read it";
     let there = volume.symlink_metadata(Path::new(path)).context(failed)?;
     let (kind, mode) = match node {
@@ -127,7 +128,7 @@ fn compare(volume: &Ext4, path: &str, node: &Node, epoch: u64) -> Result<()> {
     if there.file_type() != kind {
         return Err(Error::new("it is of another kind"));
     }
-    if u32::from(there.mode() & 0o7777) != mode || (there.uid(), there.gid()) != (0, 0) {
+    if u32::from(there.mode() & 0o7777) != mode || (there.uid(), there.gid()) != (owner.user, owner.group) {
         return Err(Error::new(format!(
             "it has mode {:o} and belongs to {}:{}",
             there.mode() & 0o7777,

@@ -6,6 +6,7 @@
 mod ext4;
 mod fat;
 mod gpt;
+mod lvm;
 mod mbr;
 
 use std::fs::File;
@@ -44,26 +45,31 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
     }
     for partition in &spec.partitions {
         let failed = || format!("partition `{}` is not what was written", partition.name);
-        match &partition.content {
-            Content::Empty => {}
-            Content::Raw(data) => {
-                same(&file, partition.start, data).map_err(|error| error.context(failed()))?
-            }
-            Content::Fat32(wanted) => {
-                fat::check(&file, partition.start, partition.size, wanted)
-                    .map_err(|error| error.context(failed()))?;
-            }
-            Content::Ext4(wanted) => {
-                ext4::check(&file, partition.start, partition.size, wanted, spec.epoch)
-                    .map_err(|error| error.context(failed()))?;
-            }
-        }
+        check_content(&file, partition.start, partition.size, &partition.content, spec.epoch)
+            .map_err(|error| error.context(failed()))?;
     }
     for blob in &spec.raw {
         same(&file, blob.offset, &blob.data)
             .map_err(|error| error.context(format!("{} is not what was written", blob.name)))?;
     }
     Ok(())
+}
+
+/// Compares the `size` bytes from byte `start` on with what was asked for.
+fn check_content(file: &File, start: u64, size: u64, content: &Content, epoch: u64) -> Result<()> {
+    match content {
+        Content::Empty => Ok(()),
+        Content::Raw(data) => same(file, start, data),
+        Content::Fat32(wanted) => fat::check(file, start, size, wanted),
+        Content::Ext4(wanted) => ext4::check(file, start, size, wanted, epoch),
+        Content::Lvm(wanted) => {
+            for (volume, (place, size)) in wanted.volumes.iter().zip(lvm::check(file, start, size, wanted)?) {
+                check_content(file, start + place, size, &volume.content, epoch)
+                    .map_err(|error| error.context(format!("the volume `{}`", volume.name)))?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Compares the file's bytes at `offset` with `data`.

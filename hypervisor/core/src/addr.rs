@@ -88,6 +88,10 @@ impl PaRange {
             None => None,
         }
     }
+    /// Whole pages in its length.
+    pub const fn pages(&self) -> u64 {
+        self.size() / PAGE_SIZE
+    }
     /// Length in bytes.
     pub const fn size(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)

@@ -8,19 +8,22 @@
 //!
 //! Nothing is changed here; a bad tree, module or option is an error before anything runs.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::addr::PaRange;
 use crate::bootmap::{BootMap, KernelModule, MapError, Request};
 use crate::cmdline::Options;
+use crate::domain_spec::DomainError;
 use crate::dom0_tree::{self, TreeError};
 use crate::frames::NotReleasable;
 use crate::idregs::{has_aarch32, has_aarch64};
 use crate::image::{ImageError, KernelImage, Kind, Packing};
 use crate::machine::{Memory, Processor};
 use crate::p2m::P2mError;
-use crate::platform::{Platform, PlatformError};
+use crate::platform::{Platform, PlatformError, StaticGuest};
+use crate::static_guest;
 use crate::vgic::VgicError;
 
 /// Dom0's memory when the command line does not say: half of RAM, at most this.
@@ -53,6 +56,8 @@ pub enum BootError {
     Stage2(P2mError),
     /// Dom0's interrupt controller.
     Vgic(VgicError),
+    /// Dom0 itself.
+    Domain(DomainError),
     /// The books of free memory.
     Frames(NotReleasable),
     /// Memory of dom0's that cannot be written.
@@ -78,9 +83,12 @@ impl fmt::Display for BootError {
             Self::Map(e) => write!(f, "{e}"),
             Self::Tree(e) => write!(f, "dom0's device tree: {e}"),
             Self::NoAddressSpace => f.write_str("no free address space for dom0's grant table"),
-            Self::Stage2(P2mError::OutOfMemory) | Self::OutOfMemory => f.write_str("out of memory for dom0"),
+            Self::Stage2(P2mError::OutOfMemory)
+            | Self::Domain(DomainError::OutOfMemory)
+            | Self::OutOfMemory => f.write_str("out of memory for dom0"),
             Self::Stage2(e) => write!(f, "dom0's address space: {e:?}"),
             Self::Vgic(e) => write!(f, "dom0's interrupt controller: {e}"),
+            Self::Domain(e) => write!(f, "dom0: {e}"),
             Self::Frames(e) => write!(f, "free memory: {e}"),
             Self::Unwritable(range) => {
                 write!(f, "memory at {}..{} cannot be written", range.start, range.end)
@@ -105,6 +113,7 @@ from!(
     Tree(TreeError),
     Stage2(P2mError),
     Vgic(VgicError),
+    Domain(DomainError),
     Frames(NotReleasable),
 );
 
@@ -118,6 +127,10 @@ pub struct Plan {
     pub map: BootMap,
     /// The hypervisor in memory (physical).
     pub image: PaRange,
+    /// Guests that are started with dom0.
+    pub guests: Vec<StaticGuest>,
+    /// Why others are not, in words.
+    pub refused_guests: Vec<String>,
 }
 
 /// Plans the boot. `image` is the hypervisor in memory, `tree` the device tree's blob; both physical.
@@ -156,7 +169,10 @@ pub fn plan<M: Memory + Processor>(
     };
     let ram: u64 = platform.ram.iter().map(|bank| bank.size()).sum();
     let dom0_mem = options.dom0_mem.unwrap_or_else(|| (ram / 2).min(DOM0_MEM_DEFAULT));
-    let reserved: Vec<PaRange> = platform.reserved.iter().map(|r| r.range).collect();
+    let mut reserved: Vec<PaRange> = platform.reserved.iter().map(|r| r.range).collect();
+    let (guests, refused_guests) = static_guest::accept(platform, &[image, tree]);
+    reserved.extend(guests.iter().flat_map(StaticGuest::reserved));
+    let others: Vec<PaRange> = guests.iter().flat_map(StaticGuest::files).map(|(_, range)| range).collect();
     let book = crate::frames::Frames::book_bytes(&platform.ram);
     let map = BootMap::arrange(&Request {
         ram: &platform.ram,
@@ -174,6 +190,7 @@ pub fn plan<M: Memory + Processor>(
             },
         },
         ramdisk: platform.boot.ramdisk().map(|module| module.range),
+        others: &others,
         // Ours is the host's with a few nodes more; what is written is checked against the room again.
         tree_size: (tree.size() * 2).clamp(64 << 10, dom0_tree::MAX_BYTES as u64),
         dom0_mem,
@@ -181,5 +198,5 @@ pub fn plan<M: Memory + Processor>(
         heap: (HEAP_BASE + book).max(2 * book.next_power_of_two()),
         heap_limit: m.heap_limit(),
     })?;
-    Ok(Plan { options, kernel, map, image })
+    Ok(Plan { options, kernel, map, image, guests, refused_guests })
 }

@@ -59,6 +59,8 @@ pub struct Request<'a> {
     pub kernel: KernelModule,
     /// Dom0's RAM disk.
     pub ramdisk: Option<PaRange>,
+    /// Files for others, which have been read when dom0 is built.
+    pub others: &'a [PaRange],
     /// Room for dom0's device tree, in bytes.
     pub tree_size: u64,
     /// Dom0's memory, in bytes; rounded up to whole pages.
@@ -225,14 +227,16 @@ impl BootMap {
         let ram = merge(request.ram.to_vec());
         let sources = check(request, &ram)?;
         // Loaders reserve what they loaded; that reservation ends with the copy.
-        let reserved: Vec<PaRange> = subtract(request.reserved, &sources);
+        let mut loaded = sources.clone();
+        loaded.extend(request.others);
+        let reserved: Vec<PaRange> = subtract(request.reserved, &loaded);
         let reserved: Vec<PaRange> = reserved.iter().map(|range| range.page_outer()).collect();
         let mut taken = reserved.clone();
         taken.push(request.hypervisor.page_outer());
         let usable = whole_pages(&subtract(&ram, &taken));
 
         let heap_size = align_up(request.heap, BLOCK).ok_or(MapError::NoRoom("the heap", request.heap))?;
-        let source_pages: Vec<PaRange> = sources.iter().map(|range| range.page_outer()).collect();
+        let source_pages: Vec<PaRange> = loaded.iter().map(|range| range.page_outer()).collect();
         let out_of_reach = PaRange { start: request.heap_limit.page(), end: Pa(u64::MAX) };
         let mut not_heap = source_pages.clone();
         not_heap.push(out_of_reach);

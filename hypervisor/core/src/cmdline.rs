@@ -25,6 +25,8 @@ pub struct Options {
     pub max_cpus: Option<u32>,
     /// `dtuart=PATH[:OPTIONS]`: path or alias of the console UART in the device tree.
     pub dtuart: Option<String>,
+    /// `xen-version=MAJOR.MINOR`: the release that the hypervisor calls itself, for a toolstack that looks at that.
+    pub xen_version: Option<(u16, u16)>,
     /// `noreboot`: halt instead of resetting after a crash or dom0's reboot.
     pub noreboot: bool,
     /// `conswitch=C[x]`: the letter that with Ctrl, three times, moves the console between dom0 and the hypervisor.
@@ -93,6 +95,7 @@ const NAMES: &[&str] = &[
     "sync_console",
     "sched",
     "conswitch",
+    "xen-version",
 ];
 
 impl Options {
@@ -150,6 +153,7 @@ impl Options {
                 let path = value.filter(|path| !path.is_empty()).map(str::to_owned);
                 set(&mut self.dtuart, path, "a device-tree path or alias")
             }
+            "xen-version" => set(&mut self.xen_version, value.and_then(release), "4.17 to 4.20"),
             "noreboot" => assign(&mut self.noreboot, switch(value)),
             "loglvl" | "guest_loglvl" | "bootscrub" | "sched" => {
                 return self.warn(Warning::NoEffect { option: option.to_owned() });
@@ -178,6 +182,13 @@ impl Options {
             self.warnings.push(warning);
         }
     }
+}
+
+/// A release whose interface this is: those between the two toolstacks that are served.
+fn release(value: &str) -> Option<(u16, u16)> {
+    let (major, minor) = value.split_once('.')?;
+    let release = (major.parse().ok()?, minor.parse().ok()?);
+    ((4, 17)..=(4, 20)).contains(&release).then_some(release)
 }
 
 /// Stores a value that could be read; else answers what was expected.

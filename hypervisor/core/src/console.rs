@@ -1,48 +1,65 @@
-//! The console: one UART shared by the hypervisor and dom0, and the log that keeps what was said.
+//! The console: one UART shared by the hypervisor, dom0 and those guests that have no console of their own, and the log
+//! that keeps what was said.
 //!
 //! ```text
-//!   hypervisor's lines ---+--> log ring --> key 'l', a debugger (`VAMBRACE-LOG` marks it in memory)
-//!   dom0's bytes ---------+--> UART
-//!                                    UART input --> three times Ctrl-A switches --> keys, or dom0's input buffer
+//!   hypervisor's lines ---+--> log ring --> key 'l', `xl dmesg`, a debugger (`VAMBRACE-LOG` marks it in memory)
+//!   guests' lines --------+--> UART     with "(d1) " before each
+//!   dom0's bytes ------------> UART     as they come, and so those of the domain that has the input
+//!                                    UART input --> three times Ctrl-A moves it on
+//!                                        hypervisor (keys) -> dom0 -> d1 -> d2 ... -> hypervisor
 //! ```
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
-use vambrace_abi::virq::VIRQ_CONSOLE;
+use vambrace_abi::domid::DomId;
+use vambrace_abi::virq::{VIRQ_CON_RING, VIRQ_CONSOLE};
 
 use crate::console_ring::{ConsoleRing, GuestLine};
-use crate::domain::DOM0;
+use crate::domain::{DOM0, Domain};
 use crate::hypervisor::Hypervisor;
 use crate::machine::{self, Machine};
 
 /// Bytes of log kept.
 const LOG_BYTES: usize = 32 << 10;
-/// Bytes of input kept for dom0.
+/// Bytes of input kept for a domain.
 const INPUT_BYTES: usize = 4096;
 /// How many times in a row the switch character has to come.
 const SWITCH_COUNT: u8 = 3;
 /// Most warnings about guests that are printed in a second; a guest must not fill the console.
 const WARNINGS_A_SECOND: u32 = 10;
+/// Most lines in a second of a guest that was not given this console.
+const LINES_A_SECOND: u32 = 50;
+
+/// Who gets the input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Focus {
+    /// The hypervisor: bytes are keys.
+    Hypervisor,
+    /// A domain.
+    Domain(DomId),
+}
 
 /// What a byte from the UART was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// For dom0, and put into its buffer.
-    Guest(u8),
+    /// For a domain.
+    Guest(DomId, u8),
     /// A key for the hypervisor.
     Key(u8),
-    /// The input now goes to the hypervisor (true) or to dom0.
-    Switched(bool),
-    /// For nobody: dom0's buffer is full, or it is a switch character on its way to the hypervisor.
+    /// The input now goes elsewhere.
+    Switched(Focus),
+    /// For nobody: it is a switch character on its way to the hypervisor.
     Lost,
 }
 
 /// The console's state.
 pub struct Console {
     inner: Mutex<Inner>,
+    /// Something was written to the log since [`Console::take_log_written`].
+    log_written: AtomicBool,
     /// Warnings in the second [`Console::warning_second`].
     warnings: AtomicU32,
     warning_second: AtomicU64,
@@ -50,14 +67,27 @@ pub struct Console {
 
 struct Inner {
     log: ConsoleRing,
-    /// The line that another domain than dom0 has begun.
-    line: GuestLine,
-    input: VecDeque<u8>,
-    to_hypervisor: bool,
+    /// What guests other than dom0 have said.
+    outputs: BTreeMap<DomId, Output>,
+    /// What was typed for a domain that reads by hypercalls.
+    inputs: BTreeMap<DomId, VecDeque<u8>>,
+    /// The domains that may have the input.
+    holders: BTreeSet<DomId>,
+    focus: Focus,
     switch: u8,
     switches: u8,
-    /// The last byte on the UART ended a line.
-    at_line_start: bool,
+    /// Whose line on the UART has no end yet.
+    unfinished: Option<DomId>,
+}
+
+/// A guest's output.
+#[derive(Default)]
+struct Output {
+    line: GuestLine,
+    /// Lines in the second `second`, and how many more were left out.
+    lines: u32,
+    left_out: u32,
+    second: u64,
 }
 
 impl Default for Console {
@@ -68,39 +98,61 @@ impl Default for Console {
 
 impl Console {
     /// A console. `switch` is the letter of the switch character (Ctrl with it), `None` for no switching; the input
-    /// goes to the hypervisor from the start if `to_hypervisor`.
+    /// goes to the hypervisor from the start if `to_hypervisor`, else to dom0.
     pub fn new(switch: Option<u8>, to_hypervisor: bool) -> Self {
         let inner = Inner {
             log: ConsoleRing::new(LOG_BYTES),
-            line: GuestLine::default(),
-            input: VecDeque::new(),
-            to_hypervisor,
+            outputs: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            holders: BTreeSet::from([DOM0]),
+            focus: if to_hypervisor { Focus::Hypervisor } else { Focus::Domain(DOM0) },
             switch: switch.map_or(0, |letter| letter & 0x1f),
             switches: 0,
-            at_line_start: true,
+            unfinished: None,
         };
-        Self { inner: Mutex::new(inner), warnings: AtomicU32::new(0), warning_second: AtomicU64::new(0) }
+        Self {
+            inner: Mutex::new(inner),
+            log_written: AtomicBool::new(false),
+            warnings: AtomicU32::new(0),
+            warning_second: AtomicU64::new(0),
+        }
     }
 
-    /// Sets the switch character and where input goes first, as the command line says.
-    pub fn configure(&self, switch: Option<u8>, to_hypervisor: bool) {
+    /// Lets a domain have the input, and as much output as it likes.
+    pub fn add_holder(&self, domain: DomId) {
+        self.inner.lock().holders.insert(domain);
+    }
+
+    /// Whether the domain may have the input.
+    pub fn is_holder(&self, domain: DomId) -> bool {
+        self.inner.lock().holders.contains(&domain)
+    }
+
+    /// Forgets a domain that has ended; what there is of a line of its comes out. Input that went to it goes to dom0.
+    pub fn forget(&self, uart: &impl machine::Console, domain: DomId) {
         let mut inner = self.inner.lock();
-        inner.switch = switch.map_or(0, |letter| letter & 0x1f);
-        inner.to_hypervisor = to_hypervisor;
+        if let Some(mut output) = inner.outputs.remove(&domain)
+            && !output.line.is_empty()
+        {
+            inner.end_line(uart, None);
+            output.line.flush(domain, |text| inner.write(uart, text));
+            self.log_written.store(true, Ordering::Release);
+        }
+        inner.inputs.remove(&domain);
+        if domain != DOM0 {
+            inner.holders.remove(&domain);
+            if inner.focus == Focus::Domain(domain) {
+                inner.focus = Focus::Domain(DOM0);
+            }
+        }
     }
 
     /// Writes a line of the hypervisor's to log and UART, on a line of its own.
     pub fn log(&self, uart: &impl machine::Console, line: fmt::Arguments<'_>) {
         let mut inner = self.inner.lock();
-        if !inner.at_line_start {
-            uart.put(b"\n");
-        }
-        let mut sink = Sink { inner: &mut inner, uart };
-        // The sink cannot fail.
-        let _ = sink.write_str("(VMB) ");
-        let _ = sink.write_fmt(line);
-        let _ = sink.write_str("\n");
-        inner.at_line_start = true;
+        inner.end_line(uart, None);
+        inner.write(uart, format_args!("(VMB) {line}\n"));
+        self.log_written.store(true, Ordering::Release);
     }
 
     /// As [`Console::log`], for what guests do wrong: so many lines a second, and how many were left out. `second` is
@@ -117,60 +169,104 @@ impl Console {
         }
     }
 
-    /// Puts a guest's output on the UART: dom0's as it comes, another's line by line, and that into the log too.
-    pub fn guest_output(&self, uart: &impl machine::Console, domain: u16, bytes: &[u8]) {
-        let mut inner = self.inner.lock();
-        if domain != DOM0 {
-            let mut line = core::mem::take(&mut inner.line);
-            line.push(domain, bytes, |text| {
-                // The sink cannot fail.
-                let _ = Sink { inner: &mut inner, uart }.write_fmt(text);
-            });
-            inner.line = line;
+    /// Puts a guest's output on the UART: dom0's as it comes, another's line by line, and that into the log too. The
+    /// domain that has the input is heard at once, byte by byte, so that its user sees what he types. `second` is the
+    /// time in whole seconds: a guest that was not given this console may say so much in one.
+    pub fn guest_output(&self, uart: &impl machine::Console, domain: DomId, second: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
             return;
         }
-        uart.put(bytes);
-        if let Some(last) = bytes.last() {
-            inner.at_line_start = *last == b'\n';
+        let mut inner = self.inner.lock();
+        let raw = domain == DOM0 || inner.focus == Focus::Domain(domain);
+        if raw {
+            inner.end_line(uart, Some(domain));
+            uart.put(bytes);
+            inner.unfinished = (bytes.last() != Some(&b'\n')).then_some(domain);
+        }
+        if domain == DOM0 {
+            return;
+        }
+        let limit = if inner.holders.contains(&domain) { u32::MAX } else { LINES_A_SECOND };
+        let mut output = inner.outputs.remove(&domain).unwrap_or_default();
+        if output.second != second {
+            if output.left_out > 0 {
+                inner.end_line(uart, None);
+                inner.write(uart, format_args!("(VMB) d{domain}: {} lines were left out\n", output.left_out));
+            }
+            (output.second, output.lines, output.left_out) = (second, 0, 0);
+        }
+        let Output { line, lines, left_out, .. } = &mut output;
+        line.push(domain, bytes, |text| {
+            if *lines >= limit {
+                *left_out = left_out.saturating_add(1);
+                return;
+            }
+            *lines = lines.saturating_add(1);
+            if raw {
+                // The sink cannot fail.
+                let _ = inner.log.write_fmt(text);
+            } else {
+                inner.end_line(uart, None);
+                inner.write(uart, text);
+            }
+            self.log_written.store(true, Ordering::Release);
+        });
+        inner.outputs.insert(domain, output);
+    }
+
+    /// Keeps input for a domain that reads by hypercalls; it is lost if nobody reads.
+    pub fn put_input(&self, domain: DomId, byte: u8) {
+        let mut inner = self.inner.lock();
+        if inner.holders.contains(&domain) {
+            let input = inner.inputs.entry(domain).or_default();
+            if input.len() < INPUT_BYTES {
+                input.push_back(byte);
+            }
         }
     }
 
-    /// Takes input for dom0 out of the buffer; answers how many bytes there were.
-    pub fn take_input(&self, into: &mut [u8]) -> usize {
+    /// Takes input for a domain out of its buffer; answers how many bytes there were.
+    pub fn take_input(&self, domain: DomId, into: &mut [u8]) -> usize {
         let mut inner = self.inner.lock();
+        let Some(input) = inner.inputs.get_mut(&domain) else { return 0 };
         let mut taken = 0;
         for slot in into {
-            let Some(byte) = inner.input.pop_front() else { break };
+            let Some(byte) = input.pop_front() else { break };
             *slot = byte;
             taken += 1;
         }
         taken
     }
 
-    /// Takes a byte from the UART.
+    /// Takes a byte from the UART, and says whose it is.
     pub fn receive(&self, byte: u8) -> Input {
         let mut inner = self.inner.lock();
         if inner.switch != 0 && byte == inner.switch {
             inner.switches += 1;
             if inner.switches == SWITCH_COUNT {
                 inner.switches = 0;
-                inner.to_hypervisor = !inner.to_hypervisor;
-                return Input::Switched(inner.to_hypervisor);
+                inner.focus = inner.next_focus();
+                return Input::Switched(inner.focus);
             }
-            if inner.to_hypervisor {
+            if inner.focus == Focus::Hypervisor {
                 return Input::Lost;
             }
         } else {
             inner.switches = 0;
         }
-        if inner.to_hypervisor {
-            return Input::Key(byte);
+        match inner.focus {
+            Focus::Hypervisor => Input::Key(byte),
+            Focus::Domain(domain) => Input::Guest(domain, byte),
         }
-        if inner.input.len() >= INPUT_BYTES {
-            return Input::Lost;
-        }
-        inner.input.push_back(byte);
-        Input::Guest(byte)
+    }
+
+    /// Shows what the domain that has the input now has said of a line, a prompt for one.
+    fn show_unfinished(&self, uart: &impl machine::Console) {
+        let mut inner = self.inner.lock();
+        let Focus::Domain(domain) = inner.focus else { return };
+        let Some(output) = inner.outputs.get(&domain).filter(|output| !output.line.is_empty()) else { return };
+        uart.put(output.line.text().as_bytes());
+        inner.unfinished = Some(domain);
     }
 
     /// Writes the log to the UART again.
@@ -187,102 +283,253 @@ impl Console {
             from = Some(next);
         }
     }
+
+    /// Copies out of the log, from position `from` on (`index` of XEN_SYSCTL_readconsole when `incremental`) or from the
+    /// oldest byte kept: how many bytes, and the position after them.
+    pub fn read_log(&self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        self.inner.lock().log.read(from, into)
+    }
+
+    /// Forgets the log before position `up_to` (`clear`), as [`Console::read_log`] returned it.
+    pub fn clear_log(&self, up_to: u32) {
+        self.inner.lock().log.clear(up_to);
+    }
+
+    /// Whether anything was written to the log since the last call.
+    #[inline]
+    pub fn take_log_written(&self) -> bool {
+        self.log_written.load(Ordering::Relaxed) && self.log_written.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Inner {
+    /// Starts a new line on the UART, unless the unfinished one is `domain`'s.
+    fn end_line(&mut self, uart: &impl machine::Console, domain: Option<DomId>) {
+        if self.unfinished.is_some() && self.unfinished != domain {
+            uart.put(b"\n");
+            self.unfinished = None;
+        }
+    }
+
+    /// Writes whole lines to log and UART.
+    fn write(&mut self, uart: &impl machine::Console, text: fmt::Arguments<'_>) {
+        // The sink cannot fail.
+        let _ = Sink { log: &mut self.log, uart }.write_fmt(text);
+    }
+
+    /// Who gets the input after the one who has it: the hypervisor, then the domains in their order.
+    fn next_focus(&self) -> Focus {
+        let next = match self.focus {
+            Focus::Hypervisor => self.holders.first(),
+            Focus::Domain(domain) => self.holders.iter().find(|holder| **holder > domain),
+        };
+        next.map_or(Focus::Hypervisor, |domain| Focus::Domain(*domain))
+    }
 }
 
 struct Sink<'a, U> {
-    inner: &'a mut Inner,
+    log: &'a mut ConsoleRing,
     uart: &'a U,
 }
 
 impl<U: machine::Console> Write for Sink<'_, U> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.inner.log.write(text.as_bytes());
+        self.log.write(text.as_bytes());
         self.uart.put(text.as_bytes());
         Ok(())
     }
 }
 
 impl<M: Machine> Hypervisor<M> {
-    /// Takes what the UART has received.
-    pub(crate) fn take_console_input(&self) {
-        let mut for_guest = false;
-        while let Some(byte) = self.machine.get() {
-            match self.console.receive(byte) {
-                Input::Guest(byte) => {
-                    for_guest = true;
-                    self.feed_uart(byte);
-                }
-                Input::Key(key) => self.key(key),
-                Input::Switched(true) => {
-                    self.log(format_args!(
-                        "Input to the hypervisor (three times Ctrl-A to switch back, h for help)"
-                    ));
-                }
-                Input::Switched(false) => {
-                    self.log(format_args!("Input to dom0 (three times Ctrl-A to switch)"))
-                }
-                Input::Lost => {}
-            }
-        }
-        if for_guest && let Some(dom0) = self.domain(DOM0) {
-            self.send_virq(&dom0, VIRQ_CONSOLE);
+    /// Puts a guest's output on the console.
+    pub(crate) fn guest_output(&self, domain: &Domain<M>, bytes: &[u8]) {
+        let second = if domain.id == DOM0 { 0 } else { self.system_time() / 1_000_000_000 };
+        self.console.guest_output(&self.machine, domain.id, second, bytes);
+    }
+
+    /// Tells dom0 of new text in the log, if it wants to know. No lock may be held: lines are logged under many.
+    #[inline]
+    pub(crate) fn announce_log(&self) {
+        if self.console.take_log_written() {
+            self.send_global_virq(VIRQ_CON_RING);
         }
     }
 
-    /// Gives dom0's virtual UART the byte too, if its driver there asked for input.
-    fn feed_uart(&self, byte: u8) {
-        if let Some(dom0) = self.domain(DOM0)
-            && let Some(uart) = &dom0.uart
-        {
-            uart.lock().receive_if_wanted(byte);
-            self.update_uart_line(&dom0);
+    /// Takes what the UART has received.
+    pub(crate) fn take_console_input(&self) {
+        while let Some(byte) = self.machine.get() {
+            match self.console.receive(byte) {
+                Input::Guest(domain, byte) => self.feed(domain, byte),
+                Input::Key(key) => self.key(key),
+                Input::Switched(focus) => self.show_focus(focus),
+                Input::Lost => {}
+            }
         }
+    }
+
+    fn show_focus(&self, focus: Focus) {
+        match focus {
+            Focus::Hypervisor => {
+                self.log(format_args!("Input to the hypervisor (three times Ctrl-A to switch back, h for help)"));
+            }
+            Focus::Domain(DOM0) => self.log(format_args!("Input to dom0 (three times Ctrl-A to switch)")),
+            Focus::Domain(id) => self.log(format_args!("Input to d{id} (three times Ctrl-A to switch)")),
+        }
+        self.console.show_unfinished(&self.machine);
+    }
+
+    /// Gives a domain a byte from the UART: by its virtual UART, or to be read by hypercalls. Dom0 has both; its virtual
+    /// one is for early consoles, and gets the byte if a driver there asked for input.
+    fn feed(&self, id: DomId, byte: u8) {
+        let Some(domain) = self.domain(id) else { return };
+        if let Some(uart) = domain.uart.get() {
+            if id == DOM0 {
+                uart.lock().receive_if_wanted(byte);
+            } else if uart.lock().is_on_console() {
+                // A byte for a full buffer is lost, as by the real one.
+                uart.lock().receive(byte);
+                self.update_uart_line(&domain);
+                return;
+            }
+            self.update_uart_line(&domain);
+        }
+        self.console.put_input(id, byte);
+        self.send_virq(&domain, VIRQ_CONSOLE);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
     use super::*;
     use crate::fake::FakeMachine;
+
+    fn machine() -> FakeMachine {
+        FakeMachine::with_ram(0x4000_0000, 0x10_0000)
+    }
+
+    fn said(machine: &FakeMachine) -> String {
+        String::from_utf8(machine.take_console()).unwrap()
+    }
+
+    /// Types the switch characters; what became of the last.
+    fn switch(console: &Console) -> Input {
+        console.receive(1);
+        console.receive(1);
+        console.receive(1)
+    }
 
     #[test]
     fn three_switch_characters_switch() {
         let console = Console::default();
-        assert_eq!(console.receive(1), Input::Guest(1));
-        assert_eq!(console.receive(b'x'), Input::Guest(b'x'));
-        assert_eq!(console.receive(1), Input::Guest(1));
-        assert_eq!(console.receive(1), Input::Guest(1));
-        assert_eq!(console.receive(1), Input::Switched(true));
+        assert_eq!(console.receive(1), Input::Guest(0, 1));
+        assert_eq!(console.receive(b'x'), Input::Guest(0, b'x'));
+        assert_eq!(console.receive(1), Input::Guest(0, 1));
+        assert_eq!(console.receive(1), Input::Guest(0, 1));
+        assert_eq!(console.receive(1), Input::Switched(Focus::Hypervisor));
         assert_eq!(console.receive(b'q'), Input::Key(b'q'));
-        for _ in 0..2 {
-            console.receive(1);
+        assert_eq!(console.receive(1), Input::Lost);
+        assert_eq!(console.receive(1), Input::Lost);
+        assert_eq!(console.receive(1), Input::Switched(Focus::Domain(0)));
+    }
+
+    #[test]
+    fn input_goes_round_the_domains_that_hold_the_console() {
+        let (console, machine) = (Console::default(), machine());
+        console.add_holder(3);
+        console.add_holder(1);
+        for focus in [Focus::Domain(1), Focus::Domain(3), Focus::Hypervisor, Focus::Domain(0), Focus::Domain(1)] {
+            assert_eq!(switch(&console), Input::Switched(focus));
         }
-        assert_eq!(console.receive(1), Input::Switched(false));
-        let mut buffer = [0; 8];
-        assert_eq!(console.take_input(&mut buffer), 4);
-        assert_eq!(&buffer[..4], [1, b'x', 1, 1]);
+        assert_eq!(console.receive(b'a'), Input::Guest(1, b'a'));
+        console.forget(&machine, 1);
+        assert_eq!(console.receive(b'a'), Input::Guest(0, b'a'), "it ended: back to dom0");
+        assert_eq!(switch(&console), Input::Switched(Focus::Domain(3)));
+        assert!(console.is_holder(3) && !console.is_holder(1));
     }
 
     #[test]
     fn a_full_buffer_loses_input_and_nothing_else() {
         let console = Console::default();
-        for _ in 0..INPUT_BYTES {
-            assert_eq!(console.receive(b'y'), Input::Guest(b'y'));
+        for _ in 0..INPUT_BYTES + 10 {
+            console.put_input(0, b'y');
         }
-        assert_eq!(console.receive(b'z'), Input::Lost);
+        console.put_input(5, b'z');
+        let mut buffer = [0; INPUT_BYTES + 10];
+        assert_eq!(console.take_input(0, &mut buffer), INPUT_BYTES);
+        assert_eq!(console.take_input(0, &mut buffer), 0);
+        assert_eq!(console.take_input(5, &mut buffer), 0, "it does not have the console");
+    }
+
+    #[test]
+    fn who_has_the_input_is_heard_at_once() {
+        let (console, machine) = (Console::default(), machine());
+        console.add_holder(1);
+        console.guest_output(&machine, 0, 0, b"dom0 # ");
+        console.guest_output(&machine, 1, 0, b"boot\nlogin: ");
+        assert_eq!(said(&machine), "dom0 # \n(d1) boot\n");
+        assert_eq!(switch(&console), Input::Switched(Focus::Domain(1)));
+        console.show_unfinished(&machine);
+        assert_eq!(said(&machine), "login: ");
+        console.guest_output(&machine, 1, 0, b"r");
+        console.guest_output(&machine, 1, 0, b"oot\n");
+        assert_eq!(said(&machine), "root\n");
+        console.guest_output(&machine, 1, 0, b"$ ");
+        console.guest_output(&machine, 0, 0, b"dom0 speaks\n");
+        assert_eq!(said(&machine), "$ \ndom0 speaks\n");
+        console.log(&machine, format_args!("end"));
+        let mut log = [0; 256];
+        let (length, _) = console.read_log(None, &mut log);
+        assert_eq!(core::str::from_utf8(&log[..length]).unwrap(), "(d1) boot\n(d1) login: root\n(VMB) end\n");
+    }
+
+    #[test]
+    fn a_guest_cannot_flood_the_console() {
+        let (console, machine) = (Console::default(), machine());
+        console.add_holder(2);
+        for n in 0..1000 {
+            console.guest_output(&machine, 1, 7, format!("{n}\n").as_bytes());
+            console.guest_output(&machine, 2, 7, format!("{n}\n").as_bytes());
+        }
+        let text = said(&machine);
+        assert_eq!(text.matches("(d1) ").count(), LINES_A_SECOND as usize);
+        assert_eq!(text.matches("(d2) ").count(), 1000, "the console is its own");
+        console.guest_output(&machine, 1, 8, b"again\n");
+        assert_eq!(said(&machine), "(VMB) d1: 950 lines were left out\n(d1) again\n");
+        console.guest_output(&machine, 1, 8, b"last words");
+        console.forget(&machine, 1);
+        assert_eq!(said(&machine), "(d1) last words\n");
+    }
+
+    #[test]
+    fn the_log_is_read_cleared_and_announced() {
+        let (console, machine) = (Console::default(), machine());
+        assert!(!console.take_log_written());
+        console.log(&machine, format_args!("one"));
+        assert!(console.take_log_written() && !console.take_log_written());
+        let mut buffer = [0; 64];
+        let (length, next) = console.read_log(None, &mut buffer);
+        assert_eq!(buffer[..length], *b"(VMB) one\n");
+        console.clear_log(next);
+        console.log(&machine, format_args!("two"));
+        assert_eq!(console.read_log(None, &mut buffer).0, 10);
+        assert_eq!(console.read_log(Some(next), &mut buffer), (10, next + 10));
+        console.guest_output(&machine, 0, 0, b"dom0's is not in the log\n");
+        assert_eq!(console.read_log(Some(next + 10), &mut buffer), (0, next + 10));
     }
 
     #[test]
     fn the_log_keeps_the_end() {
-        let machine = FakeMachine::with_ram(0x4000_0000, 0x10_0000);
-        let console = Console::default();
+        let (console, machine) = (Console::default(), machine());
         for n in 0..LOG_BYTES {
             console.log(&machine, format_args!("line {n}"));
         }
         machine.take_console();
         console.replay(&machine);
-        let text = alloc::string::String::from_utf8(machine.take_console()).unwrap();
-        assert!(text.ends_with(&alloc::format!("line {}\n", LOG_BYTES - 1)));
+        let text = said(&machine);
+        assert!(text.ends_with(&format!("line {}\n", LOG_BYTES - 1)));
         assert_eq!(text.len(), LOG_BYTES);
     }
 }

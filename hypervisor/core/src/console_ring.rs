@@ -104,13 +104,17 @@ impl GuestLine {
 
     /// Gives what there is of a line to `emit`, for example when the domain ends. An empty line comes out empty.
     pub fn flush(&mut self, domain: DomId, mut emit: impl FnMut(fmt::Arguments<'_>)) {
-        // Only ASCII is let in.
-        let text = core::str::from_utf8(&self.bytes).unwrap_or("");
-        emit(format_args!("(d{domain}) {text}\n"));
+        emit(format_args!("(d{domain}) {}\n", self.text()));
         self.bytes.clear();
     }
 
-    /// Whether a line has been begun.
+    /// What there is of the line.
+    pub fn text(&self) -> &str {
+        // Only ASCII is let in.
+        core::str::from_utf8(&self.bytes).unwrap_or("")
+    }
+
+    /// Whether no line has been begun.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -3,54 +3,40 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
-use spin::{Mutex, Once};
 use vambrace_abi::event_channel::EVTCHN_FIFO_NR_CHANNELS;
-use vambrace_abi::hvm::HVM_NR_PARAMS;
-use vambrace_abi::vcpu::RUNSTATE_OFFLINE;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa, PaRange};
 use crate::boot::{BootError, Plan};
 use crate::bootmap::Placement;
 use crate::dom0_tree::{self, Dom0Spec, GUEST_TIMERS};
-use crate::domain::{
-    DOM0, Domain, GuestInterrupts, MmioDevice, MmioRegion, NOWHERE, PhysicalTimer, Vcpu, VcpuRun,
-    mpidr_of_vcpu,
-};
-use crate::event::EventChannels;
-use crate::grant::{DEFAULT_MAX_FRAMES, GrantTable};
+use crate::domain::{DOM0, Domain, GuestInterrupts, MmioDevice, MmioRegion, Permissions};
+use crate::domain_spec::DomainSpec;
+use crate::grant::DEFAULT_MAX_FRAMES;
 use crate::hypervisor::Hypervisor;
 use crate::image::Packing;
-use crate::machine::{ContextSpec, Intid, Machine};
-use crate::p2m::{Kind, P2m};
+use crate::machine::{FIRST_SPI, Intid, Machine};
+use crate::p2m::Kind;
 use crate::platform::tree::Tree;
 use crate::platform::{GicFrames, Platform, REDISTRIBUTOR_BYTES};
-use crate::runstate::Runstate;
-use crate::sched::{CpuMask, DEFAULT_WEIGHT, VcpuKey};
-use crate::trap::GuestRegs;
-use crate::vgic::{Version, Vgic, VgicConfig};
+use crate::sched::{CpuMask, DEFAULT_WEIGHT};
+use crate::static_guest;
+use crate::vgic::Version;
 use crate::virtual_gic::Effects;
 use crate::vpl011::{self, Vpl011};
 
 /// PPI of dom0's event channels: the one that no timer of dom0's has.
 const EVENT_INTERRUPT: Intid = 31;
-/// The Xen ABI's version, as in the `/hypervisor` node.
-const ABI_VERSION: (u16, u16) = (4, 20);
 /// Address space for dom0's grant table: 64 frames and as many status frames, in whole blocks.
 const GRANT_WINDOW: u64 = 2 << 20;
-/// Priority bits that every virtual CPU interface has.
-const PRIORITY_BITS: u8 = 5;
 /// Highest event-channel port that dom0 may have: all that FIFO has.
 const MAX_PORT: u32 = EVTCHN_FIFO_NR_CHANNELS - 1;
 /// Pages that one table of the last level maps.
 const PAGES_A_TABLE: u64 = 512;
 /// Stage-2 tables that dom0 may have besides those that its RAM can need.
 const SPARE_TABLES: u64 = 512;
-/// VMID of a domain: 0 is for none.
-const fn vmid(domain: u16) -> u16 {
-    domain + 1
-}
+/// Frames that dom0's grant mappings may take: back ends map much.
+const DEFAULT_MAX_MAPTRACK_FRAMES: u32 = 1024;
 
 /// Builds dom0 and brings its first vCPU online.
 pub fn build<M: Machine>(
@@ -70,10 +56,11 @@ pub fn build<M: Machine>(
     place_tree(hv, tree, platform, plan, vcpus)?;
     hand_over_interrupts(hv, platform, &domain)?;
     hv.add_domain(domain.clone(), CpuMask::MAX, DEFAULT_WEIGHT);
+    static_guest::connect(hv, platform);
     if let Some(first) = domain.vcpus.first() {
         let (entry, tree) = (plan.map.kernel.target.0, plan.map.tree.start.0);
         // What each kernel wants in its first registers: arm64/booting.rst, and arm/booting.rst with no machine number.
-        let registers = if domain.aarch32 { [0, u32::MAX.into(), tree] } else { [tree, 0, 0] };
+        let registers = if domain.is_aarch32() { [0, u32::MAX.into(), tree] } else { [tree, 0, 0] };
         first.run.lock().start(&hv.machine, &domain, 0, entry, registers);
         hv.bring_online(first);
     }
@@ -95,69 +82,37 @@ fn new_domain<M: Machine>(
     plan: &Plan,
     vcpus: u32,
 ) -> Result<Domain<M>, BootError> {
-    let m = &hv.machine;
-    let shared_info = hv.zeroed_frame().ok_or(BootError::OutOfMemory)?;
-    let p2m = P2m::new(m, &mut hv.frames.lock(), hv.settings.shape, vmid(DOM0))?;
-    let mpidrs: Vec<u64> = (0..vcpus as usize).map(mpidr_of_vcpu).collect();
-    let version = match platform.gic.frames {
-        GicFrames::V2 { .. } => Version::V2,
-        GicFrames::V3 { .. } => Version::V3,
-    };
-    let spis = m.intid_limit().saturating_sub(32);
-    let vgic = Vgic::new(VgicConfig { version, spis, priority_bits: PRIORITY_BITS, mpidrs: &mpidrs })?;
-    let counter_offset = m.now();
-    let aarch32 = plan.kernel.is_aarch32();
-    let new_vcpu = |(index, &mpidr): (usize, &u64)| {
-        Arc::new(Vcpu {
-            key: VcpuKey { domain: DOM0, vcpu: index as u16 },
-            run: Mutex::new(VcpuRun {
-                regs: GuestRegs::default(),
-                context: m.new_context(&ContextSpec { mpidr, counter_offset, aarch32 }),
-                physical_timer: PhysicalTimer::default(),
-                wake_armed: None,
-            }),
-            running_on: AtomicUsize::new(NOWHERE),
-            attention: AtomicBool::new(true),
-            timer_due: AtomicBool::new(false),
-            private_changed: AtomicBool::new(false),
-            online: AtomicBool::new(false),
-            runstate: Mutex::new(Runstate::new(RUNSTATE_OFFLINE, hv.system_time())),
-        })
-    };
-    let mut grants = GrantTable::new(DEFAULT_MAX_FRAMES);
-    // A table has one frame from the start (`grant_table.h`).
-    grants.frame(0, || hv.zeroed_frame()).map_err(|_| BootError::OutOfMemory)?;
-    let pages: u64 = plan.map.dom0.iter().map(|bank| bank.size() / PAGE_SIZE).sum();
     let uart = virtual_uart(platform);
-    Ok(Domain {
+    let pages: u64 = plan.map.dom0.iter().map(PaRange::pages).sum();
+    for bank in &plan.map.dom0 {
+        hv.frames.lock().adopt(*bank, DOM0)?;
+    }
+    let spec = DomainSpec {
         id: DOM0,
-        vcpus: mpidrs.iter().enumerate().map(new_vcpu).collect(),
-        stage2: p2m.stage2(),
-        p2m: Mutex::new(p2m),
-        vgic: Mutex::new(vgic),
-        events: Mutex::new(EventChannels::new(DOM0, shared_info, vcpus as usize, MAX_PORT)),
-        grants: Mutex::new(grants),
-        shared_info,
-        shared_info_at: Mutex::new(None),
-        params: Mutex::new([0; HVM_NR_PARAMS as usize]),
-        mmio: mmio_regions(platform, uart.map(|(range, _)| range), vcpus),
-        uart: uart.map(|_| Mutex::new(Vpl011::new())),
+        vcpus,
+        gic: match platform.gic.frames {
+            GicFrames::V2 { .. } => Version::V2,
+            GicFrames::V3 { .. } => Version::V3,
+        },
+        spis: hv.machine.intid_limit().saturating_sub(FIRST_SPI),
         interrupts: GuestInterrupts {
             event: EVENT_INTERRUPT,
             physical_timer: GUEST_TIMERS[1],
             virtual_timer: GUEST_TIMERS[2],
             uart: uart.and_then(|(_, interrupt)| interrupt),
         },
-        counter_offset,
-        aarch32,
+        mmio: mmio_regions(platform, uart.map(|(range, _)| range), vcpus),
+        uart: uart.map(|_| Vpl011::new()),
+        aarch32: plan.kernel.is_aarch32(),
         is_hardware: true,
-        pages: AtomicU32::new(pages as u32),
-        max_pages: plan.options.dom0_mem_max.map_or(pages, |max| (max / PAGE_SIZE).max(pages)),
         ram: plan.map.dom0.clone(),
-        shutdown: Once::new(),
-        assists: AtomicU64::new(0),
-        watchdogs: Mutex::new([None; 2]),
-    })
+        max_pages: plan.options.dom0_mem_max.map_or(pages, |max| (max / PAGE_SIZE).max(pages)),
+        max_port: MAX_PORT,
+        max_grant_frames: DEFAULT_MAX_FRAMES,
+        max_maptrack_frames: DEFAULT_MAX_MAPTRACK_FRAMES,
+        handle: [0; 16],
+    };
+    Ok(Domain::new(hv, spec)?)
 }
 
 /// Where dom0 finds a UART that stands in for the hypervisor's: a kernel told to use that one early finds one. The
@@ -206,7 +161,8 @@ fn map_memory<M: Machine>(
         }
         map(region.start, region.start, region.size(), Kind::Device)?;
     }
-    let pages: u64 = plan.map.dom0.iter().map(|bank| bank.size() / PAGE_SIZE).sum();
+    *domain.permissions.lock() = permissions(platform, hv.machine.intid_limit());
+    let pages: u64 = plan.map.dom0.iter().map(PaRange::pages).sum();
     if let GicFrames::V2 { gicc, gicv, .. } = &platform.gic.frames {
         // The guest's CPU interface is the virtual one, at the place of the real one.
         let size = gicc.page_outer().size().min(gicv.page_outer().size());
@@ -216,6 +172,21 @@ fn map_memory<M: Machine>(
     let limit = p2m.table_frames() + 2 * pages.div_ceil(PAGES_A_TABLE) + SPARE_TABLES;
     p2m.limit_tables(limit);
     Ok(())
+}
+
+/// The hardware that dom0 has, and may give to guests: every device that the tree knows, those among them that are kept
+/// for guests (`xen,passthrough`), without the interrupt controller and the console UART.
+fn permissions(platform: &Platform, intid_limit: Intid) -> Permissions {
+    let devices = platform.occupied.iter().map(|range| range.page_outer());
+    let uart = platform.console.as_ref();
+    let uart_interrupt = uart.and_then(|uart| uart.interrupt).map(|interrupt| interrupt.intid);
+    let interrupts = (FIRST_SPI..intid_limit).filter(|intid| Some(*intid) != uart_interrupt).collect();
+    let mut permissions = Permissions::new(devices, interrupts);
+    let own = platform.gic.all_frames().into_iter().chain(uart.map(|uart| uart.registers));
+    for kept in own.chain(platform.ram.iter().copied()) {
+        permissions.forbid_memory(kept.page_outer());
+    }
+    permissions
 }
 
 /// Copies a module to its place, and makes the result visible to a reader with caches off.
@@ -261,7 +232,7 @@ fn place_tree<M: Machine>(
             ramdisk,
             space: &space,
             event_interrupt: EVENT_INTERRUPT,
-            version: ABI_VERSION,
+            version: hv.settings.xen_version,
         },
     )?;
     let room = plan.map.tree;
@@ -302,7 +273,7 @@ pub fn describe<M: Machine>(domain: &Domain<M>, plan: &Plan) -> String {
     alloc::format!(
         "Dom0: {} vCPUs, {}-bit, {megabytes} MiB in {} bank(s), kernel at {}, device tree at {}",
         domain.vcpus.len(),
-        if domain.aarch32 { 32 } else { 64 },
+        if domain.is_aarch32() { 32 } else { 64 },
         plan.map.dom0.len(),
         plan.map.kernel.target,
         plan.map.tree.start

@@ -8,12 +8,14 @@
 //!
 //! What only the running vCPU needs lies in [`VcpuRun`], behind a lock that the CPU keeps while the vCPU is on it, so
 //! it is never contended. What others may touch meanwhile lies in the domain, each thing behind a lock of its own.
-//! Lock order, where two are held: the place of shared_info, then stage-2 tables, then frames; grants, then frames; of two
-//! domains' event channels the lower number first; virtual GIC, then the scheduler. Nothing else is held together.
+//! Lock order, where two are held: the place of shared_info, then stage-2 tables, then frames; one domain's grants, then
+//! one domain's stage-2 tables (its own, to find a page; the caller's, to write an answer), then frames; of two domains'
+//! event channels the lower number first; virtual UART, then virtual GIC, then the scheduler. Nothing else is held
+//! together: no two domains' grants, no two domains' stage-2 tables.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, AtomicU32};
 
 use spin::{Mutex, Once};
 use vambrace_abi::hvm::HVM_NR_PARAMS;
@@ -22,9 +24,12 @@ use vambrace_abi::vm_assist::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 use crate::addr::{Ipa, Pa, PaRange};
 use crate::event::{EventChannels, pair};
 use crate::grant::GrantTable;
+use crate::life::Life;
 use crate::machine::{CpuId, Intid, Machine, Stage2};
 use crate::p2m::P2m;
+pub use crate::permissions::Permissions;
 use crate::platform::MPIDR_AFFINITY;
+use crate::poll::Poll;
 use crate::runstate::Runstate;
 use crate::sched::VcpuKey;
 use crate::trap::GuestRegs;
@@ -55,6 +60,8 @@ pub struct Vcpu<M: Machine> {
     pub online: AtomicBool,
     /// What it did with its time.
     pub runstate: Mutex<Runstate>,
+    /// Its sleep in SCHEDOP_poll.
+    pub poll: Poll,
 }
 
 /// What only the CPU that runs the vCPU touches.
@@ -132,6 +139,8 @@ pub struct Domain<M: Machine> {
     pub vgic: Mutex<Vgic>,
     /// Event channels.
     pub events: Mutex<EventChannels>,
+    /// vCPUs that sleep in SCHEDOP_poll.
+    pub polls: AtomicU32,
     /// Grant table.
     pub grants: Mutex<GrantTable>,
     /// The shared_info page.
@@ -142,24 +151,28 @@ pub struct Domain<M: Machine> {
     pub params: Mutex<[u64; HVM_NR_PARAMS as usize]>,
     /// Emulated devices, the most used first.
     pub mmio: Vec<MmioRegion>,
-    /// Virtual UART, if it has one.
-    pub uart: Option<Mutex<Vpl011>>,
+    /// Virtual UART, once it has one.
+    pub uart: Once<Mutex<Vpl011>>,
     /// Interrupt numbers.
     pub interrupts: GuestInterrupts,
     /// How far the guest's virtual counter is behind the physical one, in ticks.
     pub counter_offset: u64,
     /// Its kernel is a 32-bit one.
-    pub aarch32: bool,
+    pub aarch32: AtomicBool,
     /// Holds the hardware: its devices, and the power switch.
     pub is_hardware: bool,
-    /// Pages of memory it has now.
-    pub pages: AtomicU32,
     /// Pages of memory it may have.
-    pub max_pages: u64,
+    pub max_pages: AtomicU64,
     /// Its RAM where that is mapped one to one.
     pub ram: Vec<PaRange>,
-    /// Why it was shut down: SHUTDOWN_* once it was.
-    pub shutdown: Once<u32>,
+    /// Whether it runs, was shut down, is being taken apart.
+    pub life: Mutex<Life>,
+    /// What its creator calls it (a UUID).
+    pub handle: Mutex<[u8; 16]>,
+    /// Seconds that its wall clock is ahead of dom0's.
+    pub time_offset: AtomicI64,
+    /// Hardware that the toolstack lets it have.
+    pub permissions: Mutex<Permissions>,
     /// vm_assist bits.
     pub assists: AtomicU64,
     /// The watchdogs that are armed: on which CPU's timer, for which value of the physical counter.
@@ -179,6 +192,17 @@ impl<M: Machine> Domain<M> {
     pub fn vcpu_by_affinity(&self, affinity: u64) -> Option<&Arc<Vcpu<M>>> {
         let index = vcpu_of_mpidr(affinity).filter(|_| affinity & !MPIDR_AFFINITY == 0)?;
         self.vcpus.get(index)
+    }
+
+    /// Whether its kernel is a 32-bit one.
+    #[inline]
+    pub fn is_aarch32(&self) -> bool {
+        self.aarch32.load(Ordering::Relaxed)
+    }
+
+    /// Pages of memory that it has.
+    pub fn pages(&self) -> u64 {
+        self.p2m.lock().ram_pages()
     }
 
     /// Whether the guest asked for the update flag in its runstate areas (VMASST_TYPE_runstate_update_flag).

@@ -14,7 +14,7 @@ use spin::{Mutex, MutexGuard};
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa, PaRange};
 use crate::machine::{
     Access, Acknowledged, BadAddress, Clock, Console, ContextSpec, CpuId, Interrupts, Intid, ListRegister,
-    Memory, Power, Processor, Stage2, TimerState, VirtualCpuInterface,
+    Memory, Power, Processor, Stage2, SystemState, TimerState, VirtualCpuInterface,
 };
 use crate::trap::{GuestRegs, SysReg, Trap};
 
@@ -50,6 +50,8 @@ pub struct FakeContext {
     pub injected: Vec<Injected>,
     /// The stage 2 it was last loaded with, while it is loaded.
     pub loaded: Option<Stage2>,
+    /// What a toolstack gave it.
+    pub system: SystemState,
 }
 
 /// What the fake interrupt controller has been told.
@@ -434,7 +436,13 @@ impl Processor for FakeMachine {
         self.cpu.load(Ordering::SeqCst)
     }
     fn new_context(&self, spec: &ContextSpec) -> FakeContext {
-        FakeContext { spec: *spec, timer: TimerState::default(), injected: Vec::new(), loaded: None }
+        FakeContext { spec: *spec, timer: TimerState::default(), injected: Vec::new(), loaded: None, system: SystemState::default() }
+    }
+    fn system_state(&self, context: &FakeContext, _: &mut GuestRegs) -> SystemState {
+        context.system
+    }
+    fn set_system_state(&self, context: &mut FakeContext, _: &GuestRegs, state: &SystemState) {
+        context.system = *state;
     }
     fn load(&self, context: &mut FakeContext, stage2: Stage2) {
         context.loaded = Some(stage2);

@@ -3,6 +3,10 @@
 //! A binary buddy system over 4 KiB frames, up to 1 GiB a block. Its books lie in the hypervisor's heap, twelve bytes a
 //! frame, and never in the frames, so a guest that scribbles over memory it has given back damages nothing.
 //!
+//! A frame that a domain has is *owned*: it counts references. The first is the domain's own; each mapping in another
+//! domain, each page registered with the hypervisor and each copy under way has one more. It is free with the last one,
+//! so memory that a domain gives back, or leaves behind at its end, goes to nobody while somebody still reaches it.
+//!
 //! ```text
 //!   bank 0 (RAM)            bank 1 (RAM)
 //!   +----+----+----+---     +----+----+
@@ -11,6 +15,7 @@
 //!      ^ next/prev link the first frames of free blocks, one list an order
 //! ```
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -35,6 +40,8 @@ enum State {
     Allocated,
     /// Inside of an allocated block.
     AllocatedBody,
+    /// A domain's: `next` counts references, `prev` is the domain.
+    Owned,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -61,6 +68,16 @@ impl fmt::Display for NotAllocated {
     }
 }
 
+/// A frame does not belong to the domain that was named, or has as many references as can be counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotOwned(pub Pa);
+
+impl fmt::Display for NotOwned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "physical address {} is not the domain's", self.0)
+    }
+}
+
 /// A range cannot become free memory: it is not within one bank of RAM, or became free memory before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotReleasable(pub PaRange);
@@ -78,6 +95,8 @@ pub struct Frames {
     released: Vec<PaRange>,
     free: u64,
     total: u64,
+    /// Frames that belong to each domain that has any.
+    owned: BTreeMap<u16, u64>,
 }
 
 impl Frames {
@@ -99,6 +118,7 @@ impl Frames {
             released: Vec::new(),
             free: 0,
             total: u64::from(offset),
+            owned: BTreeMap::new(),
         }
     }
 
@@ -110,6 +130,21 @@ impl Frames {
     /// Frames free now.
     pub fn free_frames(&self) -> u64 {
         self.free
+    }
+
+    /// Free frames of physical addresses from `from` on and below `to`.
+    pub fn free_frames_between(&self, from: Pa, to: Pa) -> u64 {
+        let (from, to) = (from.0.div_ceil(PAGE_SIZE), to.frame());
+        let mut free = 0;
+        for (order, &head) in self.free_lists.iter().enumerate() {
+            let mut index = head;
+            while let Some(frame) = self.frame_of(index) {
+                let end = (frame + (1 << order)).min(to);
+                free += end.saturating_sub(frame.max(from));
+                index = self.info(frame).map_or(NONE, |info| info.next);
+            }
+        }
+        free
     }
 
     /// Frames of RAM in all, free or not.
@@ -164,6 +199,100 @@ impl Frames {
         };
         self.free_block(pa.frame(), order);
         Ok(())
+    }
+
+    /// Takes a block as [`Frames::allocate`] does for domain `domain`. From here on its frames are apart, each with one
+    /// reference, the domain's own.
+    pub fn allocate_for(&mut self, domain: u16, order: u8) -> Option<Pa> {
+        let pa = self.allocate(order)?;
+        self.own(pa.frame(), 1 << order, domain);
+        Some(pa)
+    }
+
+    /// Makes RAM that was never free memory a domain's own: where it is mapped one to one. Each frame has one reference.
+    /// Refuses a range that is not whole pages of one bank, or has a frame that is free memory or somebody's.
+    pub fn adopt(&mut self, range: PaRange, domain: u16) -> Result<(), NotReleasable> {
+        let (first, count) = (range.start.frame(), range.size() / PAGE_SIZE);
+        let whole = range.start.is_aligned(PAGE_SIZE) && range.end.is_aligned(PAGE_SIZE);
+        let untouched = self
+            .slice(first, count)
+            .is_some_and(|infos| infos.iter().all(|info| info.state == State::Outside));
+        if !whole || !untouched {
+            return Err(NotReleasable(range));
+        }
+        self.own(first, count, domain);
+        Ok(())
+    }
+
+    /// One reference more to the frame of `pa`, which belongs to `domain`.
+    #[inline]
+    pub fn hold(&mut self, pa: Pa, domain: u16) -> Result<(), NotOwned> {
+        match self.info_mut(pa.frame()) {
+            Some(info)
+                if info.state == State::Owned && info.prev == u32::from(domain) && info.next != u32::MAX =>
+            {
+                info.next += 1;
+                Ok(())
+            }
+            _ => Err(NotOwned(pa)),
+        }
+    }
+
+    /// One reference less to the frame of `pa`; with the last one it is free memory. One that nobody owns is let be: a
+    /// device, or memory that the firmware keeps.
+    #[inline]
+    pub fn put(&mut self, pa: Pa) {
+        let frame = pa.frame();
+        let Some(info) = self.info_mut(frame).filter(|info| info.state == State::Owned) else { return };
+        info.next -= 1;
+        if info.next > 0 {
+            return;
+        }
+        let owner = info.prev as u16;
+        if let Some(count) = self.owned.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&owner);
+            }
+        }
+        self.free_block(frame, 0);
+    }
+
+    /// The domain that the frame of `pa` belongs to.
+    pub fn owner(&self, pa: Pa) -> Option<u16> {
+        self.info(pa.frame()).filter(|info| info.state == State::Owned).map(|info| info.prev as u16)
+    }
+
+    /// References to the frame of `pa`, 0 for one that is nobody's.
+    pub fn references(&self, pa: Pa) -> u32 {
+        self.info(pa.frame()).filter(|info| info.state == State::Owned).map_or(0, |info| info.next)
+    }
+
+    /// Frames that belong to the domain, whoever else holds them.
+    pub fn owned_by(&self, domain: u16) -> u64 {
+        self.owned.get(&domain).copied().unwrap_or(0)
+    }
+
+    fn own(&mut self, first: u64, count: u64, domain: u16) {
+        let info = Info { next: 1, prev: domain.into(), state: State::Owned, order: 0 };
+        if let Some(infos) = self.slice(first, count) {
+            infos.fill(info);
+            *self.owned.entry(domain).or_default() += count;
+        }
+    }
+
+    /// The books of `count` frames from `first` on, all of one bank.
+    fn slice(&mut self, first: u64, count: u64) -> Option<&mut [Info]> {
+        let bank = self.bank(first)?;
+        let bank = &mut self.banks[bank];
+        let from = (first - bank.first) as usize;
+        bank.infos.get_mut(from..from.checked_add(count as usize)?)
+    }
+
+    fn info_mut(&mut self, frame: u64) -> Option<&mut Info> {
+        let bank = self.bank(frame)?;
+        let bank = &mut self.banks[bank];
+        bank.infos.get_mut((frame - bank.first) as usize)
     }
 
     fn free_block(&mut self, mut frame: u64, mut order: u8) {
@@ -230,11 +359,8 @@ impl Frames {
     }
 
     fn set(&mut self, frame: u64, change: impl FnOnce(&mut Info)) {
-        if let Some(bank) = self.bank(frame) {
-            let bank = &mut self.banks[bank];
-            if let Some(info) = bank.infos.get_mut((frame - bank.first) as usize) {
-                change(info);
-            }
+        if let Some(info) = self.info_mut(frame) {
+            change(info);
         }
     }
 
@@ -304,12 +430,52 @@ mod tests {
         assert!(frames.release(range(0x3000, 0x6000)).is_err(), "across banks");
         assert!(frames.release(range(0x10_0000, 0x1000)).is_err(), "not RAM");
         assert_eq!(frames.free_frames(), 14);
+        assert_eq!(frames.free_frames_between(Pa(0), Pa(u64::MAX)), 14);
+        assert_eq!(frames.free_frames_between(Pa(0x1001), Pa(0x9000)), 5);
+        assert_eq!(frames.free_frames_between(Pa(0x9000), Pa(0x1000)), 0);
         assert_eq!(frames.allocate(4), None);
         assert_eq!(frames.allocate(3), Some(Pa(0x8000)));
         assert_eq!(frames.allocate(3), None);
         while let Some(pa) = frames.allocate(0) {
             assert!(pa != Pa(0x3000) && pa != Pa(0x4000));
         }
+    }
+
+    #[test]
+    fn a_frame_is_free_with_its_last_reference() {
+        let ram = range(0x8000_0000, 4 << 20);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(range(0x8010_0000, 3 << 20)).unwrap();
+        let block = frames.allocate_for(7, 4).unwrap();
+        assert_eq!((frames.owned_by(7), frames.free_frames()), (16, 768 - 16));
+        let one = block.offset(3 * PAGE_SIZE);
+        assert_eq!(frames.owner(one), Some(7));
+        assert_eq!(frames.hold(one, 8), Err(NotOwned(one)));
+        frames.hold(one.offset(5), 7).unwrap();
+        for page in 0..16 {
+            frames.put(block.offset(page * PAGE_SIZE));
+        }
+        assert_eq!((frames.owned_by(7), frames.references(one)), (1, 1), "one is held still");
+        assert!(frames.deallocate(one).is_err());
+        frames.put(one);
+        assert_eq!((frames.owned_by(7), frames.free_frames()), (0, 768));
+        frames.put(one);
+        assert_eq!((frames.free_frames(), frames.owner(one)), (768, None), "nobody's any more");
+        assert!(frames.hold(one, 7).is_err());
+        assert!(frames.allocate(8).is_some(), "the pieces are a block again");
+    }
+
+    #[test]
+    fn only_untouched_memory_is_adopted() {
+        let ram = range(0x8000_0000, 4 << 20);
+        let mut frames = Frames::new(&[ram]);
+        frames.release(range(0x8010_0000, 1 << 20)).unwrap();
+        frames.adopt(range(0x8000_0000, 1 << 20), 0).unwrap();
+        assert_eq!(frames.owned_by(0), 256);
+        assert!(frames.adopt(range(0x800f_f000, 0x1000), 0).is_err(), "twice");
+        assert!(frames.adopt(range(0x8010_0000, 0x1000), 0).is_err(), "free");
+        assert!(frames.adopt(range(0x803f_f000, 0x2000), 0).is_err(), "not RAM");
+        assert!(frames.adopt(range(0x8030_0800, 0x1000), 0).is_err(), "half a page");
     }
 
     #[test]

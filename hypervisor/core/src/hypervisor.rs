@@ -5,21 +5,24 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use spin::{Mutex, RwLock};
-use vambrace_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
+use vambrace_abi::errno::Errno;
 use vambrace_abi::shared_info;
+use vambrace_abi::virq::NR_VIRQS;
 
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::{PAGE_SIZE, Pa, PaRange};
 use crate::console::Console;
-use crate::domain::{Domain, NOWHERE, Seat, Vcpu};
+use crate::domain::{DOM0, Domain, NOWHERE, Seat, Vcpu};
+use crate::event::is_per_vcpu;
 use crate::frames::Frames;
 use crate::idregs::IdRegisters;
 use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
 use crate::p2m::Shape;
-use crate::sched::{CpuMask, Leave, Scheduler, VcpuKey};
+use crate::sched::{CpuMask, Scheduler, VcpuKey};
 use crate::timers::Timers;
+use crate::vmid::Vmids;
 use crate::word;
 
 /// The host's interrupts that the hypervisor itself takes.
@@ -35,12 +38,28 @@ pub struct HostInterrupts {
     pub uart: Option<Intid>,
 }
 
+/// The interrupt controller that guests get, which is the host's kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestGic {
+    /// GICv2: its virtual CPU interface is the hardware's, at this physical place.
+    V2 {
+        /// GICV registers.
+        gicv: PaRange,
+    },
+    /// GICv3, by system registers.
+    V3,
+}
+
 /// What is fixed at boot and belongs to no other part.
 pub struct Settings {
     /// Interrupt numbers.
     pub interrupts: HostInterrupts,
+    /// What guests get for an interrupt controller.
+    pub guest_gic: GuestGic,
     /// Shape of stage-2 tables.
     pub shape: Shape,
+    /// The Xen release that we say we are, major and minor.
+    pub xen_version: (u16, u16),
     /// The command line, for XENVER_commandline.
     pub command_line: String,
     /// Stop instead of a reset when dom0 ends badly or asks for one (`noreboot`).
@@ -49,6 +68,8 @@ pub struct Settings {
     pub ram_end: Pa,
     /// The physical counter when the hypervisor started: system time 0.
     pub boot_time: u64,
+    /// The counter's frequency in hertz, which guests are told where its register cannot be trusted; else 0.
+    pub clock_frequency: u32,
 }
 
 /// The hypervisor. One exists; every CPU runs [`Hypervisor::run_cpu`] on it.
@@ -67,6 +88,18 @@ pub struct Hypervisor<M: Machine> {
     pub id_registers: IdRegisters,
     /// Fixed at boot.
     pub settings: Settings,
+    /// Dom0's wall clock when system time was 0: nanoseconds since 1970.
+    wall_clock: Mutex<u128>,
+    /// Held while a domain is made.
+    pub(crate) creation: Mutex<()>,
+    /// TLB tags that domains have.
+    pub(crate) vmids: Mutex<Vmids>,
+    /// Where the next search for a domain's number begins.
+    pub(crate) next_domid: AtomicU16,
+    /// Domains that are dead and not forgotten.
+    pub(crate) zombies: AtomicUsize,
+    /// For each global virtual interrupt request the domain that gets it.
+    virq_handlers: [AtomicU16; NR_VIRQS as usize],
     timers: Vec<Mutex<Timers>>,
     /// For each physical SPI (from INTID 32) the domain that has it, or [`NO_OWNER`].
     spi_owners: Vec<AtomicU16>,
@@ -93,6 +126,12 @@ impl<M: Machine> Hypervisor<M> {
             console,
             id_registers,
             settings,
+            wall_clock: Mutex::new(0),
+            creation: Mutex::new(()),
+            vmids: Mutex::new(Vmids::default()),
+            next_domid: AtomicU16::new(1),
+            zombies: AtomicUsize::new(0),
+            virq_handlers: [const { AtomicU16::new(DOM0) }; NR_VIRQS as usize],
             timers: (0..cpus).map(|_| Mutex::new(Timers::new())).collect(),
             spi_owners: (0..spis).map(|_| AtomicU16::new(NO_OWNER)).collect(),
             machine,
@@ -125,9 +164,9 @@ impl<M: Machine> Hypervisor<M> {
         Some(Seat { vcpu, domain })
     }
 
-    /// A frame of zeroes.
-    pub fn zeroed_frame(&self) -> Option<Pa> {
-        let pa = self.frames.lock().allocate(0)?;
+    /// A frame of zeroes that belongs to a domain, with one reference.
+    pub fn zeroed_frame(&self, domain: u16) -> Option<Pa> {
+        let pa = self.frames.lock().allocate_for(domain, 0)?;
         // Frames are RAM that the machine reaches; were one not, it stays out of use.
         self.machine.zero(pa, PAGE_SIZE).ok().map(|()| pa)
     }
@@ -144,6 +183,36 @@ impl<M: Machine> Hypervisor<M> {
         match self.spi_slot(spi)?.load(Ordering::Acquire) {
             NO_OWNER => None,
             id => self.domain(id),
+        }
+    }
+
+    /// Gives a physical SPI that no domain has to a domain; whether it did.
+    pub fn claim_spi(&self, spi: Intid, domain: u16) -> bool {
+        self.spi_slot(spi).is_some_and(|owner| {
+            owner.compare_exchange(NO_OWNER, domain, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    /// Takes a physical SPI away from the domain, if that has it.
+    pub fn release_spi(&self, spi: Intid, domain: u16) {
+        if let Some(owner) = self.spi_slot(spi) {
+            // It fails for another's.
+            let _ = owner.compare_exchange(domain, NO_OWNER, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes all physical SPIs away from a domain.
+    pub(crate) fn take_spis(&self, domain: u16) {
+        for owner in &self.spi_owners {
+            // It fails for those of others.
+            let _ = owner.compare_exchange(domain, NO_OWNER, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what a domain's vCPUs and watchdogs are armed for.
+    pub(crate) fn cancel_timers(&self, domain: &Domain<M>) {
+        for timers in &self.timers {
+            timers.lock().forget(domain.id);
         }
     }
 
@@ -190,6 +259,7 @@ impl<M: Machine> Hypervisor<M> {
     pub fn raise_event(&self, domain: &Domain<M>, vcpu: usize) {
         let told = domain.vgic.lock().raise(vcpu, domain.interrupts.event);
         self.tell(domain, told);
+        self.wake_pollers(domain);
     }
 
     /// Sets the level of an emulated interrupt of a vCPU.
@@ -202,14 +272,6 @@ impl<M: Machine> Hypervisor<M> {
     pub fn tell(&self, domain: &Domain<M>, vcpu: Option<usize>) {
         if let Some(vcpu) = vcpu.and_then(|v| domain.vcpus.get(v)) {
             self.notify(vcpu);
-        }
-    }
-
-    /// Has the virtual UART's interrupt follow its state.
-    pub fn update_uart_line(&self, domain: &Domain<M>) {
-        if let (Some(uart), Some(intid)) = (&domain.uart, domain.interrupts.uart) {
-            let line = uart.lock().line();
-            self.set_line(domain, 0, intid, line);
         }
     }
 
@@ -226,46 +288,44 @@ impl<M: Machine> Hypervisor<M> {
         }
     }
 
-    /// Shuts a domain down for a SHUTDOWN_* reason. With the hardware domain the machine goes.
-    pub fn shut_down(&self, domain: &Domain<M>, reason: u32) {
-        domain.shutdown.call_once(|| reason);
-        for vcpu in &domain.vcpus {
-            vcpu.online.store(false, Ordering::Release);
-            self.notify(vcpu);
-        }
-        if domain.is_hardware {
-            self.end(reason);
+    /// Sends the virtual interrupt request `virq`, which one domain has for all, to the domain that handles it.
+    pub fn send_global_virq(&self, virq: u32) {
+        let handler = self.virq_handlers.get(virq as usize).map_or(DOM0, |h| h.load(Ordering::Acquire));
+        if let Some(domain) = self.domain(handler) {
+            self.send_virq(&domain, virq);
         }
     }
 
-    /// Ends the machine as the hardware domain's shutdown asks; returns if it cannot, or must not.
-    fn end(&self, reason: u32) {
-        match reason {
-            SHUTDOWN_REBOOT | SHUTDOWN_WATCHDOG if !self.settings.no_reboot => {
-                self.log(format_args!("Dom0 reboots: resetting the machine"));
-                self.machine.reset();
-                self.log(format_args!("The machine has no way to be reset; it stays halted"));
-            }
-            SHUTDOWN_POWEROFF => {
-                self.log(format_args!("Dom0 is off: powering the machine off"));
-                self.machine.power_off();
-                self.log(format_args!("The machine has no way to be turned off; it stays halted"));
-            }
-            _ => self.log(format_args!("Dom0 ended (reason {reason}); the machine stays halted")),
-        }
+    /// Has global virtual interrupt requests of the number go to the domain. EINVAL for one that is not global.
+    pub fn set_virq_handler(&self, virq: u32, domain: u16) -> Result<(), Errno> {
+        let handler = self.virq_handlers.get(virq as usize).filter(|_| !is_per_vcpu(virq));
+        handler.ok_or(Errno::EINVAL)?.store(domain, Ordering::Release);
+        Ok(())
     }
 
     /// System time: nanoseconds since the hypervisor started.
     pub fn system_time(&self) -> u64 {
-        let ticks = self.machine.now().saturating_sub(self.settings.boot_time);
-        (u128::from(ticks) * 1_000_000_000 / u128::from(self.machine.frequency().max(1))) as u64
+        self.nanoseconds(self.machine.now().saturating_sub(self.settings.boot_time))
     }
 
-    /// Shows dom0's wall clock in a domain's shared_info: `seconds` and `nanoseconds` since 1970 at `system_time`.
-    pub fn set_wall_clock(&self, domain: &Domain<M>, seconds: u64, nanoseconds: u32, system_time: u64) {
-        let at_boot = (u128::from(seconds) * 1_000_000_000 + u128::from(nanoseconds))
-            .saturating_sub(u128::from(system_time));
-        let (seconds, nanoseconds) = ((at_boot / 1_000_000_000) as u64, (at_boot % 1_000_000_000) as u32);
+    /// Takes over dom0's wall clock, `seconds` and `nanoseconds` since 1970 at `system_time`, and shows it to every
+    /// domain.
+    pub fn set_wall_clock(&self, seconds: u64, nanoseconds: u32, system_time: u64) {
+        let now = u128::from(seconds) * 1_000_000_000 + u128::from(nanoseconds);
+        *self.wall_clock.lock() = now.saturating_sub(u128::from(system_time));
+        // None of them is forgotten, with its shared page, while they are looked at.
+        for domain in self.domains.read().values() {
+            self.show_wall_clock(domain);
+        }
+    }
+
+    /// Writes the wall clock into a domain's shared_info (`xen.h`, wc_*): the time at which system time was 0, for this
+    /// domain.
+    pub fn show_wall_clock(&self, domain: &Domain<M>) {
+        let at_boot = *self.wall_clock.lock();
+        let offset = domain.time_offset.load(Ordering::Acquire);
+        let seconds = ((at_boot / 1_000_000_000) as u64).saturating_add_signed(offset);
+        let nanoseconds = (at_boot % 1_000_000_000) as u32;
         // A version that is odd while the rest changes (`xen.h`, wc_version).
         let writes = [
             (shared_info::SHARED_INFO_WC_VERSION, None),
@@ -282,11 +342,5 @@ impl<M: Machine> Hypervisor<M> {
                 return;
             }
         }
-    }
-
-    /// Takes the vCPU off this CPU's books after it left the guest for good or for now.
-    pub(crate) fn leave(&self, cpu: CpuId, vcpu: &Vcpu<M>, how: Leave) {
-        self.scheduler.leave(cpu, how, self.machine.now());
-        vcpu.running_on.store(NOWHERE, Ordering::SeqCst);
     }
 }

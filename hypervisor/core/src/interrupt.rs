@@ -48,6 +48,7 @@ impl<M: Machine> Hypervisor<M> {
             }
             self.machine.deactivate(interrupt);
         }
+        self.announce_log();
     }
 
     fn maintain(&self, seat: &Seat<M>) {

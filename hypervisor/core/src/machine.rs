@@ -157,6 +157,36 @@ pub struct ContextSpec {
     pub aarch32: bool,
 }
 
+/// Registers of EL1 that a toolstack gives a vCPU and takes from it (`arch-arm.h`, `vcpu_guest_context`), besides those in
+/// [`GuestRegs`]. For a 32-bit guest they stand for their AArch32 counterparts (Arm ARM D1.20.2): `spsr` for SPSR_svc.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SystemState {
+    /// SCTLR_EL1.
+    pub sctlr: u64,
+    /// TCR_EL1 (TTBCR).
+    pub tcr: u64,
+    /// TTBR0_EL1.
+    pub ttbr0: u64,
+    /// TTBR1_EL1.
+    pub ttbr1: u64,
+    /// SPSR_EL1.
+    pub spsr: u64,
+    /// AArch64 only: SP_EL0.
+    pub sp_el0: u64,
+    /// AArch64 only: SP_EL1.
+    pub sp_el1: u64,
+    /// AArch64 only: ELR_EL1.
+    pub elr: u64,
+    /// AArch32 only.
+    pub spsr_fiq: u32,
+    /// AArch32 only.
+    pub spsr_irq: u32,
+    /// AArch32 only.
+    pub spsr_und: u32,
+    /// AArch32 only.
+    pub spsr_abt: u32,
+}
+
 /// What a stage-1 and stage-2 translation was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
@@ -189,6 +219,12 @@ pub trait Processor {
     fn load(&self, context: &mut Self::Context, stage2: Stage2);
     /// Takes the context of the vCPU last loaded back out of the CPU.
     fn save(&self, context: &mut Self::Context);
+    /// What a context that is not loaded has of the registers that a toolstack takes. Banked registers of a 32-bit guest
+    /// that the machine does not keep in [`GuestRegs`] are put there.
+    fn system_state(&self, context: &Self::Context, regs: &mut GuestRegs) -> SystemState;
+    /// Puts into a context that is not loaded what a toolstack gives; the banked registers of a 32-bit guest are those in
+    /// `regs`.
+    fn set_system_state(&self, context: &mut Self::Context, regs: &GuestRegs, state: &SystemState);
     /// Runs the loaded vCPU until it traps.
     fn run(&self, regs: &mut GuestRegs, context: &mut Self::Context) -> Trap;
     /// Translates a virtual address of the loaded vCPU through its stage 1 and its stage 2, as its kernel would access

@@ -28,16 +28,23 @@ const WRITE: u64 = 1 << 7;
 const NORMAL_WRITE_BACK: u64 = 0b1111 << 2;
 const DEVICE_NGNRE: u64 = 0b0001 << 2;
 const EXECUTE_NEVER: u64 = 1 << 54;
+/// Bits for software's use (Arm ARM D8.3.2): whose reference the mapping is.
+const COUNTED: u64 = 1 << 55;
+const GRANT: u64 = 1 << 56;
 
-/// What a mapping is for: its memory type and permissions.
+/// What a mapping is for: its memory type, its permissions, and who holds the frame behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// RAM: normal write-back, read, write, execute.
+    /// The domain's own RAM: normal write-back, read, write, execute. The mapping has the domain's own reference.
     Ram,
-    /// RAM the guest may only read: a grant mapped read-only, for one.
-    ReadOnly,
-    /// RAM the guest reads and writes but never runs: shared pages, grants.
+    /// Another's page, or one of the hypervisor's, read and written but never run. The mapping has a reference.
     Data,
+    /// As [`Kind::Data`], to be read only.
+    ReadOnly,
+    /// A granted page, read and written. The grant has the reference, and takes the mapping away.
+    Grant,
+    /// A granted page, to be read only.
+    GrantReadOnly,
     /// A device's registers.
     Device,
 }
@@ -47,10 +54,31 @@ impl Kind {
         ACCESSED
             | match self {
                 Self::Ram => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE,
-                Self::ReadOnly => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | EXECUTE_NEVER,
-                Self::Data => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE | EXECUTE_NEVER,
+                Self::Data => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE | EXECUTE_NEVER | COUNTED,
+                Self::ReadOnly => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | EXECUTE_NEVER | COUNTED,
+                Self::Grant => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | WRITE | EXECUTE_NEVER | GRANT,
+                Self::GrantReadOnly => NORMAL_WRITE_BACK | INNER_SHAREABLE | READ | EXECUTE_NEVER | GRANT,
                 Self::Device => DEVICE_NGNRE | OUTER_SHAREABLE | READ | WRITE | EXECUTE_NEVER,
             }
+    }
+
+    /// The kind that a leaf was written for.
+    const fn of(descriptor: u64) -> Self {
+        let writable = descriptor & WRITE != 0;
+        if descriptor & NORMAL_WRITE_BACK != NORMAL_WRITE_BACK {
+            Self::Device
+        } else if descriptor & COUNTED != 0 {
+            if writable { Self::Data } else { Self::ReadOnly }
+        } else if descriptor & GRANT != 0 {
+            if writable { Self::Grant } else { Self::GrantReadOnly }
+        } else {
+            Self::Ram
+        }
+    }
+
+    /// Whether the guest may write there.
+    pub const fn is_writable(self) -> bool {
+        self.bits() & WRITE != 0
     }
 }
 
@@ -85,6 +113,8 @@ pub enum P2mError {
     /// The intermediate physical address lies beyond [`Shape::ipa_bits`], the physical one beyond 48 bits, a range wraps,
     /// or one is not whole pages.
     OutOfRange,
+    /// The domain is ending.
+    Closed,
     /// A table frame could not be reached: a defect of the hypervisor.
     Unreachable(BadAddress),
 }
@@ -100,10 +130,8 @@ impl From<BadAddress> for P2mError {
 pub struct Mapping {
     /// The physical address of the same byte.
     pub pa: Pa,
-    /// Guest may write.
-    pub writable: bool,
-    /// It is a device, not RAM.
-    pub device: bool,
+    /// What the mapping is for.
+    pub kind: Kind,
 }
 
 /// A domain's stage-2 tables. The owner holds it in a lock; the CPU's table walks need none.
@@ -113,6 +141,14 @@ pub struct P2m {
     tables: u64,
     /// Most frames that the tables may take.
     table_limit: u64,
+    /// Pages of RAM mapped, or that a direct-mapped domain has.
+    ram_pages: u64,
+    /// End of what was ever mapped, as a frame number.
+    end_gfn: u64,
+    /// The domain's RAM is mapped one to one and stays its own when it is unmapped.
+    direct: bool,
+    /// The domain ends: nothing is mapped any more.
+    closed: bool,
 }
 
 impl P2m {
@@ -125,7 +161,33 @@ impl P2m {
             shape,
             tables: 1 << shape.root_order,
             table_limit: u64::MAX,
+            ram_pages: 0,
+            end_gfn: 0,
+            direct: false,
+            closed: false,
         })
+    }
+
+    /// From now on, RAM that is unmapped stays the domain's, which has `pages` pages of it: it is mapped one to one, and
+    /// no other frames can take its place.
+    pub fn set_direct(&mut self, pages: u64) {
+        self.direct = true;
+        self.ram_pages = pages;
+    }
+
+    /// Pages of RAM that the domain has.
+    pub fn ram_pages(&self) -> u64 {
+        self.ram_pages
+    }
+
+    /// The highest frame number at which something was ever mapped.
+    pub fn last_gfn(&self) -> Option<u64> {
+        self.end_gfn.checked_sub(1)
+    }
+
+    /// Most frames that the tables may take, see [`P2m::limit_tables`].
+    pub fn table_limit(&self) -> u64 {
+        self.table_limit
     }
 
     /// What the CPU needs to use the tables.
@@ -139,12 +201,20 @@ impl P2m {
         self.table_limit = frames;
     }
 
+    /// Frames of the first table, which is there from the start.
+    pub fn root_frames(&self) -> u64 {
+        1 << self.shape.root_order
+    }
+
     /// Frames that the tables take.
     pub fn table_frames(&self) -> u64 {
         self.tables
     }
 
     /// Maps `size` bytes at `ipa` to `pa`, replacing what was mapped there. All three are multiples of 4 KiB.
+    ///
+    /// The reference that a mapping of this kind has, see [`Kind`], is the caller's before, and still is after an error.
+    /// After [`P2mError::OutOfMemory`] some first part may be mapped; it is not if `size` is one page.
     pub fn map<M: Memory + Processor>(
         &mut self,
         m: &M,
@@ -160,6 +230,7 @@ impl P2m {
         if !pa.is_aligned(PAGE_SIZE) || end.0 > OUTPUT_END {
             return Err(P2mError::OutOfRange);
         }
+        self.end_gfn = self.end_gfn.max(ipa.0.div_ceil(PAGE_SIZE) + size / PAGE_SIZE);
         let mut done = 0;
         while done < size {
             let (at, to) = (ipa.offset(done), pa.offset(done));
@@ -177,7 +248,8 @@ impl P2m {
         Ok(())
     }
 
-    /// Removes the mapping of `size` bytes at `ipa`. Where a large block is cut, its rest stays mapped.
+    /// Removes the mapping of `size` bytes at `ipa`, and gives back the references of what was there. Where a large block
+    /// is cut, its rest stays mapped.
     pub fn unmap<M: Memory + Processor>(
         &mut self,
         m: &M,
@@ -215,12 +287,14 @@ impl P2m {
         let offset = ipa.0 & (level_size(level) - 1);
         Some(Mapping {
             pa: Pa((descriptor & ADDRESS & !(level_size(level) - 1)) | offset),
-            writable: descriptor & WRITE != 0,
-            device: descriptor & NORMAL_WRITE_BACK != NORMAL_WRITE_BACK,
+            kind: Kind::of(descriptor),
         })
     }
 
     fn check(&self, ipa: Ipa, size: u64) -> Result<(), P2mError> {
+        if self.closed {
+            return Err(P2mError::Closed);
+        }
         let end = ipa.0.checked_add(size).ok_or(P2mError::OutOfRange)?;
         if end > 1 << self.shape.ipa_bits || !ipa.is_aligned(PAGE_SIZE) || size & (PAGE_SIZE - 1) != 0 {
             return Err(P2mError::OutOfRange);
@@ -308,12 +382,98 @@ impl P2m {
                 self.free_table(m, frames, Pa(old & ADDRESS), level + 1)?;
             } else {
                 m.flush_tlb_page(self.stage2, ipa);
+                self.drop_leaf(frames, old, level);
             }
+        } else if old == descriptor {
+            // The new mapping's reference takes the place of the old one's.
+            self.drop_leaf(frames, old, level);
         }
         if descriptor != 0 {
             m.write_u64(slot, descriptor)?;
+            if !self.direct && Kind::of(descriptor) == Kind::Ram {
+                self.ram_pages += level_size(level) / PAGE_SIZE;
+            }
         }
         Ok(())
+    }
+
+    /// Gives back what a leaf held that no CPU can use any more.
+    fn drop_leaf(&mut self, frames: &mut Frames, descriptor: u64, level: u8) {
+        let kind = Kind::of(descriptor);
+        let held = match kind {
+            Kind::Ram => !self.direct,
+            Kind::Data | Kind::ReadOnly => true,
+            Kind::Grant | Kind::GrantReadOnly | Kind::Device => false,
+        };
+        if descriptor & VALID == 0 || !held {
+            return;
+        }
+        let pages = level_size(level) / PAGE_SIZE;
+        let first = Pa(descriptor & ADDRESS);
+        for page in 0..pages {
+            frames.put(first.offset(page * PAGE_SIZE));
+        }
+        if kind == Kind::Ram {
+            self.ram_pages = self.ram_pages.saturating_sub(pages);
+        }
+    }
+
+    /// Takes all mappings away, and all tables but the first, in steps: whether that is finished, after some `budget`
+    /// leaves and tables. From the first step on nothing is found and nothing can be mapped. No CPU may have the tables loaded, or TLB entries of theirs: the caller sees to that, before and
+    /// after.
+    pub fn clear<M: Memory>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        mut budget: u64,
+    ) -> Result<bool, BadAddress> {
+        self.closed = true;
+        let entries = ENTRIES << self.shape.root_order;
+        self.clear_table(m, frames, self.stage2.root, entries, self.shape.start_level, &mut budget)
+    }
+
+    fn clear_table<M: Memory>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        table: Pa,
+        entries: u64,
+        level: u8,
+        budget: &mut u64,
+    ) -> Result<bool, BadAddress> {
+        for index in 0..entries {
+            let slot = table.offset(index * 8);
+            let descriptor = m.read_u64(slot)?;
+            if descriptor & VALID == 0 {
+                continue;
+            }
+            let is_table = level < 3 && descriptor & TABLE_OR_PAGE != 0;
+            let cost = if is_table { 1 } else { level_size(level) / PAGE_SIZE };
+            if *budget == 0 {
+                return Ok(false);
+            }
+            *budget = budget.saturating_sub(cost);
+            if is_table {
+                let below = Pa(descriptor & ADDRESS);
+                if !self.clear_table(m, frames, below, ENTRIES, level + 1, budget)? {
+                    return Ok(false);
+                }
+                if frames.deallocate(below).is_ok() {
+                    self.tables -= 1;
+                }
+            } else {
+                self.drop_leaf(frames, descriptor, level);
+            }
+            m.write_u64(slot, 0)?;
+        }
+        Ok(true)
+    }
+
+    /// Gives the first table back; what is left must not be used any more. After [`P2m::clear`].
+    pub fn release(&mut self, frames: &mut Frames) {
+        if self.tables != 0 && frames.deallocate(self.stage2.root).is_ok() {
+            self.tables = 0;
+        }
     }
 
     fn free_table<M: Memory>(
@@ -323,12 +483,12 @@ impl P2m {
         table: Pa,
         level: u8,
     ) -> Result<(), P2mError> {
-        if level < 3 {
-            for i in 0..ENTRIES {
-                let descriptor = m.read_u64(table.offset(i * 8))?;
-                if descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
-                    self.free_table(m, frames, Pa(descriptor & ADDRESS), level + 1)?;
-                }
+        for i in 0..ENTRIES {
+            let descriptor = m.read_u64(table.offset(i * 8))?;
+            if level < 3 && descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
+                self.free_table(m, frames, Pa(descriptor & ADDRESS), level + 1)?;
+            } else {
+                self.drop_leaf(frames, descriptor, level);
             }
         }
         if frames.deallocate(table).is_ok() {

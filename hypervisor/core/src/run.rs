@@ -16,13 +16,14 @@ use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
 use vambrace_abi::sched::SHUTDOWN_WATCHDOG;
-use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE, RUNSTATE_RUNNING};
+use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE};
 
 use crate::domain::{NOWHERE, PhysicalTimer, Seat, VcpuRun};
 use crate::hypercall;
 use crate::hypervisor::Hypervisor;
 use crate::machine::{CpuId, Machine};
-use crate::sched::Leave;
+use crate::sched::mask::each;
+use crate::sched::{CpuMask, Demand, Idleness, Leave, Waited};
 use crate::timers::Due;
 use crate::trap::Trap;
 use crate::virtual_gic::Effects;
@@ -62,8 +63,10 @@ impl<M: Machine> Hypervisor<M> {
 
     /// One turn: a vCPU from load to save, or one sleep.
     pub fn round(&self, cpu: CpuId) {
-        match self.scheduler.pick(cpu, self.machine.now()) {
-            Some((_, seat)) => self.run_seat(cpu, &seat),
+        let (turn, kicks) = self.scheduler.pick(cpu, self.machine.now());
+        self.kick_all(kicks);
+        match turn {
+            Some(turn) => self.run_seat(cpu, &turn.payload, turn.waited),
             None => {
                 self.arm_alarm(cpu);
                 self.machine.idle();
@@ -72,20 +75,24 @@ impl<M: Machine> Hypervisor<M> {
         }
     }
 
-    fn run_seat(&self, cpu: CpuId, seat: &Seat<M>) {
+    /// Has CPUs leave their guests or their sleep.
+    pub fn kick_all(&self, cpus: CpuMask) {
+        each(cpus).for_each(|cpu| self.kick(cpu));
+    }
+
+    fn run_seat(&self, cpu: CpuId, seat: &Seat<M>, waited: Waited) {
         let vcpu = &seat.vcpu;
         let index = usize::from(vcpu.key.vcpu);
         let mut guard = vcpu.run.lock();
         let run = &mut *guard;
-        self.take(cpu, seat, run);
+        self.take(cpu, seat, run, waited);
         let how = loop {
-            if self.scheduler.should_leave(cpu) {
-                break Leave::Preempted;
+            match self.scheduler.demand(cpu) {
+                Demand::None => {}
+                Demand::Rearm => self.arm_alarm(cpu),
+                Demand::Leave => break Leave::Preempted,
             }
             if vcpu.attention.load(Ordering::SeqCst) {
-                if !vcpu.is_online() {
-                    break Leave::Offline;
-                }
                 vcpu.attention.store(false, Ordering::SeqCst);
                 if vcpu.timer_due.swap(false, Ordering::SeqCst) {
                     self.update_physical_timer(cpu, seat, &mut run.physical_timer);
@@ -110,9 +117,9 @@ impl<M: Machine> Hypervisor<M> {
             let trap = self.machine.run(&mut run.regs, &mut run.context);
             match self.handle(cpu, seat, run, trap) {
                 Next::Resume => {}
-                Next::Yield if !self.scheduler.anyone_waiting() => {}
+                Next::Yield if !self.scheduler.anyone_waiting(cpu) => {}
                 Next::Yield => break Leave::Preempted,
-                Next::Block if self.has_interrupt(seat, index) => {}
+                Next::Block if self.has_interrupt(seat, index) => self.end_poll(seat),
                 Next::Block => break Leave::Blocked,
                 Next::Offline => break Leave::Offline,
             }
@@ -120,7 +127,9 @@ impl<M: Machine> Hypervisor<M> {
         self.put(cpu, seat, run, how);
         drop(guard);
         let woken = || {
-            vcpu.timer_due.load(Ordering::SeqCst) || seat.domain.vgic.lock().deliverable(index, ANY_PRIORITY)
+            vcpu.timer_due.load(Ordering::SeqCst)
+                || vcpu.poll.is_over()
+                || seat.domain.vgic.lock().deliverable(index, ANY_PRIORITY)
         };
         if how == Leave::Blocked && woken() {
             // Raised between the last look and the block: see `sched`'s "no wake-up is lost".
@@ -136,21 +145,29 @@ impl<M: Machine> Hypervisor<M> {
         let mut vgic = seat.domain.vgic.lock();
         vgic.sync(index, &self.machine, &mut effects);
         seat.vcpu.attention.store(true, Ordering::SeqCst);
-        let has = vgic.deliverable(index, ANY_PRIORITY) || seat.vcpu.timer_due.load(Ordering::SeqCst);
+        let has = vgic.deliverable(index, ANY_PRIORITY)
+            || seat.vcpu.timer_due.load(Ordering::SeqCst)
+            || seat.vcpu.poll.is_over();
         drop(vgic);
         effects.tell();
         has
     }
 
     /// Loads a vCPU that was picked for this CPU.
-    fn take(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>) {
+    fn take(&self, cpu: CpuId, seat: &Seat<M>, run: &mut VcpuRun<M>, waited: Waited) {
         let vcpu = &seat.vcpu;
         if let Some((on, deadline)) = run.wake_armed.take()
             && let Some(timers) = self.timers(on)
         {
             timers.lock().cancel(deadline, vcpu.key, Due::Wake);
         }
-        self.enter_runstate(seat, RUNSTATE_RUNNING);
+        self.end_poll(seat);
+        {
+            let mut runstate = seat.vcpu.runstate.lock();
+            let [runnable, offline] = [waited.runnable, waited.offline].map(|t| self.nanoseconds(t));
+            runstate.run(self.system_time(), runnable, offline);
+            runstate.publish(&self.machine, seat.domain.runstate_update_flag());
+        }
         self.machine.load(&mut run.context, seat.domain.stage2);
         // Asked anew: another vCPU may have changed it through this one's redistributor.
         self.set_timer_active(seat.domain.vgic.lock().hardware_active(usize::from(vcpu.key.vcpu)));
@@ -186,15 +203,31 @@ impl<M: Machine> Hypervisor<M> {
             run.physical_timer.control = 0;
             self.update_physical_timer(cpu, seat, &mut run.physical_timer);
         }
-        self.enter_runstate(
-            seat,
-            match how {
-                Leave::Preempted => RUNSTATE_RUNNABLE,
-                Leave::Blocked => RUNSTATE_BLOCKED,
-                Leave::Offline => RUNSTATE_OFFLINE,
-            },
-        );
-        self.leave(cpu, vcpu, how);
+        // From here on another CPU may pick the vCPU, but it waits for `run` before it loads it.
+        let (idleness, kicks) = self.scheduler.leave(cpu, how, self.machine.now());
+        {
+            let mut runstate = vcpu.runstate.lock();
+            let state = match idleness {
+                Some(Idleness::Runnable) => RUNSTATE_RUNNABLE,
+                Some(Idleness::Blocked) => RUNSTATE_BLOCKED,
+                Some(Idleness::Offline) | None => RUNSTATE_OFFLINE,
+            };
+            runstate.enter(state, self.system_time());
+            runstate.publish(&self.machine, seat.domain.runstate_update_flag());
+        }
+        vcpu.running_on.store(NOWHERE, Ordering::SeqCst);
+        self.kick_all(kicks);
+    }
+
+    /// Counter ticks in nanoseconds.
+    #[inline]
+    pub(crate) fn nanoseconds(&self, ticks: u64) -> u64 {
+        const SECOND: u64 = 1_000_000_000;
+        let frequency = self.machine.frequency().max(1);
+        match ticks.checked_mul(SECOND) {
+            Some(product) => product / frequency,
+            None => (u128::from(ticks) * u128::from(SECOND) / u128::from(frequency)) as u64,
+        }
     }
 
     /// The bit of the host's virtual timer among the PPIs.
@@ -206,12 +239,6 @@ impl<M: Machine> Hypervisor<M> {
     /// its virtual counterpart pending or active.
     fn set_timer_active(&self, ppis: u32) {
         self.machine.set_active(self.settings.interrupts.virtual_timer, ppis & self.timer_bit() != 0);
-    }
-
-    fn enter_runstate(&self, seat: &Seat<M>, state: u32) {
-        let mut runstate = seat.vcpu.runstate.lock();
-        runstate.enter(state, self.system_time());
-        runstate.publish(&self.machine, seat.domain.runstate_update_flag());
     }
 
     #[inline]
@@ -305,7 +332,7 @@ impl<M: Machine> Hypervisor<M> {
     /// Carries out what is due on this CPU.
     pub(crate) fn run_due(&self, cpu: CpuId) {
         let Some(timers) = self.timers(cpu) else { return };
-        self.scheduler.slice_over(cpu);
+        self.kick_all(self.scheduler.slice_over(cpu, self.machine.now()));
         loop {
             let due = timers.lock().pop_due(self.machine.now());
             let Some((key, due)) = due else { return };
@@ -322,6 +349,11 @@ impl<M: Machine> Hypervisor<M> {
                         // The guest may have changed it meanwhile: whoever runs the vCPU looks.
                         seat.vcpu.timer_due.store(true, Ordering::SeqCst);
                         self.notify(&seat.vcpu);
+                    }
+                }
+                Due::Poll => {
+                    if let Some(seat) = self.seat(key) {
+                        self.poll_is_over(&seat.vcpu);
                     }
                 }
                 Due::Watchdog => {

@@ -1,6 +1,9 @@
 //! What a vCPU did with its time, and the page in which its guest reads that (`vcpu.h`, runstate).
 
-use vambrace_abi::vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE};
+use vambrace_abi::vcpu::{
+    RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNABLE, RUNSTATE_RUNNING, VcpuRunstateInfo,
+    XEN_RUNSTATE_UPDATE,
+};
 use zerocopy::IntoBytes;
 
 use crate::addr::{PAGE_SIZE, Pa};
@@ -25,6 +28,11 @@ impl Area {
         let first_length = SIZE.min(PAGE_SIZE - first.page_offset());
         let second = if first_length < SIZE { Some(find(at.checked_add(first_length)?)?) } else { None };
         Some(Self { first, first_length, second })
+    }
+
+    /// The pages that it lies in, one or two.
+    pub fn pages(self) -> impl Iterator<Item = Pa> {
+        core::iter::once(self.first.page()).chain(self.second.map(Pa::page))
     }
 
     /// The physical address of byte `offset` of the area.
@@ -60,6 +68,24 @@ impl Runstate {
         self.info.state_entry_time = now;
     }
 
+    /// Goes over into running at `now`, after it was runnable and offline for that many nanoseconds since the last change,
+    /// and blocked for the rest.
+    pub fn run(&mut self, now: u64, runnable: u64, offline: u64) {
+        let spent = now.saturating_sub(self.info.state_entry_time);
+        let offline = offline.min(spent);
+        let runnable = runnable.min(spent - offline);
+        let parts = [
+            (RUNSTATE_OFFLINE, offline),
+            (RUNSTATE_RUNNABLE, runnable),
+            (RUNSTATE_BLOCKED, spent - offline - runnable),
+        ];
+        for (state, part) in parts {
+            self.info.time[state as usize] += part;
+        }
+        self.info.state = RUNSTATE_RUNNING;
+        self.info.state_entry_time = now;
+    }
+
     /// Writes the guest's copy, if it has one. With `update_flag` the entry time's top bit is set meanwhile, so that
     /// the guest can tell (`vcpu.h`, XEN_RUNSTATE_UPDATE). A copy that cannot be written is the guest's own loss.
     pub fn publish<M: Memory>(&self, m: &M, update_flag: bool) {
@@ -89,7 +115,6 @@ impl Runstate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vambrace_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_RUNNING};
 
     #[test]
     fn times_add_up() {
@@ -98,6 +123,17 @@ mod tests {
         r.enter(RUNSTATE_BLOCKED, 150);
         assert_eq!(r.info.time, [20, 0, 30, 0]);
         assert_eq!(r.info.state_entry_time, 150);
+    }
+
+    #[test]
+    fn a_wait_has_parts_that_add_up() {
+        let mut r = Runstate::new(RUNSTATE_BLOCKED, 100);
+        r.run(200, 30, 20);
+        assert_eq!((r.info.time, r.info.state), ([0, 30, 50, 20], RUNSTATE_RUNNING));
+        // Ticks in nanoseconds may come out longer than the time was.
+        r.enter(RUNSTATE_RUNNABLE, 210);
+        r.run(220, 11, 0);
+        assert_eq!(r.info.time, [10, 40, 50, 20]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum Due {
     Wake,
     /// The emulated physical timer of a vCPU.
     PhysicalTimer,
+    /// The end of a vCPU's SCHEDOP_poll.
+    Poll,
     /// A watchdog of the domain (SCHEDOP_watchdog); the key's vCPU is the watchdog's index.
     Watchdog,
 }
@@ -35,6 +37,11 @@ impl Timers {
     /// Removes a deadline, if it is still there.
     pub fn cancel(&mut self, deadline: u64, vcpu: VcpuKey, due: Due) {
         self.queue.remove(&(deadline, vcpu, due));
+    }
+
+    /// Removes every deadline of a domain's.
+    pub fn forget(&mut self, domain: u16) {
+        self.queue.retain(|(_, key, _)| key.domain != domain);
     }
 
     /// The next deadline.

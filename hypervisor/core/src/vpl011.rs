@@ -1,9 +1,19 @@
 //! A virtual PL011 UART (Arm DDI 0183), for consoles before, or without, the Xen console.
 //!
-//! The device has a receive buffer and sends at once, so its transmitter is always empty. Its interrupt is a level,
-//! recomputed at each change.
+//! ```text
+//!   driver --- registers ---> Vpl011 ---+--> the hypervisor's console (dom0's early console, static guests)
+//!                               |       +--> a ring page that a back end in dom0 serves (`io/console.h`)
+//!                               +--- interrupt: a level, recomputed at each change
+//! ```
+//!
+//! On the hypervisor's console bytes go out at once, and the transmitter is always empty. On a ring page the guest sees
+//! the ring's fill as the state of the FIFOs, so that it waits for a slow reader.
 
 use alloc::collections::VecDeque;
+
+use crate::console_page::ConsolePage;
+use crate::event::Port;
+use crate::machine::Memory;
 
 const DR: u64 = 0x00;
 const RSR: u64 = 0x04;
@@ -21,6 +31,7 @@ const ICR: u64 = 0x44;
 const DMACR: u64 = 0x48;
 
 const FR_RX_EMPTY: u32 = 1 << 4;
+const FR_TX_FULL: u32 = 1 << 5;
 const FR_RX_FULL: u32 = 1 << 6;
 const FR_TX_EMPTY: u32 = 1 << 7;
 
@@ -33,10 +44,20 @@ const RECEIVE_LIMIT: usize = 1024;
 /// Bytes of address space that the device takes.
 pub const SIZE: u64 = 0x1000;
 
+/// Where the bytes go.
+#[derive(Debug)]
+enum BackEnd {
+    /// To the hypervisor's console, with what it sent waiting here.
+    Console(VecDeque<u8>),
+    /// To a ring page, and an event to its back end by this port of the domain's.
+    Page(ConsolePage, Port),
+}
+
 /// The device.
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Vpl011 {
-    received: VecDeque<u8>,
+    back_end: BackEnd,
+    /// Raw interrupts. That of the receiver follows the FIFO.
     raw: u32,
     mask: u32,
     control: u32,
@@ -45,35 +66,104 @@ pub struct Vpl011 {
     divisors: [u32; 2],
 }
 
-/// What a write asks for.
+/// What an access asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "the other side hears of it only so"]
 pub struct Effect {
-    /// A byte to send.
+    /// A byte for the hypervisor's console.
     pub send: Option<u8>,
+    /// The back end of a ring page has something to do: an event by this port.
+    pub notify: Option<Port>,
+}
+
+impl Default for Vpl011 {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Vpl011 {
-    /// A device as after reset, enabled.
+    /// A device on the hypervisor's console, as after reset, enabled.
     pub fn new() -> Self {
+        Self::with(BackEnd::Console(VecDeque::new()))
+    }
+
+    /// A device whose back end serves `page`, and is told by an event on the domain's port `port`.
+    pub fn on_page(page: ConsolePage, port: Port) -> Self {
+        Self::with(BackEnd::Page(page, port))
+    }
+
+    fn with(back_end: BackEnd) -> Self {
         // CR: UARTEN, TXE, RXE, as firmware leaves a console.
-        Self { control: 0x301, levels: 0x12, raw: INT_TX, ..Self::default() }
+        Self {
+            back_end,
+            raw: INT_TX,
+            mask: 0,
+            control: 0x301,
+            line_control: 0,
+            levels: 0x12,
+            divisors: [0; 2],
+        }
+    }
+
+    /// The ring page and its port, if it has one.
+    pub fn page(&self) -> Option<(ConsolePage, Port)> {
+        match self.back_end {
+            BackEnd::Console(_) => None,
+            BackEnd::Page(page, port) => Some((page, port)),
+        }
+    }
+
+    /// Takes page and port away: nobody is at the other end any more.
+    pub fn take_page(&mut self) -> Option<(ConsolePage, Port)> {
+        let taken = self.page()?;
+        self.back_end = BackEnd::Console(VecDeque::new());
+        Some(taken)
+    }
+
+    /// Whether it is on the hypervisor's console.
+    pub fn is_on_console(&self) -> bool {
+        self.page().is_none()
+    }
+
+    /// Takes a received byte; whether the FIFO is empty now.
+    fn pop<M: Memory>(&mut self, memory: &M) -> (Option<u8>, bool) {
+        match &mut self.back_end {
+            BackEnd::Console(received) => (received.pop_front(), received.is_empty()),
+            BackEnd::Page(page, _) => (page.take(memory), page.input(memory) == 0),
+        }
+    }
+
+    fn flags<M: Memory>(&self, memory: &M) -> u32 {
+        let flag = |on, flag| if on { flag } else { 0 };
+        match &self.back_end {
+            BackEnd::Console(received) => {
+                FR_TX_EMPTY
+                    | flag(received.is_empty(), FR_RX_EMPTY)
+                    | flag(received.len() >= RECEIVE_LIMIT, FR_RX_FULL)
+            }
+            BackEnd::Page(page, _) => {
+                flag(page.output(memory) == 0, FR_TX_EMPTY)
+                    | flag(page.is_output_full(memory), FR_TX_FULL)
+                    | flag(page.input(memory) == 0, FR_RX_EMPTY)
+                    | flag(page.is_input_full(memory), FR_RX_FULL)
+            }
+        }
     }
 
     /// Reads the register at `offset`.
-    pub fn read(&mut self, offset: u64) -> u32 {
-        match offset {
+    pub fn read<M: Memory>(&mut self, memory: &M, offset: u64) -> (u32, Effect) {
+        let value = match offset {
             DR => {
-                let byte = self.received.pop_front();
-                if self.received.is_empty() {
+                let (byte, empty) = self.pop(memory);
+                if empty {
                     self.raw &= !(INT_RX | INT_RX_TIMEOUT);
                 }
-                byte.map_or(0, u32::from)
+                // There is room in the ring again.
+                let notify = self.page().filter(|_| byte.is_some()).map(|(_, port)| port);
+                return (byte.map_or(0, u32::from), Effect { send: None, notify });
             }
-            FR => {
-                let empty = if self.received.is_empty() { FR_RX_EMPTY } else { 0 };
-                let full = if self.received.len() >= RECEIVE_LIMIT { FR_RX_FULL } else { 0 };
-                FR_TX_EMPTY | empty | full
-            }
+            FR => self.flags(memory),
             IBRD => self.divisors[0],
             FBRD => self.divisors[1],
             LCR_H => self.line_control,
@@ -92,16 +182,14 @@ impl Vpl011 {
             0xff8 => 0x05,
             0xffc => 0xb1,
             _ => 0,
-        }
+        };
+        (value, Effect::default())
     }
 
     /// Writes the register at `offset`.
-    pub fn write(&mut self, offset: u64, value: u32) -> Effect {
+    pub fn write<M: Memory>(&mut self, memory: &M, offset: u64, value: u32) -> Effect {
         match offset {
-            DR => {
-                self.raw |= INT_TX;
-                return Effect { send: Some(value as u8) };
-            }
+            DR => return self.send(memory, value as u8),
             IBRD => self.divisors[0] = value & 0xffff,
             FBRD => self.divisors[1] = value & 0x3f,
             LCR_H => self.line_control = value & 0xff,
@@ -114,12 +202,31 @@ impl Vpl011 {
         Effect::default()
     }
 
-    /// Puts a byte into the receive buffer; it is lost if that is full.
-    pub fn receive(&mut self, byte: u8) {
-        if self.received.len() < RECEIVE_LIMIT {
-            self.received.push_back(byte);
-            self.raw |= INT_RX | INT_RX_TIMEOUT;
+    fn send<M: Memory>(&mut self, memory: &M, byte: u8) -> Effect {
+        match &self.back_end {
+            BackEnd::Console(_) => {
+                self.raw |= INT_TX;
+                Effect { send: Some(byte), notify: None }
+            }
+            BackEnd::Page(page, port) => {
+                // A byte for a full FIFO is lost, as in the real one.
+                page.put(memory, byte);
+                let full = page.is_output_full(memory);
+                self.raw = if full { self.raw & !INT_TX } else { self.raw | INT_TX };
+                Effect { send: None, notify: Some(*port) }
+            }
         }
+    }
+
+    /// Puts a byte into the receive buffer of a device on the hypervisor's console; whether it was taken.
+    pub fn receive(&mut self, byte: u8) -> bool {
+        let BackEnd::Console(received) = &mut self.back_end else { return false };
+        if received.len() >= RECEIVE_LIMIT {
+            return false;
+        }
+        received.push_back(byte);
+        self.raw |= INT_RX | INT_RX_TIMEOUT;
+        true
     }
 
     /// As [`Vpl011::receive`], if a driver has let the receive interrupt through; one that only writes never empties
@@ -127,6 +234,17 @@ impl Vpl011 {
     pub fn receive_if_wanted(&mut self, byte: u8) {
         if self.mask & (INT_RX | INT_RX_TIMEOUT) != 0 {
             self.receive(byte);
+        }
+    }
+
+    /// The back end of a ring page has sent an event: there is input, or room for output.
+    pub fn look<M: Memory>(&mut self, memory: &M) {
+        let Some((page, _)) = self.page() else { return };
+        if page.input(memory) > 0 {
+            self.raw |= INT_RX | INT_RX_TIMEOUT;
+        }
+        if !page.is_output_full(memory) {
+            self.raw |= INT_TX;
         }
     }
 
@@ -139,36 +257,70 @@ impl Vpl011 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Pa;
+    use crate::fake::FakeMachine;
+
+    fn machine() -> FakeMachine {
+        FakeMachine::with_ram(0x4000_0000, 0x10_0000)
+    }
 
     #[test]
     fn sends_at_once_and_is_never_busy() {
-        let mut uart = Vpl011::new();
-        assert_eq!(uart.read(FR) & (FR_TX_EMPTY | FR_RX_EMPTY), FR_TX_EMPTY | FR_RX_EMPTY);
-        assert_eq!(uart.write(DR, u32::from(b'x')).send, Some(b'x'));
+        let (m, mut uart) = (machine(), Vpl011::new());
+        assert_eq!(uart.read(&m, FR).0 & (FR_TX_EMPTY | FR_RX_EMPTY), FR_TX_EMPTY | FR_RX_EMPTY);
+        assert_eq!(uart.write(&m, DR, u32::from(b'x')), Effect { send: Some(b'x'), notify: None });
     }
 
     #[test]
     fn receive_interrupt_follows_the_buffer() {
-        let mut uart = Vpl011::new();
-        uart.write(IMSC, INT_RX);
+        let (m, mut uart) = (machine(), Vpl011::new());
+        assert_eq!(uart.write(&m, IMSC, INT_RX), Effect::default());
         assert!(!uart.line());
         uart.receive(b'a');
         uart.receive(b'b');
         assert!(uart.line());
-        assert_eq!(uart.read(DR), u32::from(b'a'));
+        assert_eq!(uart.read(&m, DR), (u32::from(b'a'), Effect::default()));
         assert!(uart.line());
-        assert_eq!(uart.read(DR), u32::from(b'b'));
+        assert_eq!(uart.read(&m, DR).0, u32::from(b'b'));
         assert!(!uart.line());
         for _ in 0..2 * RECEIVE_LIMIT {
             uart.receive(0);
         }
-        assert_eq!(uart.read(FR) & FR_RX_FULL, FR_RX_FULL);
+        assert_eq!(uart.read(&m, FR).0 & FR_RX_FULL, FR_RX_FULL);
     }
 
     #[test]
     fn linux_recognises_it() {
-        let mut uart = Vpl011::new();
-        let id = (0..4).fold(0, |id, i| id | (uart.read(0xfe0 + 4 * i) & 0xff) << (8 * i));
+        let (m, mut uart) = (machine(), Vpl011::new());
+        let id = (0..4).fold(0, |id, i| id | (uart.read(&m, 0xfe0 + 4 * i).0 & 0xff) << (8 * i));
         assert_eq!(id & 0x000f_ffff, 0x0004_1011);
+    }
+
+    #[test]
+    fn a_ring_page_paces_the_guest() {
+        let m = machine();
+        let page = Pa(0x4000_2000);
+        // `out_cons` and `in_prod`, which are the back end's (`io/console.h`).
+        let (in_prod, out_cons) = (page.offset(3076), page.offset(3080));
+        let mut uart = Vpl011::on_page(ConsolePage::new(page), 7);
+        let _ = uart.write(&m, IMSC, INT_RX | INT_TX);
+        let _ = uart.write(&m, ICR, INT_TX);
+        assert!(!uart.line());
+        for n in 0..2048 {
+            assert_eq!(uart.read(&m, FR).0 & FR_TX_FULL, 0);
+            assert_eq!(uart.write(&m, DR, n), Effect { send: None, notify: Some(7) });
+            assert_eq!(uart.line(), n != 2047, "the transmitter asks for more until the ring is full");
+        }
+        assert_eq!(uart.read(&m, FR).0 & (FR_TX_FULL | FR_TX_EMPTY), FR_TX_FULL);
+        m.set_word(out_cons, 2048);
+        m.set_word(in_prod, 1);
+        m.write(page, b"k").unwrap();
+        uart.look(&m);
+        assert!(uart.line());
+        assert_eq!(uart.read(&m, RIS).0, INT_TX | INT_RX | INT_RX_TIMEOUT);
+        assert_eq!(uart.read(&m, DR), (u32::from(b'k'), Effect { send: None, notify: Some(7) }));
+        assert_eq!(uart.read(&m, DR), (0, Effect::default()), "nothing taken, nothing to tell");
+        assert_eq!(uart.read(&m, RIS).0, INT_TX);
+        assert!(!uart.receive(b'x'), "the hypervisor's input is not for a guest with a back end of its own");
     }
 }

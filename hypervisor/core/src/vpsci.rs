@@ -11,6 +11,7 @@ use crate::addr::Ipa;
 use crate::domain::{Domain, Seat, VcpuRun, mpidr_of_vcpu};
 use crate::hypervisor::Hypervisor;
 use crate::machine::{ContextSpec, Machine};
+use crate::p2m::Kind;
 use crate::run::Next;
 use crate::trap::GuestRegs;
 
@@ -46,7 +47,6 @@ const HYPERVISOR_REVISION: u32 = 0x8600_ff03;
 const SUCCESS: i32 = 0;
 const NOT_SUPPORTED: i32 = -1;
 const INVALID_PARAMETERS: i32 = -2;
-const DENIED: i32 = -3;
 const ALREADY_ON: i32 = -4;
 const INVALID_ADDRESS: i32 = -9;
 
@@ -66,7 +66,9 @@ pub(crate) fn call<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut Vcp
     let function = run.regs.x[0] as u32;
     match function {
         // The 64-bit convention is for AArch64 callers.
-        CPU_ON_64 | CPU_SUSPEND_64 | AFFINITY_INFO_64 if seat.domain.aarch32 => status(run, NOT_SUPPORTED),
+        CPU_ON_64 | CPU_SUSPEND_64 | AFFINITY_INFO_64 if seat.domain.is_aarch32() => {
+            status(run, NOT_SUPPORTED)
+        }
         VERSION => answer(run, PSCI_1_1),
         SMCCC_VERSION => answer(run, SMCCC_1_1),
         CPU_ON | CPU_ON_64 | V01_CPU_ON => cpu_on(hv, seat, run, function == CPU_ON_64),
@@ -82,12 +84,13 @@ pub(crate) fn call<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut Vcp
         MIGRATE_INFO_TYPE => answer(run, NO_MIGRATION),
         SYSTEM_OFF | SYSTEM_RESET => {
             let reason = if function == SYSTEM_OFF { SHUTDOWN_POWEROFF } else { SHUTDOWN_REBOOT };
+            // The vCPU stops before it would go on.
             hv.shut_down(&seat.domain, reason);
-            Next::Offline
+            Next::Resume
         }
         FEATURES => {
             let asked = run.regs.x[1] as u32;
-            let callable = asked & CONVENTION_64 == 0 || !seat.domain.aarch32;
+            let callable = asked & CONVENTION_64 == 0 || !seat.domain.is_aarch32();
             let known = callable
                 && matches!(
                     asked,
@@ -152,14 +155,9 @@ fn cpu_on<M: Machine>(hv: &Hypervisor<M>, seat: &Seat<M>, run: &mut VcpuRun<M>, 
     if vcpu.is_online() || vcpu.key == seat.vcpu.key {
         return status(run, ALREADY_ON);
     }
-    // After the look at `online`, for a shutdown is noted before it takes vCPUs offline: a vCPU that is off for any
-    // other reason will let go of its state.
-    if domain.shutdown.get().is_some() {
-        return status(run, DENIED);
-    }
     // A 32-bit kernel may begin in Thumb code, which bit 0 says.
-    let aligned = entry.is_multiple_of(4) || (domain.aarch32 && entry & 1 != 0);
-    if !aligned || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.device) {
+    let aligned = entry.is_multiple_of(4) || (domain.is_aarch32() && entry & 1 != 0);
+    if !aligned || domain.p2m.lock().lookup(&hv.machine, Ipa(entry)).is_none_or(|m| m.kind == Kind::Device) {
         return status(run, INVALID_ADDRESS);
     }
     {
@@ -179,7 +177,7 @@ impl<M: Machine> VcpuRun<M> {
     /// 32-bit kernel) with its first registers given.
     pub(crate) fn start(&mut self, m: &M, domain: &Domain<M>, index: usize, entry: u64, first: [u64; 3]) {
         const THUMB: u64 = 1 << 5;
-        let (pc, pstate) = match (domain.aarch32, entry & 1) {
+        let (pc, pstate) = match (domain.is_aarch32(), entry & 1) {
             (false, _) => (entry, PSR_GUEST64_INIT),
             (true, 0) => (entry, PSR_GUEST32_INIT),
             (true, _) => (entry & !1, PSR_GUEST32_INIT | THUMB),
@@ -189,7 +187,7 @@ impl<M: Machine> VcpuRun<M> {
             *register = value;
         }
         let (mpidr, counter_offset) = (mpidr_of_vcpu(index), domain.counter_offset);
-        self.context = m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: domain.aarch32 });
+        self.context = m.new_context(&ContextSpec { mpidr, counter_offset, aarch32: domain.is_aarch32() });
         self.physical_timer.control = 0;
     }
 }

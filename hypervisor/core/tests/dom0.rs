@@ -10,16 +10,17 @@ use vambrace_core::dom0;
 use vambrace_core::domain::{Domain, MmioDevice};
 use vambrace_core::fake::FakeMachine;
 use vambrace_core::frames::Frames;
-use vambrace_core::hypervisor::{HostInterrupts, Hypervisor, Settings};
+use vambrace_core::hypervisor::{GuestGic, HostInterrupts, Hypervisor, Settings};
 use vambrace_core::idregs::IdRegisters;
 use vambrace_core::image::Packing;
 use vambrace_core::machine::Memory;
-use vambrace_core::p2m::Shape;
+use vambrace_core::p2m::{Kind, Shape};
 use vambrace_core::platform::tree::Tree;
 use vambrace_core::platform::{GicFrames, Module, ModuleKind, Platform};
 use vambrace_core::sched::Status;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const GICV2: &[u8] = include_bytes!("fixtures/qemu-virt-gicv2.dtb");
 const GICV3: &[u8] = include_bytes!("fixtures/qemu-virt-gicv3.dtb");
@@ -79,11 +80,17 @@ fn hypervisor(
             maintenance: 25,
             uart: Some(33),
         },
+        guest_gic: match &platform.gic.frames {
+            GicFrames::V2 { gicv, .. } => GuestGic::V2 { gicv: *gicv },
+            GicFrames::V3 { .. } => GuestGic::V3,
+        },
+        xen_version: (4, 20),
         shape: Shape::for_physical(40),
         command_line: platform.boot.hypervisor_args.clone(),
         no_reboot: false,
         ram_end: Pa(0xc000_0000),
         boot_time: 0,
+        clock_frequency: 0,
     };
     let ids = IdRegisters::new(&machine, matches!(platform.gic.frames, GicFrames::V3 { .. }));
     let hv = Hypervisor::new(machine, cpus, frames, Console::default(), ids, settings);
@@ -110,7 +117,7 @@ fn build(blob: &[u8], change: impl FnOnce(&FakeMachine, &mut Platform)) -> Built
 impl Built {
     fn at(&self, ipa: u64) -> Option<(u64, bool)> {
         let mapping = self.domain.p2m.lock().lookup(&self.hv.machine, Ipa(ipa));
-        mapping.map(|mapping| (mapping.pa.0, mapping.device))
+        mapping.map(|mapping| (mapping.pa.0, mapping.kind == Kind::Device))
     }
     /// Dom0's device tree as it lies in memory.
     fn tree(&self) -> Vec<u8> {
@@ -130,7 +137,7 @@ fn dom0_is_ready_on_gicv2() {
     // `dom0_mem=1G dom0_max_vcpus=4` says the tree.
     assert_eq!(domain.vcpus.len(), 4);
     assert_eq!(domain.ram.iter().map(|bank| bank.size()).sum::<u64>(), 1024 * MIB);
-    assert_eq!(domain.max_pages, 1024 * MIB / 4096);
+    assert_eq!(domain.max_pages.load(Ordering::Relaxed), 1024 * MIB / 4096);
     for bank in &domain.ram {
         for pa in [bank.start.0, bank.start.0 + bank.size() / 2, bank.end.0 - 1] {
             assert_eq!(built.at(pa), Some((pa, false)), "RAM is mapped 1:1");
@@ -267,7 +274,7 @@ fn a_zimage_makes_a_32_bit_dom0() {
     };
     let built = build(GICV2, load);
     let (domain, map) = (&built.domain, &built.plan.map);
-    assert!(domain.aarch32);
+    assert!(domain.is_aarch32());
     assert!(dom0::describe(domain, &built.plan).starts_with("Dom0: 4 vCPUs, 32-bit, 1024 MiB"));
     let run = domain.vcpus[0].run.lock();
     // booting.rst: no machine number, the tree in r2, Supervisor mode with interrupts masked.

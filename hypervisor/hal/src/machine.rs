@@ -3,7 +3,7 @@
 use vambrace_core::addr::{GuestVa, Ipa, Pa, PaRange};
 use vambrace_core::machine::{
     Access, Acknowledged, BadAddress, Clock, Console, ContextSpec, CpuId, Interrupts, Intid, ListRegister,
-    Memory, Power, Processor, Stage2, TimerState, VirtualCpuInterface,
+    Memory, Power, Processor, Stage2, SystemState, TimerState, VirtualCpuInterface,
 };
 use vambrace_core::p2m::Shape;
 use vambrace_core::platform;
@@ -14,7 +14,7 @@ use crate::cpu::tlb;
 use crate::cpu::world::{self, Context};
 use crate::gic::{Gic, GicError};
 use crate::memory::Reach;
-use crate::panic::console;
+use crate::panic::{console, stop_if_panicking};
 use crate::sequence::{self, Host};
 use crate::{firmware, mmu, smp, timer};
 
@@ -107,6 +107,7 @@ impl Memory for Arm {
 
 impl Interrupts for Arm {
     fn acknowledge(&self) -> Option<Acknowledged> {
+        stop_if_panicking();
         self.gic.acknowledge()
     }
     fn end(&self, interrupt: Acknowledged) {
@@ -187,6 +188,12 @@ impl Processor for Arm {
     fn save(&self, context: &mut Context) {
         self.gic.save_vcpu(&mut context.virtual_interface);
         context.save();
+    }
+    fn system_state(&self, context: &Context, regs: &mut GuestRegs) -> SystemState {
+        context.system_state(regs)
+    }
+    fn set_system_state(&self, context: &mut Context, regs: &GuestRegs, state: &SystemState) {
+        context.set_system_state(regs, state);
     }
     #[inline]
     fn run(&self, regs: &mut GuestRegs, context: &mut Context) -> Trap {

@@ -1,4 +1,4 @@
-//! The end of a hypervisor that found a defect in itself: say so on the console, and stop.
+//! The end of a hypervisor that found a defect in itself: say so on the console, and stop, all CPUs.
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -8,11 +8,30 @@ use spin::Once;
 
 use crate::cpu::boot::park;
 use crate::early_uart::EarlyConsole;
+use crate::machine::Arm;
+#[cfg(target_os = "none")]
+use crate::sequence::Host as _;
 use crate::uart::Uart;
 
 /// The console UART, once there is a driver for it.
 static CONSOLE: Once<Uart> = Once::new();
 static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// The machine, whose other CPUs a panic stops.
+static MACHINE: Once<&'static Arm> = Once::new();
+
+/// Has a panic stop the other CPUs of `machine`; the first call counts.
+pub fn set_machine(machine: &'static Arm) {
+    MACHINE.call_once(|| machine);
+}
+
+/// Parks this CPU if another has panicked: nothing that it could do can be trusted.
+#[inline]
+pub(crate) fn stop_if_panicking() {
+    if PANICKING.load(Ordering::Relaxed) {
+        park();
+    }
+}
 
 /// Makes `uart` the console, for the rest of this run; the first call counts.
 pub fn set_console(uart: Uart) -> &'static Uart {
@@ -50,6 +69,10 @@ pub fn halt(reason: core::fmt::Arguments<'_>) -> ! {
 fn panic(info: &PanicInfo<'_>) -> ! {
     if PANICKING.swap(true, Ordering::SeqCst) {
         park();
+    }
+    if let Some(machine) = MACHINE.get() {
+        // They leave their guests, or their sleep, and find out.
+        machine.interrupt_others();
     }
     let cpu = crate::smp::this_cpu();
     halt(format_args!("PANIC on CPU {cpu}: {info}"))

@@ -13,10 +13,11 @@ const fn field_size<T, F>(_get: fn(&T) -> &F) -> usize {
 macro_rules! layout {
     (@path $field:ident) => { stringify!($field) };
     (@path $field:ident $c:literal) => { $c };
-    ($all:ident, $module:ident::$name:ident, $c:literal $(since $since:literal)?: $($field:ident $(= $path:literal)?),+ $(,)?) => {
+    ($all:ident, $module:ident::$name:ident, $c:literal $(since $since:literal)? $(until $until:literal)?: $($field:ident $(= $path:literal)?),+ $(,)?) => {
         #[allow(unused_mut, unused_assignments)]
-        let mut since = 0;
+        let (mut since, mut until) = (0, u32::MAX);
         $(since = $since;)?
+        $(until = $until;)?
         $all.push(Layout {
             rust: concat!(stringify!($module), "::", stringify!($name)),
             c: $c,
@@ -29,6 +30,7 @@ macro_rules! layout {
                 field_size(|whole: &vambrace_abi::$module::$name| &whole.$field),
             )),+],
             since,
+            until,
         });
     };
 }
@@ -205,5 +207,61 @@ pub(crate) fn layouts() -> Vec<Layout> {
         cmd, interface_version, domain, pad = "_pad", u = "u.pad",
     );
     layout!(all, sysctl::XenSysctl, "struct xen_sysctl": cmd, interface_version, u = "u.pad");
+    layout!(all, domctl::XenctlBitmap, "struct xenctl_bitmap": bitmap, nr_bits);
+    // What has padding in 4.17 has a field in 4.20.
+    layout!(all, domctl::XenArchDomainconfig, "struct xen_arch_domainconfig" until 0x15: gic_version, tee_type, nr_spis, clock_frequency);
+    layout!(all, domctl::XenArchDomainconfig, "struct xen_arch_domainconfig" since 0x17: gic_version, sve_vl, tee_type, nr_spis, clock_frequency);
+    layout!(all, domctl::XenDomctlCreatedomain417, "struct xen_domctl_createdomain" until 0x15: ssidref, handle, flags, iommu_opts, max_vcpus, max_evtchn_port, max_grant_frames, max_maptrack_frames, grant_opts, vmtrace_size, cpupool_id, arch);
+    layout!(all, domctl::XenDomctlCreatedomain420, "struct xen_domctl_createdomain" since 0x17: ssidref, handle, flags, iommu_opts, max_vcpus, max_evtchn_port, max_grant_frames, max_maptrack_frames, grant_opts, altp2m_opts, vmtrace_size, cpupool_id, arch);
+    layout!(all, domctl::XenDomctlIrqPermission, "struct xen_domctl_irq_permission": pirq, allow_access, pad);
+    layout!(all, domctl::XenDomctlIomemPermission, "struct xen_domctl_iomem_permission": first_mfn, nr_mfns, allow_access);
+    layout!(all, domctl::XenDomctlMemoryMapping, "struct xen_domctl_memory_mapping": first_gfn, first_mfn, nr_mfns, add_mapping, padding);
+    layout!(all, domctl::XenDomctlBindPtIrq, "struct xen_domctl_bind_pt_irq": machine_irq, irq_type, u);
+    layout!(all, domctl::XenDomctlAssignDevice, "struct xen_domctl_assign_device": dev, flags, size = "u.dt.size", path = "u.dt.path");
+    layout!(all, domctl::XenDomctlVuartOp, "struct xen_domctl_vuart_op": cmd, kind = "type", gfn, console_domid, pad, evtchn);
+    layout!(all, domctl::XenDomctlDtOverlay, "struct xen_domctl_dt_overlay" since 0x17: overlay_fdt, overlay_fdt_size, overlay_op, pad);
+    layout!(all, domctl::XenDomctlGetdomaininfo, "struct xen_domctl_getdomaininfo": domain, pad1, flags, tot_pages, max_pages, outstanding_pages, shr_pages, paged_pages, shared_info_frame, cpu_time, nr_online_vcpus, max_vcpu_id, ssidref, handle, cpupool, gpaddr_bits, pad2, arch_config);
+    layout!(all, domctl::XenDomctlMaxMem, "struct xen_domctl_max_mem": max_memkb);
+    layout!(all, domctl::XenDomctlMaxVcpus, "struct xen_domctl_max_vcpus": max);
+    layout!(all, domctl::XenDomctlSetdomainhandle, "struct xen_domctl_setdomainhandle": handle);
+    layout!(all, domctl::XenDomctlSetdebugging, "struct xen_domctl_setdebugging": enable);
+    layout!(all, domctl::XenDomctlSettimeoffset, "struct xen_domctl_settimeoffset": time_offset_seconds);
+    layout!(all, domctl::XenDomctlAddressSize, "struct xen_domctl_address_size": size);
+    layout!(all, domctl::XenDomctlSendtrigger, "struct xen_domctl_sendtrigger": trigger, vcpu);
+    layout!(all, domctl::XenDomctlSetTarget, "struct xen_domctl_set_target": target);
+    layout!(all, domctl::XenDomctlSubscribe, "struct xen_domctl_subscribe": port);
+    layout!(all, domctl::XenDomctlSetVirqHandler, "struct xen_domctl_set_virq_handler": virq);
+    layout!(all, domctl::XenDomctlSetAccessRequired, "struct xen_domctl_set_access_required": access_required);
+    layout!(all, domctl::XenDomctlCacheflush, "struct xen_domctl_cacheflush": start_pfn, nr_pfns);
+    layout!(all, domctl::XenDomctlPagingMempool, "struct xen_domctl_paging_mempool": size);
+    layout!(all, domctl::XenDomctlSetLlcColors, "struct xen_domctl_set_llc_colors" since 0x17: num_llc_colors, pad, llc_colors);
+    layout!(all, domctl::XenDomctlSchedCredit, "struct xen_domctl_sched_credit": weight, cap);
+    layout!(all, domctl::XenDomctlSchedCredit2, "struct xen_domctl_sched_credit2": weight, cap);
+    layout!(all, domctl::XenDomctlSchedRtds, "struct xen_domctl_sched_rtds": period, budget, flags);
+    layout!(all, domctl::XenDomctlSchedparamVcpu, "struct xen_domctl_schedparam_vcpu": rtds = "u.rtds", vcpuid);
+    layout!(all, domctl::XenDomctlSchedulerOp, "struct xen_domctl_scheduler_op": sched_id, cmd, u);
+    layout!(all, domctl::XenDomctlSchedVcpus, "__typeof__(((struct xen_domctl_scheduler_op *)0)->u.v)": vcpus, nr_vcpus, padding);
+    layout!(all, domctl::XenDomctlVcpucontext, "struct xen_domctl_vcpucontext": vcpu, ctxt);
+    layout!(all, domctl::XenDomctlGetvcpuinfo, "struct xen_domctl_getvcpuinfo": vcpu, online, blocked, running, cpu_time, cpu);
+    layout!(all, domctl::XenDomctlVcpuaffinity, "struct xen_domctl_vcpuaffinity": vcpu, flags, cpumap_hard, cpumap_soft);
+    layout!(all, domctl::XenDomctlNodeaffinity, "struct xen_domctl_nodeaffinity": nodemap);
+    layout!(all, sysctl::XenSysctlReadconsole, "struct xen_sysctl_readconsole": clear, incremental, pad0, pad1, index, buffer, count);
+    layout!(all, sysctl::XenSysctlDebugKeys, "struct xen_sysctl_debug_keys": keys, nr_keys);
+    layout!(all, sysctl::XenSysctlGetdomaininfolist, "struct xen_sysctl_getdomaininfolist": first_domain, max_domains, buffer, num_domains);
+    layout!(all, sysctl::XenSysctlPhysinfo, "struct xen_sysctl_physinfo": threads_per_core, cores_per_socket, nr_cpus, max_cpu_id, nr_nodes, max_node_id, cpu_khz, capabilities, arch_capabilities, pad, total_pages, free_pages, scrub_pages, outstanding_pages, max_mfn, hw_cap);
+    layout!(all, sysctl::XenSysctlCpuinfo, "struct xen_sysctl_cpuinfo": idletime);
+    layout!(all, sysctl::XenSysctlGetcpuinfo, "struct xen_sysctl_getcpuinfo": max_cpus, info, nr_cpus);
+    layout!(all, sysctl::XenSysctlAvailheap, "struct xen_sysctl_availheap": min_bitwidth, max_bitwidth, node, avail_bytes);
+    layout!(all, sysctl::XenSysctlCpuHotplug, "struct xen_sysctl_cpu_hotplug": cpu, op);
+    layout!(all, sysctl::XenSysctlCputopo, "struct xen_sysctl_cputopo": core, socket, node);
+    layout!(all, sysctl::XenSysctlCputopoinfo, "struct xen_sysctl_cputopoinfo": num_cpus, cputopo);
+    layout!(all, sysctl::XenSysctlMeminfo, "struct xen_sysctl_meminfo": memsize, memfree);
+    layout!(all, sysctl::XenSysctlNumainfo, "struct xen_sysctl_numainfo": num_nodes, meminfo, distance);
+    layout!(all, sysctl::XenSysctlPcitopoinfo, "struct xen_sysctl_pcitopoinfo": num_devs, devs, nodes);
+    layout!(all, sysctl::XenSysctlSchedId, "struct xen_sysctl_sched_id": sched_id);
+    layout!(all, sysctl::XenSysctlCpupoolOp, "struct xen_sysctl_cpupool_op": op, cpupool_id, sched_id, domid, cpu, n_dom, cpumap);
+    layout!(all, sysctl::XenSysctlCreditSchedule, "struct xen_sysctl_credit_schedule": tslice_ms, ratelimit_us, vcpu_migr_delay_us);
+    layout!(all, sysctl::XenSysctlCredit2Schedule, "struct xen_sysctl_credit2_schedule": ratelimit_us);
+    layout!(all, sysctl::XenSysctlSchedulerOp, "struct xen_sysctl_scheduler_op": cpupool_id, sched_id, cmd, u);
     all
 }

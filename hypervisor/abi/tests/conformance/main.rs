@@ -47,6 +47,14 @@ pub(crate) struct Layout {
     pub(crate) fields: Vec<(&'static str, &'static str, usize, usize)>,
     /// As in [`Constant`].
     pub(crate) since: u32,
+    /// Last domctl interface version whose headers have it so.
+    pub(crate) until: u32,
+}
+
+impl Layout {
+    fn is_of(&self, domctl: u32) -> bool {
+        (self.since..=self.until).contains(&domctl)
+    }
 }
 
 /// A release of Xen, known by the interface versions of its toolstack.
@@ -119,6 +127,11 @@ fn layout_questions(layout: &Layout) -> Vec<(String, String)> {
 fn measure(compiler: &Compiler, headers: &Headers, macros: &Macros, domctl: u32) -> Result<Measured, String> {
     let mut questions = Vec::new();
     for constant in constants().iter().filter(|c| c.since <= domctl) {
+        // An enumerator is no macro, and stands in parentheses.
+        if constant.c.starts_with('(') {
+            questions.push((constant.rust.to_string(), constant.c.clone()));
+            continue;
+        }
         match macros.resolve(&constant.c) {
             Ok(name) => questions.push((constant.rust.to_string(), name.to_string())),
             Err(why) => return Err(format!("{}: {why}", constant.rust)),
@@ -127,7 +140,7 @@ fn measure(compiler: &Compiler, headers: &Headers, macros: &Macros, domctl: u32)
     for errno in vambrace_abi::errno::Errno::ALL {
         questions.push((format!("{errno:?}"), format!("XEN_{errno:?}")));
     }
-    for layout in layouts().iter().filter(|l| l.since <= domctl) {
+    for layout in layouts().iter().filter(|l| l.is_of(domctl)) {
         questions.extend(layout_questions(layout));
     }
     for (rust, c, _) in tables::types() {
@@ -156,7 +169,7 @@ fn differences(measured: &Measured, domctl: u32, constants: &[Constant], layouts
     for errno in vambrace_abi::errno::Errno::ALL {
         check(format!("{errno:?}"), errno.number().into());
     }
-    for layout in layouts.iter().filter(|l| l.since <= domctl) {
+    for layout in layouts.iter().filter(|l| l.is_of(domctl)) {
         check(format!("{} size", layout.rust), layout.size as i128);
         check(format!("{} align", layout.rust), layout.align as i128);
         for &(rust, _, offset, size) in &layout.fields {

@@ -4,12 +4,23 @@ use std::path::Path;
 
 /// Every top-level `pub const` and `pub type`, every `pub struct` and its fields but implicit padding
 /// (`_...`), as
-/// `module::NAME` and `module::Type.field`, from all files in `directory`.
+/// `module::NAME` and `module::Type.field`, from all files in `directory`. What lies in a folder is in the module of the
+/// folder's name, which exports it.
 pub(crate) fn items(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
+    collect(directory, None, &mut found);
+    found
+}
+
+fn collect(directory: &Path, parent: Option<&str>, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).expect("the crate's source is there") {
         let path = entry.expect("the crate's source can be listed").path();
-        let module = path.file_stem().and_then(|s| s.to_str()).expect("modules have plain names").to_string();
+        let stem = path.file_stem().and_then(|s| s.to_str()).expect("modules have plain names");
+        let module = parent.unwrap_or(stem).to_string();
+        if path.is_dir() {
+            collect(&path, Some(&module), found);
+            continue;
+        }
         let text = std::fs::read_to_string(&path).expect("the crate's source can be read");
         let mut structure = None;
         for line in text.lines() {
@@ -34,5 +45,4 @@ pub(crate) fn items(directory: &Path) -> Vec<String> {
             }
         }
     }
-    found
 }

@@ -24,6 +24,7 @@ fn request() -> Request<'static> {
             zimage: None,
         },
         ramdisk: Some(r(0x4c00_0000, 5 * MIB + 123)),
+        others: &[],
         tree_size: 0x1_0000,
         dom0_mem: 1024 * MIB,
         heap: 32 * MIB,

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use self::space::{GuestSpace, free_address_space};
-use self::writer::Writer;
+pub(crate) use self::writer::Writer;
 use crate::addr::PaRange;
 use crate::machine::Intid;
 use crate::platform::tree::{Node, Property, Tree};

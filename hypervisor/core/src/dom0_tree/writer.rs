@@ -17,7 +17,7 @@ const PROP: u32 = 3;
 const END: u32 = 9;
 
 /// A tree that is being written.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     structure: Vec<u8>,
     strings: Vec<u8>,
     /// Offsets of the names in `strings`.
@@ -28,7 +28,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer that refuses to grow beyond `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { structure: Vec::new(), strings: Vec::new(), names: BTreeMap::new(), depth: 0, limit }
     }
 
@@ -43,7 +43,7 @@ impl Writer {
     }
 
     /// Opens a node below the one that is open.
-    pub(super) fn begin(&mut self, name: &str) -> Result<(), TreeError> {
+    pub(crate) fn begin(&mut self, name: &str) -> Result<(), TreeError> {
         self.depth += 1;
         self.push(&BEGIN_NODE.to_be_bytes())?;
         let mut text = name.as_bytes().to_vec();
@@ -52,13 +52,13 @@ impl Writer {
     }
 
     /// Closes the node opened last.
-    pub(super) fn end(&mut self) -> Result<(), TreeError> {
+    pub(crate) fn end(&mut self) -> Result<(), TreeError> {
         self.depth = self.depth.saturating_sub(1);
         self.push(&END_NODE.to_be_bytes())
     }
 
     /// Writes a property of the open node; properties come before child nodes.
-    pub(super) fn property(&mut self, name: &str, value: &[u8]) -> Result<(), TreeError> {
+    pub(crate) fn property(&mut self, name: &str, value: &[u8]) -> Result<(), TreeError> {
         let offset = match self.names.get(name) {
             Some(&offset) => offset,
             None => {
@@ -76,12 +76,12 @@ impl Writer {
     }
 
     /// A property of one string.
-    pub(super) fn string(&mut self, name: &str, value: &str) -> Result<(), TreeError> {
+    pub(crate) fn string(&mut self, name: &str, value: &str) -> Result<(), TreeError> {
         self.strings(name, &[value])
     }
 
     /// A property that is a list of strings.
-    pub(super) fn strings(&mut self, name: &str, values: &[&str]) -> Result<(), TreeError> {
+    pub(crate) fn strings(&mut self, name: &str, values: &[&str]) -> Result<(), TreeError> {
         let mut bytes = Vec::new();
         for value in values {
             bytes.extend_from_slice(value.as_bytes());
@@ -91,13 +91,13 @@ impl Writer {
     }
 
     /// A property of 32-bit cells.
-    pub(super) fn cells(&mut self, name: &str, values: &[u32]) -> Result<(), TreeError> {
+    pub(crate) fn cells(&mut self, name: &str, values: &[u32]) -> Result<(), TreeError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
         self.property(name, &bytes)
     }
 
     /// The blob, with an empty memory reservation block.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>, TreeError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, TreeError> {
         debug_assert_eq!(self.depth, 0, "every node is closed");
         self.push(&END.to_be_bytes())?;
         let structure_at = HEADER_BYTES + 16;

@@ -51,12 +51,14 @@ pub(super) struct Channel {
     pub(super) last_vcpu: VcpuId,
     /// FIFO: raised when the guest had not given the page with its event word yet.
     pub(super) early: bool,
+    /// The hypervisor's own end: a device that it emulates speaks through it, and the guest may not use it.
+    pub(super) internal: bool,
 }
 
 impl Channel {
     /// Whether the port is in use.
     pub(super) fn is_usable(&self) -> bool {
-        !matches!(self.state, State::Free | State::Reserved)
+        !matches!(self.state, State::Free | State::Reserved) && !self.internal
     }
 }
 
@@ -69,6 +71,7 @@ impl Default for Channel {
             last_priority: EVTCHN_FIFO_PRIORITY_DEFAULT as u8,
             last_vcpu: 0,
             early: false,
+            internal: false,
         }
     }
 }

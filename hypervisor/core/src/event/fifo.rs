@@ -45,6 +45,11 @@ pub(super) struct EventArray {
 }
 
 impl EventArray {
+    /// The pages, when the array is done with.
+    pub(super) fn into_pages(self) -> Vec<Pa> {
+        self.pages
+    }
+
     /// Adds a page; returns the ports whose words it holds.
     pub(super) fn add(&mut self, page: Pa) -> Result<core::ops::Range<Port>, Errno> {
         let slot = self.pages.len() as u32;

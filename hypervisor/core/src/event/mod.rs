@@ -22,6 +22,7 @@
 mod channel;
 mod fifo;
 pub mod pair;
+mod poll;
 mod two_level;
 mod vcpu;
 
@@ -38,6 +39,7 @@ use vambrace_abi::virq::{NR_VIRQS, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_X
 use self::channel::Channel;
 pub use self::channel::{Peer, State};
 use self::fifo::EventArray;
+use self::poll::Pollers;
 use self::vcpu::VcpuEvents;
 use crate::addr::Pa;
 use crate::machine::Memory;
@@ -76,6 +78,16 @@ pub enum Sent {
     There(Message),
 }
 
+/// Who is to be told of an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the receiver has not been notified yet"]
+pub enum Receiver {
+    /// A vCPU, which needs its event-channel interrupt.
+    Vcpu(VcpuId),
+    /// The device that the hypervisor emulates behind this port ([`EventChannels::alloc_internal`]).
+    Device(Port),
+}
+
 /// How far a close came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "the port may still be open"]
@@ -111,10 +123,12 @@ pub struct EventChannels {
     first_free: Port,
     /// The event words, once the domain uses FIFO.
     fifo: Option<EventArray>,
+    /// vCPUs in SCHEDOP_poll.
+    pollers: Pollers,
 }
 
 /// Whether a virtual interrupt is bound for each vCPU apart (`xen.h`, the "V." ones).
-fn is_per_vcpu(virq: u32) -> bool {
+pub(crate) fn is_per_vcpu(virq: u32) -> bool {
     matches!(virq, VIRQ_TIMER | VIRQ_DEBUG | VIRQ_XENOPROF | VIRQ_XENPMU)
 }
 
@@ -131,6 +145,7 @@ impl EventChannels {
             limit: max_port.saturating_add(1),
             first_free: 1,
             fifo: None,
+            pollers: Pollers::default(),
         }
     }
 
@@ -205,6 +220,7 @@ impl EventChannels {
             channel.state = State::Free;
             channel.vcpu = 0;
             channel.early = false;
+            channel.internal = false;
             self.first_free = self.first_free.min(port);
             match &self.fifo {
                 Some(fifo) => fifo.clear_pending(memory, port),
@@ -217,18 +233,59 @@ impl EventChannels {
     #[inline]
     fn raise<M: Memory>(&mut self, memory: &M, port: Port) -> Option<VcpuId> {
         let channel = self.channels.get_mut(port as usize)?;
-        match &self.fifo {
+        let notify = match &self.fifo {
             Some(fifo) => fifo.raise(memory, &mut self.vcpus, channel, port),
             None => {
                 let vcpu = self.vcpus.get(channel.vcpu as usize)?;
                 two_level::raise(memory, self.shared_info, vcpu, port).then_some(channel.vcpu)
             }
-        }
+        };
+        if self.pollers.is_empty() { notify } else { notify.or(self.pollers.end_for(port)) }
     }
 
     /// `EVTCHNOP_alloc_unbound`: a port to which `remote` may connect. ENOSPC, ENOMEM.
     pub fn alloc_unbound<M: Memory>(&mut self, memory: &M, remote: DomId) -> Result<Port, Errno> {
         self.open(memory, State::Unbound { remote }, 0)
+    }
+
+    /// Connects port `port` to the end `far` of another domain's, whatever the ports below: a static event channel.
+    /// EBUSY if it is in use; ENOSPC, ENOMEM.
+    pub fn connect_at(&mut self, port: Port, far: Peer) -> Result<(), Errno> {
+        if port == 0 || port >= self.limit() {
+            return Err(Errno::ENOSPC);
+        }
+        let len = self.channels.len();
+        if port as usize >= len {
+            let to = (port + 1).next_multiple_of(PORTS_AT_ONCE).min(self.limit()) as usize;
+            self.channels.try_reserve(to - len).map_err(|_| Errno::ENOMEM)?;
+            self.channels.resize(to, Channel::default());
+        }
+        let channel = self.channel_mut(port)?;
+        if channel.state != State::Free {
+            return Err(Errno::EBUSY);
+        }
+        channel.state = State::Interdomain(far);
+        Ok(())
+    }
+
+    /// Takes back a port that was connected a moment ago.
+    fn abandon<M: Memory>(&mut self, memory: &M, port: Port) {
+        self.release(memory, port);
+    }
+
+    /// A port to which `remote` may connect, and behind which there is a device that the hypervisor emulates: the guest
+    /// can neither send by it nor close it, and never sees it pending. ENOSPC, ENOMEM.
+    pub fn alloc_internal<M: Memory>(&mut self, memory: &M, remote: DomId) -> Result<Port, Errno> {
+        let port = self.alloc_unbound(memory, remote)?;
+        self.channel_mut(port)?.internal = true;
+        Ok(port)
+    }
+
+    /// Makes an internal port an ordinary one, which can be closed: the device behind it is gone.
+    pub fn disown(&mut self, port: Port) {
+        if let Ok(channel) = self.channel_mut(port) {
+            channel.internal = false;
+        }
     }
 
     /// `EVTCHNOP_bind_interdomain`: connects a new port to `remote_port` of `remote`, or of this domain itself for
@@ -284,8 +341,10 @@ impl EventChannels {
     /// port that is not open. [`pair::close`] finds and locks `other`.
     pub fn close<M: Memory>(&mut self, memory: &M, port: Port, other: OtherEnd<'_>) -> Result<Closed, Errno> {
         let near = Peer { domain: self.domain, port };
-        match self.channel(port)?.state {
+        let channel = self.channel(port)?;
+        match channel.state {
             State::Free | State::Reserved => return Err(Errno::EINVAL),
+            _ if channel.internal => return Err(Errno::EINVAL),
             State::Unbound { .. } | State::Ipi => {}
             State::Virq { virq } => {
                 for vcpu in &mut self.vcpus {
@@ -318,7 +377,9 @@ impl EventChannels {
     /// is not for sending.
     #[inline]
     pub fn send<M: Memory>(&mut self, memory: &M, port: Port) -> Result<Sent, Errno> {
-        match self.channel(port)?.state {
+        let channel = self.channel(port)?;
+        match channel.state {
+            _ if channel.internal => Err(Errno::EINVAL),
             State::Interdomain(to) if to.domain != self.domain => {
                 Ok(Sent::There(Message { to, from: Peer { domain: self.domain, port } }))
             }
@@ -329,15 +390,29 @@ impl EventChannels {
         }
     }
 
-    /// Takes an event from another domain; returns the vCPU that needs its event-channel interrupt.
+    /// An event from the device behind an internal port, for the domain that is connected to it, if one is.
+    pub fn send_internal(&self, port: Port) -> Option<Message> {
+        let channel = self.channel(port).ok().filter(|channel| channel.internal)?;
+        match channel.state {
+            State::Interdomain(to) if to.domain != self.domain => {
+                Some(Message { to, from: Peer { domain: self.domain, port } })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes an event from another domain; returns who is to be told of it.
     #[inline]
-    pub fn receive<M: Memory>(&mut self, memory: &M, message: Message) -> Option<VcpuId> {
+    pub fn receive<M: Memory>(&mut self, memory: &M, message: Message) -> Option<Receiver> {
         let connected = State::Interdomain(message.from);
-        let state = self.channel(message.to.port).ok()?.state;
-        if state == connected && message.to.domain == self.domain {
-            self.raise(memory, message.to.port)
-        } else {
+        let port = message.to.port;
+        let channel = self.channel(port).ok()?;
+        if channel.state != connected || message.to.domain != self.domain {
             None
+        } else if channel.internal {
+            Some(Receiver::Device(port))
+        } else {
+            self.raise(memory, port).map(Receiver::Vcpu)
         }
     }
 
@@ -381,6 +456,7 @@ impl EventChannels {
         self.vcpu_exists(vcpu)?;
         let channel = self.channel_mut(port)?;
         match channel.state {
+            _ if channel.internal => return Err(Errno::EINVAL),
             State::Unbound { .. } | State::Interdomain(_) => {}
             State::Virq { virq } if !is_per_vcpu(virq) => {}
             _ => return Err(Errno::EINVAL),
@@ -484,14 +560,21 @@ impl EventChannels {
     }
 
     /// The end of `EVTCHNOP_reset`, when all ports are closed ([`pair::reset`] does both): forgets the pages of the FIFO
-    /// ABI and goes back to the 2-level one.
-    pub fn finish_reset(&mut self) {
-        if self.fifo.take().is_some() {
-            for vcpu in &mut self.vcpus {
-                vcpu.control = None;
-                vcpu.tails = Default::default();
-            }
+    /// ABI and goes back to the 2-level one. Returns those pages, each as often as it was given.
+    pub fn finish_reset(&mut self) -> Vec<Pa> {
+        let Some(fifo) = self.fifo.take() else { return Vec::new() };
+        let mut pages = fifo.into_pages();
+        for vcpu in &mut self.vcpus {
+            pages.extend(vcpu.control.take().map(Pa::page));
+            vcpu.tails = Default::default();
         }
+        pages
+    }
+
+    /// The end of the domain, after a reset: no port is ever opened again. Returns the pages that hold a `vcpu_info`.
+    pub fn end(&mut self) -> Vec<Pa> {
+        self.limit = 0;
+        self.vcpus.iter_mut().filter_map(VcpuEvents::take_registered).collect()
     }
 
     /// `VCPUOP_register_vcpu_info`: moves a vCPU's `vcpu_info`, with its contents, to `offset` bytes into the guest's page

@@ -1,12 +1,14 @@
 //! Operations that reach from one domain's event channels to another's, with the locks taken in the right order.
 
+use alloc::vec::Vec;
 use core::ops::Deref;
 
 use spin::{Mutex, MutexGuard};
 use vambrace_abi::domid::DomId;
 use vambrace_abi::errno::Errno;
 
-use super::{Closed, EventChannels, OtherEnd, Port, Sent, VcpuId};
+use super::{Closed, EventChannels, Message, OtherEnd, Peer, Port, Receiver, Sent, VcpuId};
+use crate::addr::Pa;
 use crate::machine::Memory;
 
 /// How often a close starts again because the guest connected the port elsewhere meanwhile.
@@ -34,30 +36,53 @@ pub fn lock_both<'a>(
     }
 }
 
-/// `EVTCHNOP_send` from `local`, to a domain that `find` finds. `notify` raises the event-channel interrupt of a vCPU; no
-/// lock is held when it is called. EINVAL for a port that is not for sending.
+/// `EVTCHNOP_send` from `local`, to a domain that `find` finds. `notify` tells the receiver; no lock is held when
+/// it is called. EINVAL for a port that is not for sending.
 #[inline]
 pub fn send<M: Memory, D: Owner, H: Deref<Target = D>>(
     memory: &M,
     local: &D,
     port: Port,
     find: impl FnOnce(DomId) -> Option<H>,
-    notify: impl FnOnce(&D, VcpuId),
+    notify: impl FnOnce(&D, Receiver),
 ) -> Result<(), Errno> {
     let sent = local.events().lock().send(memory, port)?;
     match sent {
-        Sent::Here(Some(vcpu)) => notify(local, vcpu),
+        Sent::Here(Some(vcpu)) => notify(local, Receiver::Vcpu(vcpu)),
         Sent::Here(None) => {}
-        Sent::There(message) => {
-            if let Some(remote) = find(message.domain()) {
-                let vcpu = remote.events().lock().receive(memory, message);
-                if let Some(vcpu) = vcpu {
-                    notify(&remote, vcpu);
-                }
-            }
-        }
+        Sent::There(message) => deliver(memory, message, find, notify),
     }
     Ok(())
+}
+
+/// Hands a message to the domain that it is for, if `find` still finds that, and has `notify` tell the receiver there.
+#[inline]
+fn deliver<M: Memory, D: Owner, H: Deref<Target = D>>(
+    memory: &M,
+    message: Message,
+    find: impl FnOnce(DomId) -> Option<H>,
+    notify: impl FnOnce(&D, Receiver),
+) {
+    if let Some(remote) = find(message.domain()) {
+        let receiver = remote.events().lock().receive(memory, message);
+        if let Some(receiver) = receiver {
+            notify(&remote, receiver);
+        }
+    }
+}
+
+/// Sends an event from the device behind an internal port of `local`, as [`send`] does for a guest.
+pub fn send_internal<M: Memory, D: Owner, H: Deref<Target = D>>(
+    memory: &M,
+    local: &D,
+    port: Port,
+    find: impl FnOnce(DomId) -> Option<H>,
+    notify: impl FnOnce(&D, Receiver),
+) {
+    let message = local.events().lock().send_internal(port);
+    if let Some(message) = message {
+        deliver(memory, message, find, notify);
+    }
 }
 
 /// `EVTCHNOP_bind_interdomain` of a new port of `local` to `remote_port` of `remote`, which may be the same domain.
@@ -74,6 +99,26 @@ pub fn bind_interdomain<M: Memory, D: Owner>(
     }
     let (mut near, mut far) = lock_both(local, remote);
     near.bind_interdomain(memory, Some(&mut far), remote_port)
+}
+
+/// Connects ports of two domains, which may be one, by their numbers: a static event channel. Errors as
+/// [`EventChannels::connect_at`]; nothing is connected then.
+pub fn connect_at<M: Memory, D: Owner>(
+    memory: &M,
+    a: &D,
+    a_port: Port,
+    b: &D,
+    b_port: Port,
+) -> Result<(), Errno> {
+    let (near, far) = (Peer { domain: a.id(), port: a_port }, Peer { domain: b.id(), port: b_port });
+    if a.id() == b.id() {
+        let mut both = a.events().lock();
+        both.connect_at(a_port, far)?;
+        return both.connect_at(b_port, near).inspect_err(|_| both.abandon(memory, a_port));
+    }
+    let (mut a, mut b) = lock_both(a, b);
+    a.connect_at(a_port, far)?;
+    b.connect_at(b_port, near).inspect_err(|_| a.abandon(memory, a_port))
 }
 
 /// `EVTCHNOP_close` of a port of `local`, whose other end may be in a domain that `find` finds. EINVAL for a port that is
@@ -98,12 +143,13 @@ pub fn close<M: Memory, D: Owner, H: Deref<Target = D>>(
     if closed == Closed::Done { Ok(()) } else { Err(Errno::EAGAIN) }
 }
 
-/// `EVTCHNOP_reset`, and the end of a domain: closes all ports of `local`, and goes back to the 2-level ABI.
+/// `EVTCHNOP_reset`, and the end of a domain: closes all ports of `local`, and goes back to the 2-level ABI. Returns the
+/// guest's pages that are in use no more, see [`EventChannels::finish_reset`].
 pub fn reset<M: Memory, D: Owner, H: Deref<Target = D>>(
     memory: &M,
     local: &D,
     find: impl Fn(DomId) -> Option<H>,
-) -> Result<(), Errno> {
+) -> Result<Vec<Pa>, Errno> {
     let ports = local.events().lock().ports();
     for port in 1..ports {
         match close(memory, local, port, &find) {
@@ -112,6 +158,5 @@ pub fn reset<M: Memory, D: Owner, H: Deref<Target = D>>(
             Err(errno) => return Err(errno),
         }
     }
-    local.events().lock().finish_reset();
-    Ok(())
+    Ok(local.events().lock().finish_reset())
 }

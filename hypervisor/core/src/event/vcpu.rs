@@ -87,4 +87,10 @@ impl VcpuEvents {
         self.registered = true;
         Ok(())
     }
+
+    /// Forgets where its `vcpu_info` is; the page, if the guest gave it.
+    pub(super) fn take_registered(&mut self) -> Option<Pa> {
+        let info = self.info.take()?;
+        core::mem::take(&mut self.registered).then(|| info.page())
+    }
 }

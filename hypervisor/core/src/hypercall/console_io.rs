@@ -1,4 +1,5 @@
-//! `console_io`: dom0's console on the hypervisor's UART (`xen.h`).
+//! `console_io`: the hypervisor's UART as a console (`xen.h`). All may write; dom0, and static guests that were given the
+//! console, read too.
 
 use vambrace_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use vambrace_abi::errno::{Errno, HypercallResult};
@@ -27,17 +28,20 @@ pub(super) fn op<M: Machine>(
                 let part = chunk.get_mut(..length as usize).ok_or(Errno::EINVAL)?;
                 let at = buffer.checked_add(done).ok_or(Errno::EFAULT)?;
                 caller.memory().read_bytes(at, part)?;
-                caller.hv.console.guest_output(&caller.hv.machine, caller.domain().id, part);
+                caller.hv.guest_output(caller.domain(), part);
                 done += length;
             }
             Ok(0)
         }
         CONSOLEIO_READ => {
-            caller.privileged()?;
+            let domain = caller.domain().id;
+            if !caller.hv.console.is_holder(domain) {
+                return Err(Errno::EPERM);
+            }
             let mut chunk = [0; CHUNK];
             let limit = (count.min(CHUNK as u64)) as usize;
             let room = chunk.get_mut(..limit).ok_or(Errno::EINVAL)?;
-            let length = caller.hv.console.take_input(room);
+            let length = caller.hv.console.take_input(domain, room);
             caller.memory().write_bytes(buffer, chunk.get(..length).ok_or(Errno::EINVAL)?)?;
             Ok(length as u64)
         }

@@ -1,17 +1,15 @@
 //! `event_channel_op` (`event_channel.h`).
 
-use alloc::sync::Arc;
-
 use vambrace_abi::errno::{Errno, HypercallResult};
 use vambrace_abi::event_channel::*;
 use vambrace_abi::handle::XenHandle;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Caller;
-use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
 use crate::event::pair;
 use crate::machine::Machine;
+use crate::page::Page;
 
 #[inline]
 pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> HypercallResult {
@@ -24,7 +22,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
                 domain,
                 send.port,
                 |id| hv.domain(id),
-                |owner, vcpu| hv.raise_event(owner, vcpu as usize),
+                |owner, receiver| hv.tell_receiver(owner, receiver),
             )?;
         }
         EVTCHNOP_UNMASK => {
@@ -55,8 +53,8 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         }
         EVTCHNOP_STATUS => {
             let mut status: EvtchnStatus = get(caller, argument)?;
-            let target = target(caller, status.dom)?;
-            target.of(domain).events.lock().status(&mut status)?;
+            let target = caller.target(status.dom)?;
+            target.events.lock().status(&mut status)?;
             put(caller, argument, &status)?;
         }
         EVTCHNOP_BIND_VCPU => {
@@ -65,19 +63,24 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         }
         EVTCHNOP_RESET => {
             let reset: EvtchnReset = get(caller, argument)?;
-            let target = target(caller, reset.dom)?;
-            pair::reset(m, target.of(domain), |id| hv.domain(id))?;
+            let target = caller.target(reset.dom)?;
+            let pages = pair::reset(m, &*target, |id| hv.domain(id))?;
+            let mut frames = hv.frames.lock();
+            pages.into_iter().for_each(|page| frames.put(page));
         }
         EVTCHNOP_INIT_CONTROL => {
             let mut init: EvtchnInitControl = get(caller, argument)?;
-            let page = ram_page(caller, init.control_gfn);
-            init.link_bits = domain.events.lock().init_control(m, init.vcpu, page, init.offset)?;
+            let page = hv.page(domain, init.control_gfn).ok();
+            let pa = page.as_ref().map(|page| page.pa);
+            init.link_bits = domain.events.lock().init_control(m, init.vcpu, pa, init.offset)?;
+            page.map(Page::keep);
             put(caller, argument, &init)?;
         }
         EVTCHNOP_EXPAND_ARRAY => {
             let expand: EvtchnExpandArray = get(caller, argument)?;
-            let page = ram_page(caller, expand.array_gfn);
-            let notify = domain.events.lock().expand_array(m, page)?;
+            let page = hv.page(domain, expand.array_gfn).ok();
+            let notify = domain.events.lock().expand_array(m, page.as_ref().map(|page| page.pa))?;
+            page.map(Page::keep);
             for vcpu in notify {
                 raise(caller, Some(vcpu));
             }
@@ -125,37 +128,13 @@ fn raise<M: Machine>(caller: &Caller<'_, M>, vcpu: Option<u32>) {
     }
 }
 
-/// The domain that a call names: the caller's own, or another, which only the privileged may name.
-enum Target<M: Machine> {
-    Own,
-    Other(Arc<Domain<M>>),
-}
-
-impl<M: Machine> Target<M> {
-    fn of<'a>(&'a self, own: &'a Domain<M>) -> &'a Domain<M> {
-        match self {
-            Self::Own => own,
-            Self::Other(domain) => domain,
-        }
-    }
-}
-
-fn target<M: Machine>(caller: &Caller<'_, M>, domid: u16) -> Result<Target<M>, Errno> {
-    if caller.is_self(domid) {
-        return Ok(Target::Own);
-    }
-    let domain = caller.hv.domain(domid).ok_or(Errno::ESRCH)?;
-    caller.privileged()?;
-    Ok(Target::Other(domain))
-}
-
 fn alloc_unbound<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {
     let mut alloc: EvtchnAllocUnbound = get(caller, argument)?;
-    let target = target(caller, alloc.dom)?;
+    let target = caller.target(alloc.dom)?;
     let remote = if caller.is_self(alloc.remote_dom) { caller.domain().id } else { alloc.remote_dom };
-    let port = target.of(caller.domain()).events.lock().alloc_unbound(&caller.hv.machine, remote)?;
+    let port = target.events.lock().alloc_unbound(&caller.hv.machine, remote)?;
     alloc.port = port;
-    put(caller, argument, &alloc).inspect_err(|_| close(caller, target.of(caller.domain()), port))?;
+    put(caller, argument, &alloc).inspect_err(|_| close(caller, &target, port))?;
     Ok(0)
 }
 
@@ -172,11 +151,4 @@ fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
     bind.local_port = port;
     put_bound(caller, argument, &bind, port)?;
     Ok(0)
-}
-
-/// The physical page of one of the caller's RAM frames.
-fn ram_page<M: Machine>(caller: &Caller<'_, M>, gfn: u64) -> Option<Pa> {
-    let at = Ipa::from_frame(gfn);
-    let mapping = caller.domain().p2m.lock().lookup(&caller.hv.machine, at)?;
-    (at.frame() == gfn && mapping.writable && !mapping.device).then_some(mapping.pa)
 }

@@ -48,11 +48,7 @@ fn with_domain<M: Machine>(
     domid: u16,
     f: impl FnOnce(&mut [u64; HVM_NR_PARAMS as usize]) -> HypercallResult,
 ) -> HypercallResult {
-    if caller.is_self(domid) {
-        return f(&mut caller.domain().params.lock());
-    }
-    let domain = caller.hv.domain(domid).ok_or(Errno::ESRCH)?;
-    caller.privileged()?;
-    let mut params = domain.params.lock();
+    let target = caller.target(domid)?;
+    let mut params = target.params.lock();
     f(&mut params)
 }

@@ -3,18 +3,24 @@
 //! A call arrives with its number in x16 and its arguments in x0 to x4 (`arch-arm.h`). Arguments are allegations of the
 //! guest's; what they point to is copied in once, checked, and acted on. The answer goes to x0.
 
+mod bitmap;
 mod console_io;
+mod domctl;
 mod event_channel;
 mod grant_table;
 mod hvm;
 mod memory;
 mod other;
 mod sched;
+mod sysctl;
 mod toolstack;
 mod vcpu;
 mod version;
+mod xsm;
 
+use alloc::sync::Arc;
 use core::mem::offset_of;
+use core::ops::Deref;
 
 use vambrace_abi::domid::DOMID_SELF;
 use vambrace_abi::errno::{Errno, HypercallResult, to_register};
@@ -28,6 +34,9 @@ use crate::machine::{CpuId, Machine};
 use crate::run::Next;
 use crate::umem::GuestMemory;
 
+/// Length of the hypercall instruction, in every instruction set.
+const HVC_BYTES: u64 = 4;
+
 /// Who calls, and where.
 pub(crate) struct Caller<'a, M: Machine> {
     pub(crate) hv: &'a Hypervisor<M>,
@@ -36,8 +45,14 @@ pub(crate) struct Caller<'a, M: Machine> {
 }
 
 impl<'a, M: Machine> Caller<'a, M> {
+    /// The caller's memory. Its stage-2 tables must not be locked while that is used.
     pub(crate) fn memory(&self) -> GuestMemory<'a, M> {
-        GuestMemory(&self.hv.machine)
+        let (m, domain) = (&self.hv.machine, self.domain());
+        if domain.is_hardware {
+            GuestMemory::of_hardware(m)
+        } else {
+            GuestMemory::new(m, &domain.p2m)
+        }
     }
 
     pub(crate) fn domain(&self) -> &'a Domain<M> {
@@ -49,9 +64,38 @@ impl<'a, M: Machine> Caller<'a, M> {
         domid == DOMID_SELF || domid == self.domain().id
     }
 
+    /// The domain that a call names: the caller's own, or another, which only the privileged may name. ESRCH, EPERM.
+    pub(crate) fn target(&self, domid: u16) -> Result<Target<'a, M>, Errno> {
+        if self.is_self(domid) {
+            return Ok(Target::Own(self.domain()));
+        }
+        let domain = self.hv.domain(domid).ok_or(Errno::ESRCH)?;
+        self.privileged()?;
+        Ok(Target::Other(domain))
+    }
+
     /// Refuses all but the hardware domain.
     pub(crate) fn privileged(&self) -> Result<(), Errno> {
         if self.domain().is_hardware { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// The domain that a call is about.
+pub(crate) enum Target<'a, M: Machine> {
+    /// The caller's.
+    Own(&'a Domain<M>),
+    /// Another.
+    Other(Arc<Domain<M>>),
+}
+
+impl<M: Machine> Deref for Target<'_, M> {
+    type Target = Domain<M>;
+
+    fn deref(&self) -> &Domain<M> {
+        match self {
+            Self::Own(domain) => domain,
+            Self::Other(domain) => domain,
+        }
     }
 }
 
@@ -61,6 +105,8 @@ pub(crate) enum Outcome {
     Done(HypercallResult),
     /// With an answer, and something to do with the vCPU before it goes on.
     Then(HypercallResult, Next),
+    /// Not yet: the vCPU makes the call again with these arguments, and others have their turn before.
+    Again([u64; 5]),
 }
 
 impl From<HypercallResult> for Outcome {
@@ -88,6 +134,13 @@ pub(crate) fn dispatch<M: Machine>(
     let (result, next) = match perform(&caller, op, args) {
         Outcome::Done(result) => (result, Next::Resume),
         Outcome::Then(result, next) => (result, next),
+        Outcome::Again(args) => {
+            run.regs.pc = run.regs.pc.wrapping_sub(HVC_BYTES);
+            for (register, value) in run.regs.x.iter_mut().zip(args) {
+                *register = value;
+            }
+            return Next::Resume;
+        }
     };
     run.regs.x[0] = to_register(result);
     next
@@ -100,43 +153,72 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
         number::HYPERVISOR_EVENT_CHANNEL_OP => event_channel::op(caller, args[0], args[1]).into(),
         number::HYPERVISOR_SCHED_OP => sched::op(caller, args[0], args[1]),
         number::HYPERVISOR_CONSOLE_IO => console_io::op(caller, args[0], args[1], args[2]).into(),
-        number::HYPERVISOR_MEMORY_OP => memory::op(caller, args[0], args[1]).into(),
-        number::HYPERVISOR_GRANT_TABLE_OP => grant_table::op(caller, args[0], args[1], args[2]).into(),
+        number::HYPERVISOR_MEMORY_OP => memory::op(caller, args),
+        number::HYPERVISOR_GRANT_TABLE_OP => grant_table::op(caller, args),
         number::HYPERVISOR_VCPU_OP => vcpu::op(caller, args[0], args[1], args[2]).into(),
         number::HYPERVISOR_HVM_OP => hvm::op(caller, args[0], args[1]).into(),
-        number::HYPERVISOR_MULTICALL => multicall(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_MULTICALL => multicall(caller, args),
         number::HYPERVISOR_PHYSDEV_OP => other::physdev(caller, args[0], args[1]).into(),
         number::HYPERVISOR_PLATFORM_OP => other::platform(caller, args[0]).into(),
         number::HYPERVISOR_VM_ASSIST => other::vm_assist(caller, args[0], args[1]).into(),
-        number::HYPERVISOR_DOMCTL => toolstack::domctl(caller, args[0]).into(),
-        number::HYPERVISOR_SYSCTL => toolstack::sysctl(caller, args[0]).into(),
+        number::HYPERVISOR_DOMCTL => toolstack::domctl(caller, args[0]),
+        number::HYPERVISOR_SYSCTL => toolstack::sysctl(caller, args[0]),
+        number::HYPERVISOR_XSM_OP => xsm::op().into(),
         _ => Outcome::Done(Err(Errno::ENOSYS)),
     }
 }
 
-/// Most entries of one multicall that are carried out before other work gets its turn; the guest's libraries send one.
-const MULTICALL_LIMIT: u64 = 1024;
+/// Most entries of one multicall that are carried out in one go.
+const MULTICALL_LIMIT: u64 = 64;
 
 /// `multicall`: calls from an array, each with its result written back (`xen.h`).
-fn multicall<M: Machine>(caller: &Caller<'_, M>, list: u64, count: u64) -> HypercallResult {
-    if count > MULTICALL_LIMIT {
-        return Err(Errno::E2BIG);
-    }
-    let list = XenHandle::<MulticallEntry>::new(list);
+fn multicall<M: Machine>(caller: &Caller<'_, M>, args: [u64; 5]) -> Outcome {
+    let [list, count, ..] = args;
+    let entries = XenHandle::<MulticallEntry>::new(list);
     for index in 0..count {
-        let handle = list.element(index).ok_or(Errno::EFAULT)?;
-        let entry = caller.memory().read(handle)?;
-        let [a, b, c, d, e, _] = entry.args;
-        let outcome = match u32::try_from(entry.op) {
-            // A list in a list could nest without bound.
-            Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
-            _ => perform(caller, entry.op, [a, b, c, d, e]),
+        let rest = |from: u64| match entries.element(from) {
+            Some(handle) => Outcome::Again([handle.address(), count - from, args[2], args[3], args[4]]),
+            None => Outcome::Done(Err(Errno::EFAULT)),
         };
-        let result = match outcome {
-            Outcome::Done(result) | Outcome::Then(result, _) => to_register(result),
-        };
-        let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
-        caller.memory().write(XenHandle::<u64>::new(at), &result)?;
+        if index == MULTICALL_LIMIT {
+            return rest(index);
+        }
+        match one_of_many(caller, entries, index) {
+            Ok(true) => {}
+            Ok(false) => return rest(index),
+            Err(errno) => return Outcome::Done(Err(errno)),
+        }
     }
-    Ok(0)
+    Outcome::Done(Ok(0))
+}
+
+/// Carries out one entry of a multicall. Whether it has come to its end; if not, its arguments in the guest's memory say
+/// where it goes on.
+fn one_of_many<M: Machine>(
+    caller: &Caller<'_, M>,
+    entries: XenHandle<MulticallEntry>,
+    index: u64,
+) -> Result<bool, Errno> {
+    let handle = entries.element(index).ok_or(Errno::EFAULT)?;
+    let mut entry = caller.memory().read(handle)?;
+    let [a, b, c, d, e, _] = entry.args;
+    let outcome = match u32::try_from(entry.op) {
+        // A list in a list could nest without bound.
+        Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
+        _ => perform(caller, entry.op, [a, b, c, d, e]),
+    };
+    match outcome {
+        Outcome::Done(result) | Outcome::Then(result, _) => {
+            let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
+            caller.memory().write(XenHandle::<u64>::new(at), &to_register(result))?;
+            Ok(true)
+        }
+        Outcome::Again(args) => {
+            for (slot, value) in entry.args.iter_mut().zip(args) {
+                *slot = value;
+            }
+            caller.memory().write(handle, &entry)?;
+            Ok(false)
+        }
+    }
 }

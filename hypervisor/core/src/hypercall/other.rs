@@ -30,13 +30,13 @@ pub(super) fn platform<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyp
             if nanoseconds >> 32 != 0 {
                 return Err(Errno::EINVAL);
             }
-            caller.hv.set_wall_clock(caller.domain(), seconds, nanoseconds as u32, system_time);
+            caller.hv.set_wall_clock(seconds, nanoseconds as u32, system_time);
             Ok(0)
         }
         XENPF_SETTIME32 => {
             let [both, system_time, ..] = op.u;
             let (seconds, nanoseconds) = (both & 0xffff_ffff, (both >> 32) as u32);
-            caller.hv.set_wall_clock(caller.domain(), seconds, nanoseconds, system_time);
+            caller.hv.set_wall_clock(seconds, nanoseconds, system_time);
             Ok(0)
         }
         _ => Err(Errno::ENOSYS),

@@ -20,14 +20,19 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         Ok(SCHEDOP_BLOCK) => Outcome::Then(Ok(0), Next::Block),
         Ok(SCHEDOP_SHUTDOWN) => match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
             Ok(shutdown) => {
-                caller.hv.shut_down(caller.domain(), shutdown.reason);
-                Outcome::Then(Ok(0), Next::Offline)
+                // It stops here, and goes on behind the call if it is resumed.
+                caller.hv.shut_down(caller.domain(), reason(shutdown.reason));
+                Outcome::Done(Ok(0))
             }
             Err(errno) => Outcome::Done(Err(errno)),
         },
         Ok(SCHEDOP_SHUTDOWN_CODE) => match caller.memory().read(XenHandle::<SchedShutdown>::new(argument)) {
             Ok(shutdown) => {
-                caller.domain().shutdown.call_once(|| shutdown.reason);
+                let mut life = caller.domain().life.lock();
+                if life.shutdown_code.is_some() {
+                    return Outcome::Done(Err(Errno::EBUSY));
+                }
+                life.shutdown_code = Some(reason(shutdown.reason));
                 Outcome::Done(Ok(0))
             }
             Err(errno) => Outcome::Done(Err(errno)),
@@ -39,9 +44,14 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
     }
 }
 
+/// A shutdown's reason: only the lowest byte counts.
+const fn reason(asked: u32) -> u32 {
+    asked & 0xff
+}
+
 /// Waits until one of some ports is pending, or a time has come.
 fn poll<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Outcome {
-    let ready = || -> Result<bool, Errno> {
+    let begin = || -> Result<bool, Errno> {
         let poll = caller.memory().read(XenHandle::<SchedPoll>::new(argument))?;
         if poll.nr_ports > POLL_LIMIT {
             return Err(Errno::EINVAL);
@@ -50,18 +60,11 @@ fn poll<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Outcome {
         for index in 0..u64::from(poll.nr_ports) {
             ports.push(caller.memory().read(poll.ports.element(index).ok_or(Errno::EFAULT)?)?);
         }
-        let events = caller.domain().events.lock();
-        for port in ports {
-            if events.is_pending(&caller.hv.machine, port)? {
-                return Ok(true);
-            }
-        }
-        Ok(poll.timeout != 0 && caller.hv.system_time() >= poll.timeout)
+        caller.hv.begin_poll(caller.cpu, caller.seat, &ports, poll.timeout)
     };
-    match ready() {
-        Ok(true) => Outcome::Done(Ok(0)),
-        // The guest looks again itself: poll may return early (`sched.h`), and it calls in a loop.
-        Ok(false) => Outcome::Then(Ok(0), Next::Yield),
+    match begin() {
+        Ok(true) => Outcome::Then(Ok(0), Next::Block),
+        Ok(false) => Outcome::Done(Ok(0)),
         Err(errno) => Outcome::Done(Err(errno)),
     }
 }
@@ -104,6 +107,6 @@ fn remote_shutdown<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<
     if domain.id == caller.domain().id {
         return Err(Errno::EINVAL);
     }
-    caller.hv.shut_down(&domain, request.reason);
+    caller.hv.shut_down(&domain, reason(request.reason));
     Ok(0)
 }

@@ -5,9 +5,11 @@ use vambrace_abi::handle::XenHandle;
 use vambrace_abi::vcpu::*;
 
 use super::Caller;
-use crate::addr::{GuestVa, Ipa};
+use crate::addr::{GuestVa, Ipa, Pa};
+use crate::domain::Vcpu;
 use crate::machine::{Access, Machine};
-use crate::runstate::{Area, Runstate};
+use crate::p2m::P2m;
+use crate::runstate::Area;
 
 pub(super) fn op<M: Machine>(
     caller: &Caller<'_, M>,
@@ -24,48 +26,57 @@ pub(super) fn op<M: Machine>(
         }
         VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => {
             let area = caller.memory().read(XenHandle::<VcpuRegisterRunstateMemoryArea>::new(argument))?;
-            let at = area.addr.address();
-            let area = match at {
-                0 => None,
-                _ => Some(runstate_area(at, |va| caller.hv.machine.translate(GuestVa(va), Access::Write))?),
-            };
-            register_runstate(caller, target, area)
+            let at = Some(area.addr.address()).filter(|at| *at != 0);
+            let translate = |va| caller.hv.machine.translate(GuestVa(va), Access::Write);
+            register_runstate(caller, target, at, |_, va| translate(va))
         }
         VCPUOP_REGISTER_RUNSTATE_PHYS_AREA => {
             let area = caller.memory().read(XenHandle::<VcpuRegisterRunstateMemoryArea>::new(argument))?;
-            let at = area.addr.address();
-            let area = match at {
-                u64::MAX => None,
-                _ => {
-                    let p2m = caller.domain().p2m.lock();
-                    Some(runstate_area(at, |ipa| {
-                        let mapping = p2m.lookup(&caller.hv.machine, Ipa(ipa))?;
-                        (mapping.writable && !mapping.device).then_some(mapping.pa)
-                    })?)
-                }
-            };
-            register_runstate(caller, target, area)
+            let at = Some(area.addr.address()).filter(|at| *at != u64::MAX);
+            register_runstate(caller, target, at, |p2m, ipa| {
+                let mapping = p2m.lookup(&caller.hv.machine, Ipa(ipa))?;
+                mapping.kind.is_writable().then_some(mapping.pa)
+            })
         }
         _ => Err(Errno::EINVAL),
     }
 }
 
-/// The physical places of the area at `at`, which may cross into a second page.
-fn runstate_area(at: u64, find: impl Fn(u64) -> Option<crate::addr::Pa>) -> Result<Area, Errno> {
-    if !at.is_multiple_of(8) {
-        return Err(Errno::EINVAL);
-    }
-    Area::find(at, find).ok_or(Errno::EFAULT)
-}
-
+/// Has the hypervisor keep a vCPU's runstate at guest address `at`, of which `find` gives the physical address; nowhere
+/// for `None`. The area may cross into a second page, and holds the one or two.
 fn register_runstate<M: Machine>(
     caller: &Caller<'_, M>,
-    target: &crate::domain::Vcpu<M>,
-    area: Option<Area>,
+    target: &Vcpu<M>,
+    at: Option<u64>,
+    find: impl Fn(&P2m, u64) -> Option<Pa>,
 ) -> HypercallResult {
-    let mut runstate = target.runstate.lock();
-    runstate.area = area;
-    Runstate::publish(&runstate, &caller.hv.machine, caller.domain().runstate_update_flag());
+    let (hv, domain) = (caller.hv, caller.domain());
+    let area = match at {
+        None => None,
+        Some(at) if !at.is_multiple_of(8) => return Err(Errno::EINVAL),
+        Some(at) => {
+            let p2m = domain.p2m.lock();
+            let area = Area::find(at, |at| find(&p2m, at)).ok_or(Errno::EFAULT)?;
+            let mut frames = hv.frames.lock();
+            for (held, page) in area.pages().enumerate() {
+                if frames.hold(page, domain.id).is_err() {
+                    area.pages().take(held).for_each(|page| frames.put(page));
+                    return Err(Errno::EFAULT);
+                }
+            }
+            Some(area)
+        }
+    };
+    let old = {
+        let mut runstate = target.runstate.lock();
+        let old = core::mem::replace(&mut runstate.area, area);
+        runstate.publish(&hv.machine, domain.runstate_update_flag());
+        old
+    };
+    if let Some(old) = old {
+        let mut frames = hv.frames.lock();
+        old.pages().for_each(|page| frames.put(page));
+    }
     Ok(0)
 }
 
@@ -74,20 +85,10 @@ fn register_vcpu_info<M: Machine>(
     vcpu: u32,
     info: &VcpuRegisterVcpuInfo,
 ) -> HypercallResult {
-    let at = Ipa::from_frame(info.mfn);
-    if at.frame() != info.mfn {
-        return Err(Errno::EINVAL);
-    }
-    let mapping = caller.domain().p2m.lock().lookup(&caller.hv.machine, at).ok_or(Errno::EINVAL)?;
-    if mapping.device || !mapping.writable {
-        return Err(Errno::EINVAL);
-    }
-    let notify = caller.domain().events.lock().register_vcpu_info(
-        &caller.hv.machine,
-        vcpu,
-        mapping.pa,
-        info.offset,
-    )?;
+    let page = caller.hv.page(caller.domain(), info.mfn)?;
+    let notify =
+        caller.domain().events.lock().register_vcpu_info(&caller.hv.machine, vcpu, page.pa, info.offset)?;
+    page.keep();
     if notify {
         caller.hv.raise_event(caller.domain(), vcpu as usize);
     }

@@ -6,22 +6,24 @@ use vambrace_abi::version::*;
 use zerocopy::IntoBytes;
 
 use super::Caller;
+use crate::idregs::{has_aarch32, has_aarch64};
 use crate::machine::Machine;
 
-/// The Xen release whose interface this is; the toolstack of that release manages it.
-const VERSION: u64 = XEN_VERSION_4_20 as u64;
-/// What follows "4.20" in the version.
+/// What follows the release in the version.
 const EXTRA_VERSION: &str = concat!(".0-vambrace-", env!("CARGO_PKG_VERSION"));
-/// What follows "4.20", in the sixteen bytes of the old form.
+/// What follows the release, in the sixteen bytes of the old form.
 const EXTRA_VERSION_SHORT: &str = ".0-vambrace";
-/// Guests that can run.
-const CAPABILITIES: &str = "xen-3.0-aarch64 ";
+/// Guests that can run on a CPU with both widths, with one, with the other.
+const CAPABILITIES: [&str; 3] = ["xen-3.0-aarch64 xen-3.0-armv7l ", "xen-3.0-aarch64 ", "xen-3.0-armv7l "];
 const CHANGESET: &str = concat!("vambrace ", env!("CARGO_PKG_VERSION"));
 const PAGE: u64 = 4096;
 
 pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> HypercallResult {
     match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
-        XENVER_VERSION => Ok(VERSION),
+        XENVER_VERSION => {
+            let (major, minor) = caller.hv.settings.xen_version;
+            Ok(u64::from(major) << 16 | u64::from(minor))
+        }
         XENVER_EXTRAVERSION => fixed::<M, 16>(caller, argument, EXTRA_VERSION_SHORT),
         XENVER_COMPILE_INFO => {
             let info = XenCompileInfo {
@@ -33,7 +35,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             caller.memory().write(XenHandle::new(argument), &info)?;
             Ok(0)
         }
-        XENVER_CAPABILITIES => fixed::<M, 1024>(caller, argument, CAPABILITIES),
+        XENVER_CAPABILITIES => fixed::<M, 1024>(caller, argument, capabilities(caller)),
         XENVER_CHANGESET => fixed::<M, 64>(caller, argument, CHANGESET),
         XENVER_PLATFORM_PARAMETERS => {
             // Guests' virtual space has no part for the hypervisor on ARM.
@@ -44,18 +46,28 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         XENVER_PAGESIZE if argument == 0 => Ok(PAGE),
         XENVER_PAGESIZE => Err(Errno::EINVAL),
         XENVER_GUEST_HANDLE => {
-            // A domain's handle is its UUID; dom0's is all zero.
-            caller.memory().write_bytes(argument, &[0; 16])?;
+            let handle = *caller.domain().handle.lock();
+            caller.memory().write_bytes(argument, &handle)?;
             Ok(0)
         }
         XENVER_COMMANDLINE => fixed::<M, 1024>(caller, argument, &caller.hv.settings.command_line),
         // No build ID is linked in: the error that Xen gives then.
         XENVER_BUILD_ID => Err(Errno::ENODATA),
         XENVER_EXTRAVERSION2 => variable(caller, argument, EXTRA_VERSION),
-        XENVER_CAPABILITIES2 => variable(caller, argument, CAPABILITIES),
+        XENVER_CAPABILITIES2 => variable(caller, argument, capabilities(caller)),
         XENVER_CHANGESET2 => variable(caller, argument, CHANGESET),
         XENVER_COMMANDLINE2 => variable(caller, argument, &caller.hv.settings.command_line),
         _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn capabilities<M: Machine>(caller: &Caller<'_, M>) -> &'static str {
+    let m = &caller.hv.machine;
+    let [both, wide, narrow] = CAPABILITIES;
+    match (has_aarch64(m), has_aarch32(m)) {
+        (true, true) => both,
+        (true, false) => wide,
+        (false, _) => narrow,
     }
 }
 

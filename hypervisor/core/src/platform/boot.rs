@@ -1,11 +1,11 @@
 //! What the loader left for the hypervisor: modules and command lines in `/chosen` (multiboot device-tree protocol).
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::address::{address_cells, entries, size_cells};
 use super::error::{PlatformError, Problem};
+use super::static_guest::{self, StaticGuests};
 use super::tree::{Node, Tree};
 use crate::addr::{Pa, PaRange};
 
@@ -45,6 +45,8 @@ pub struct Boot {
     pub hypervisor_args: String,
     /// Dom0's command line.
     pub dom0_args: String,
+    /// Guests that are started with dom0.
+    pub domains: StaticGuests,
 }
 
 impl Boot {
@@ -68,9 +70,6 @@ pub(crate) fn find(tree: &Tree<'_>, warnings: &mut Vec<String>) -> Result<Boot, 
     let Some(chosen) = tree.root().child("chosen") else { return Ok(Boot::default()) };
     let mut modules: Vec<Module> = Vec::new();
     for node in chosen.children() {
-        if node.is_compatible("xen,domain") {
-            warnings.push(format!("{}: domains described in the device tree are not supported", node.path()));
-        }
         if !is_module(node) {
             continue;
         }
@@ -87,7 +86,8 @@ pub(crate) fn find(tree: &Tree<'_>, warnings: &mut Vec<String>) -> Result<Boot, 
         let path = chosen.path();
         modules.push(Module { kind: ModuleKind::Ramdisk, path, range, args: None });
     }
-    let mut boot = Boot { modules, ..Boot::default() };
+    let domains = static_guest::find(chosen, warnings);
+    let mut boot = Boot { modules, domains, ..Boot::default() };
     let (bootargs, ours, dom0) =
         (chosen.string("bootargs"), chosen.string("xen,xen-bootargs"), chosen.string("xen,dom0-bootargs"));
     let dom0_args = boot.kernel().and_then(|kernel| kernel.args.as_deref()).or(dom0);
@@ -129,7 +129,7 @@ fn kind_of(node: Node<'_, '_>, before: &[Module]) -> Result<ModuleKind, Platform
 
 /// The place of a module. Loaders' scripts often forget the cell counts on `/chosen`, which by the specification
 /// means 2 and 1; they then mean the root's.
-fn module_range(chosen: Node<'_, '_>, node: Node<'_, '_>) -> Result<PaRange, PlatformError> {
+pub(crate) fn module_range(chosen: Node<'_, '_>, node: Node<'_, '_>) -> Result<PaRange, PlatformError> {
     let length = node.property("reg").ok_or_else(|| node.error("reg", Problem::Missing))?.len() as u64;
     let mut cells = [address_cells(chosen)?, size_cells(chosen)?];
     let bytes = |cells: [u32; 2]| u64::from(cells[0] + cells[1]) * 4;

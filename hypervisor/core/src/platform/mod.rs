@@ -18,6 +18,7 @@ mod power;
 mod psci;
 mod release;
 mod sequence;
+mod static_guest;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -41,8 +42,9 @@ pub use self::passthrough::Passthrough;
 pub use self::power::{Power, PowerMethod};
 pub use self::psci::{Conduit, Psci, PsciVersion};
 pub use self::sequence::Step;
+pub use self::static_guest::{Enhanced, GuestModules, SharedMemory, StaticGuest, StaticGuests, StaticPort};
 pub use self::timer::Timer;
-use self::tree::{NodeId, Tree};
+use self::tree::{Node, NodeId, Tree};
 use crate::addr::PaRange;
 use crate::cmdline::Options;
 
@@ -79,6 +81,18 @@ pub struct Platform {
     pub occupied: Vec<PaRange>,
     /// What is odd and was left out, in words.
     pub warnings: Vec<String>,
+}
+
+/// The SPIs of a node of the host's tree, of which `platform` was read.
+pub(crate) fn node_interrupts(
+    tree: &Tree<'_>,
+    platform: &Platform,
+    node: Node<'_, '_>,
+) -> Result<Vec<Interrupt>, PlatformError> {
+    // The node again, with the lifetimes of the tree given here.
+    let node = tree.node(node.id());
+    let found = interrupt::Resolver { tree, gic: platform.gic.node }.of_node(node)?;
+    Ok(found.into_iter().flatten().filter(|interrupt| interrupt.is_spi()).collect())
 }
 
 impl Platform {

@@ -229,7 +229,7 @@ fn console_input_goes_to_dom0_until_three_switch_characters() {
     assert!(world.domain.events.lock().is_pending(world.machine(), bind.port).unwrap());
     assert!(world.machine().controller().active.is_empty());
     let mut input = [0; 16];
-    assert_eq!(world.hv.console.take_input(&mut input), 3);
+    assert_eq!(world.hv.console.take_input(0, &mut input), 3);
     assert_eq!(input[..3], *b"ls\r");
     world.console();
     type_in(b"\x01\x01\x01h");
@@ -237,7 +237,7 @@ fn console_input_goes_to_dom0_until_three_switch_characters() {
     assert!(text.starts_with("(VMB) Input to the hypervisor"), "{text}");
     assert!(text.contains("(VMB) h help"), "{text}");
     // Every key answers, and none of them changes anything.
-    for key in b"qrmeil\rx\xff" {
+    for key in b"q0drmegitl\rx\xff" {
         type_in(&[*key]);
     }
     let text = world.console();
@@ -251,7 +251,7 @@ fn console_input_goes_to_dom0_until_three_switch_characters() {
     world.console();
     type_in(b"\x01\x01\x01");
     assert!(world.console().ends_with("(VMB) Input to dom0 (three times Ctrl-A to switch)\n"));
-    world.hv.console.take_input(&mut input);
+    world.hv.console.take_input(0, &mut input);
     type_in(b"z");
-    assert_eq!(world.hv.console.take_input(&mut input), 1);
+    assert_eq!(world.hv.console.take_input(0, &mut input), 1);
 }

@@ -1,16 +1,12 @@
-//! `memory_op`, `grant_table_op` and what guest handles lead to.
-
-use core::sync::atomic::Ordering;
+//! `memory_op`, and what guest handles lead to.
 
 use vambrace_abi::domid::DOMID_SELF;
 use vambrace_abi::errno::Errno;
-use vambrace_abi::grant_table::*;
 use vambrace_abi::handle::XenHandle;
 use vambrace_abi::hypercall::*;
 use vambrace_abi::memory::*;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::machine::Memory;
 use crate::testing::*;
 use crate::umem::GuestMemory;
 
@@ -47,7 +43,7 @@ fn reserve(world: &World, command: u32, order: u32, gfns: &[u64]) -> i64 {
 #[test]
 fn handles_are_copied_across_pages_or_not_at_all() {
     let world = World::small();
-    let memory = GuestMemory(world.machine());
+    let memory = GuestMemory::of_hardware(world.machine());
     let edge = BUFFER + PAGE_SIZE - 3;
     memory.write_bytes(edge, b"abcdef").unwrap();
     assert_eq!(bytes_at(world.machine(), BUFFER_PA + PAGE_SIZE - 3, 6), b"abcdef");
@@ -92,148 +88,13 @@ fn pages_are_added_for_oneself_only() {
     let world = World::small();
     world.add_other();
     let request = XenAddToPhysmap { domid: 1, space: XENMAPSPACE_GRANT_TABLE, ..Default::default() };
-    assert_eq!(world.with(OP, XENMEM_ADD_TO_PHYSMAP, request).0, error(Errno::EPERM));
+    let at = world.put(0, XenAddToPhysmap { domid: 0, ..request });
+    let other = world.call_by(1, OP, [XENMEM_ADD_TO_PHYSMAP.into(), at, 0, 0, 0]);
+    assert_eq!(other.0, error(Errno::EPERM));
     let request = XenAddToPhysmap { domid: 5, ..request };
     assert_eq!(world.with(OP, XENMEM_ADD_TO_PHYSMAP, request).0, error(Errno::ESRCH));
     assert_eq!(add(&world, XENMAPSPACE_GMFN_FOREIGN, 0, FREE_GFN), error(Errno::ENOSYS));
     assert_eq!(add(&world, 77, 0, FREE_GFN), error(Errno::ENOSYS));
-}
-
-#[test]
-fn grant_frames_are_mapped_and_listed() {
-    let world = World::small();
-    assert_eq!(add(&world, XENMAPSPACE_GRANT_TABLE, 1, FREE_GFN + 1), 0);
-    let first = world.domain.grants.lock().frames().nth(1);
-    assert_eq!(at(&world, FREE_GFN + 1), first);
-    assert_eq!(add(&world, XENMAPSPACE_GRANT_TABLE, 64, FREE_GFN), error(Errno::EINVAL));
-    assert_eq!(add(&world, XENMAPSPACE_GRANT_TABLE, XENMAPIDX_GRANT_TABLE_STATUS, 1), error(Errno::EINVAL));
-    let op = HYPERVISOR_GRANT_TABLE_OP;
-    let (result, size) =
-        world.with(op, GNTTABOP_QUERY_SIZE, GnttabQuerySize { dom: DOMID_SELF, ..Default::default() });
-    assert_eq!((result, size.status, size.nr_frames, size.max_nr_frames), (0, GNTST_OKAY, 2, 64));
-    let setup = |nr_frames, list| {
-        let frame_list = XenHandle::new(list);
-        let request = GnttabSetupTable { dom: DOMID_SELF, nr_frames, frame_list, ..Default::default() };
-        let (result, request) = world.with(op, GNTTABOP_SETUP_TABLE, request);
-        assert_eq!(result, 0);
-        request.status
-    };
-    assert_eq!(setup(2, BUFFER + 0x100), GNTST_OKAY);
-    assert_eq!(world.get::<[u64; 2]>(0x100), [u64::MAX, FREE_GFN + 1]);
-    assert_eq!(setup(65, BUFFER + 0x100), GNTST_GENERAL_ERROR);
-    assert_eq!(setup(1, NOWHERE_VA), GNTST_BAD_VIRT_ADDR);
-    assert_eq!(setup(1, READ_ONLY), GNTST_BAD_VIRT_ADDR);
-    assert_eq!(setup(2, u64::MAX - 7), GNTST_BAD_VIRT_ADDR);
-    let status = |dom| {
-        let (result, answer) =
-            world.with(op, GNTTABOP_QUERY_SIZE, GnttabQuerySize { dom, ..Default::default() });
-        (result, answer.status)
-    };
-    assert_eq!(status(1), (0, GNTST_BAD_DOMAIN));
-    world.add_other();
-    assert_eq!(status(1), (0, GNTST_PERMISSION_DENIED));
-}
-
-#[test]
-fn grant_versions_change() {
-    let world = World::small();
-    let op = HYPERVISOR_GRANT_TABLE_OP;
-    let set = |version| {
-        let (result, request) = world.with(op, GNTTABOP_SET_VERSION, GnttabSetVersion { version });
-        (result, request.version)
-    };
-    assert_eq!(set(3), (error(Errno::EINVAL), 1), "the version in use comes back");
-    assert_eq!(set(2), (0, 2));
-    let get = |dom| world.with(op, GNTTABOP_GET_VERSION, GnttabGetVersion { dom, ..Default::default() });
-    assert_eq!((get(DOMID_SELF).0, get(DOMID_SELF).1.version), (0, 2));
-    assert_eq!(get(1).0, error(Errno::ESRCH));
-    world.add_other();
-    assert_eq!(get(1).0, error(Errno::EPERM));
-    assert_eq!(add(&world, XENMAPSPACE_GRANT_TABLE, XENMAPIDX_GRANT_TABLE_STATUS, FREE_GFN), 0);
-    let list = |nr_frames, list| {
-        let frame_list = XenHandle::new(list);
-        let request = GnttabGetStatusFrames { nr_frames, dom: DOMID_SELF, frame_list, ..Default::default() };
-        world.with(op, GNTTABOP_GET_STATUS_FRAMES, request).1.status
-    };
-    assert_eq!((list(1, BUFFER + 0x100), world.get::<u64>(0x100)), (GNTST_OKAY, FREE_GFN));
-    assert_eq!(list(2, BUFFER + 0x100), GNTST_GENERAL_ERROR);
-    assert_eq!(list(1, NOWHERE_VA), GNTST_BAD_VIRT_ADDR);
-}
-
-#[test]
-fn malformed_grant_calls_are_refused() {
-    let world = World::small();
-    let op = HYPERVISOR_GRANT_TABLE_OP;
-    let call = |command: u32, list, count| world.call(op, &[command.into(), list, count]);
-    for command in [
-        GNTTABOP_QUERY_SIZE,
-        GNTTABOP_SETUP_TABLE,
-        GNTTABOP_SET_VERSION,
-        GNTTABOP_GET_VERSION,
-        GNTTABOP_GET_STATUS_FRAMES,
-    ] {
-        assert_eq!(call(command, NOWHERE_VA, 1), error(Errno::EFAULT));
-        assert_eq!(call(command, READ_ONLY, 1), error(Errno::EFAULT), "the answer cannot be written");
-        assert_eq!(call(command, BUFFER, 0), error(Errno::EINVAL));
-        assert_eq!(call(command, BUFFER, 2), error(Errno::EINVAL));
-    }
-    for command in [GNTTABOP_COPY, GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GNTTABOP_CACHE_FLUSH] {
-        assert_eq!(call(command, NOWHERE_VA, 0), 0, "nothing asked");
-        assert_eq!(call(command, NOWHERE_VA, 1), error(Errno::EFAULT));
-        assert_eq!(call(command, u64::MAX, 2), error(Errno::EFAULT));
-        assert_eq!(call(command, BUFFER, 0x8000_0000), error(Errno::EINVAL));
-    }
-    for unknown in [GNTTABOP_DUMP_TABLE, GNTTABOP_TRANSFER, GNTTABOP_SWAP_GRANT_REF, 99, u32::MAX] {
-        assert_eq!(call(unknown, BUFFER, 1), error(Errno::ENOSYS));
-    }
-    assert_eq!(world.call(op, &[1 << 32, BUFFER, 1]), error(Errno::ENOSYS));
-}
-
-#[test]
-fn cache_lines_of_own_memory_are_cleaned() {
-    let world = World::small();
-    let flush = |addr, length, offset, op| {
-        let request = GnttabCacheFlush { addr, length, offset, op };
-        world.with(HYPERVISOR_GRANT_TABLE_OP, GNTTABOP_CACHE_FLUSH, request).0
-    };
-    let clean = GNTTAB_CACHE_CLEAN;
-    assert_eq!(flush(RAM + 0x3000, 64, 128, clean | GNTTAB_CACHE_INVAL), 0);
-    assert_eq!(world.machine().cache_cleans(), 1);
-    assert_eq!(flush(RAM, 0, 0, clean), 0, "a question");
-    assert_eq!(flush(OTHER_RAM, 64, 0, clean), error(Errno::EPERM));
-    assert_eq!(flush(DEVICE, 64, 0, clean), error(Errno::EPERM));
-    assert_eq!(flush(u64::MAX, 64, 0, clean), error(Errno::EPERM));
-    assert_eq!(flush(RAM, 4096, 1, clean), error(Errno::EINVAL));
-    assert_eq!(flush(RAM, 64, 0, GNTTAB_CACHE_SOURCE_GREF | clean), error(Errno::EOPNOTSUPP));
-    assert_eq!(world.machine().cache_cleans(), 1);
-}
-
-#[test]
-fn grants_copy_between_own_pages() {
-    let world = World::small();
-    world.add_other();
-    let end = |addr, domid, offset| GnttabCopyPtr { addr, domid, offset, ..Default::default() };
-    let copy = |source, dest, len, flags| {
-        let request = GnttabCopy { source, dest, len, flags, ..Default::default() };
-        let (result, request) = world.with(HYPERVISOR_GRANT_TABLE_OP, GNTTABOP_COPY, request);
-        assert_eq!(result, 0);
-        request.status
-    };
-    let own = |gfn, offset| end(gfn, DOMID_SELF, offset);
-    world.machine().write(Pa(RAM + 10), b"payload").unwrap();
-    assert_eq!(copy(own(RAM_GFN, 10), own(RAM_GFN + 1, 4089), 7, 0), GNTST_OKAY);
-    assert_eq!(bytes_at(world.machine(), RAM + 0x1ff9, 7), b"payload");
-    // Overlapping ends copy as if through a buffer.
-    assert_eq!(copy(own(RAM_GFN, 10), own(RAM_GFN, 12), 7, 0), GNTST_OKAY);
-    assert_eq!(bytes_at(world.machine(), RAM + 10, 9), b"papayload");
-    assert_eq!(copy(own(RAM_GFN, 0), own(RAM_GFN, 4090), 7, 0), GNTST_BAD_COPY_ARG);
-    assert_eq!(copy(own(RAM_GFN, 0), own(RAM_GFN, 0), u16::MAX, 0), GNTST_BAD_COPY_ARG);
-    assert_eq!(copy(own(FREE_GFN, 0), own(RAM_GFN, 0), 1, 0), GNTST_BAD_PAGE);
-    assert_eq!(copy(own(RAM_GFN, 0), own(DEVICE >> 12, 0), 1, 0), GNTST_BAD_PAGE);
-    assert_eq!(copy(own(1 << 52 | RAM_GFN, 0), own(RAM_GFN, 0), 1, 0), GNTST_BAD_PAGE);
-    assert_eq!(copy(own(8, 0), own(RAM_GFN, 0), 1, GNTCOPY_SOURCE_GREF), GNTST_BAD_GNTREF);
-    assert_eq!(copy(end(0, 1, 0), own(RAM_GFN, 0), 1, 0), GNTST_PERMISSION_DENIED);
-    assert_eq!(copy(end(0, 7, 0), own(RAM_GFN, 0), 1, 0), GNTST_BAD_DOMAIN);
 }
 
 #[test]
@@ -282,7 +143,7 @@ fn a_balloon_gives_frames_back_and_takes_the_same_again() {
     }
     assert_eq!(reserve(&world, give, 0, &[RAM_GFN + 0x200]), 1);
     assert_eq!(reserve(&world, give, 9, &[RAM_GFN + 0x200]), 0, "not all of it is there");
-    assert_eq!(world.domain.pages.load(Ordering::Relaxed), 1024);
+    assert_eq!(world.domain.pages(), 1024);
     // The answer is how many extents were done before the first bad one.
     assert_eq!(reserve(&world, give, 0, &[gfn, OTHER_RAM >> 12, gfn + 1]), 1);
     assert_eq!(reserve(&world, give, 0, &[DEVICE >> 12]), 0);

@@ -2,8 +2,11 @@
 
 mod aarch32;
 mod calls;
+mod grants;
 mod interrupts;
+mod life;
 mod memory;
 mod p2m;
 mod psci;
 mod run;
+mod sched;

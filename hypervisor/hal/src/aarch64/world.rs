@@ -9,7 +9,7 @@
 use core::arch::asm;
 
 use vambrace_core::addr::{GuestVa, Ipa, Pa};
-use vambrace_core::machine::{Access, ContextSpec, Stage2, TimerState};
+use vambrace_core::machine::{Access, ContextSpec, Stage2, SystemState, TimerState};
 use vambrace_core::p2m::Shape;
 use vambrace_core::trap::{GuestRegs, SysReg, Trap};
 
@@ -230,6 +230,35 @@ impl Context {
 
     pub(crate) fn timer(&self) -> TimerState {
         self.timer
+    }
+
+    /// Every general-purpose register of an AArch32 guest is in its [`GuestRegs`] here.
+    pub(crate) fn system_state(&self, _: &mut GuestRegs) -> SystemState {
+        SystemState {
+            sctlr: self.sctlr,
+            tcr: self.tcr,
+            ttbr0: self.ttbr0,
+            ttbr1: self.ttbr1,
+            spsr: self.spsr,
+            sp_el0: self.sp_el0,
+            sp_el1: self.sp_el1,
+            elr: self.elr,
+            spsr_fiq: self.aarch32.spsr_fiq as u32,
+            spsr_irq: self.aarch32.spsr_irq as u32,
+            spsr_und: self.aarch32.spsr_und as u32,
+            spsr_abt: self.aarch32.spsr_abt as u32,
+        }
+    }
+
+    pub(crate) fn set_system_state(&mut self, _: &GuestRegs, state: &SystemState) {
+        (self.sctlr, self.tcr) = (state.sctlr, state.tcr);
+        (self.ttbr0, self.ttbr1) = (state.ttbr0, state.ttbr1);
+        (self.spsr, self.elr) = (state.spsr, state.elr);
+        (self.sp_el0, self.sp_el1) = (state.sp_el0, state.sp_el1);
+        self.aarch32.spsr_fiq = state.spsr_fiq.into();
+        self.aarch32.spsr_irq = state.spsr_irq.into();
+        self.aarch32.spsr_und = state.spsr_und.into();
+        self.aarch32.spsr_abt = state.spsr_abt.into();
     }
 }
 

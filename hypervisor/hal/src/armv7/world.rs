@@ -10,7 +10,7 @@
 use core::arch::asm;
 
 use vambrace_core::addr::{GuestVa, Ipa, Pa};
-use vambrace_core::machine::{Access, ContextSpec, Stage2, TimerState};
+use vambrace_core::machine::{Access, ContextSpec, Stage2, SystemState, TimerState};
 use vambrace_core::p2m::Shape;
 use vambrace_core::trap::{GuestRegs, SysReg, Trap};
 
@@ -162,6 +162,30 @@ registers! {
     spsr_fiq => "spsr_fiq",
 }
 
+impl Banked {
+    /// The registers that have a place in [`GuestRegs`], with its index (Arm ARM, D1.20.2).
+    fn by_index(&mut self) -> [(u8, &mut u32); 16] {
+        [
+            (13, &mut self.sp_usr),
+            (16, &mut self.lr_irq),
+            (17, &mut self.sp_irq),
+            (18, &mut self.lr_svc),
+            (19, &mut self.sp_svc),
+            (20, &mut self.lr_abt),
+            (21, &mut self.sp_abt),
+            (22, &mut self.lr_und),
+            (23, &mut self.sp_und),
+            (24, &mut self.r8_fiq),
+            (25, &mut self.r9_fiq),
+            (26, &mut self.r10_fiq),
+            (27, &mut self.r11_fiq),
+            (28, &mut self.r12_fiq),
+            (29, &mut self.sp_fiq),
+            (30, &mut self.lr_fiq),
+        ]
+    }
+}
+
 /// A vCPU's machine state while it is not loaded.
 #[derive(Clone)]
 pub struct Context {
@@ -230,6 +254,42 @@ impl Context {
 
     pub(crate) fn timer(&self) -> TimerState {
         self.timer
+    }
+
+    /// What the context has, the banked registers in `regs`, where those that are lent are already.
+    pub(crate) fn system_state(&self, regs: &mut GuestRegs) -> SystemState {
+        let mut banked = self.banked.clone();
+        for (index, register) in banked.by_index() {
+            if self.lent & 1 << index == 0 {
+                regs.set(index, (*register).into());
+            }
+        }
+        SystemState {
+            sctlr: self.system.sctlr.into(),
+            tcr: self.system.ttbcr.into(),
+            ttbr0: self.wide.ttbr0,
+            ttbr1: self.wide.ttbr1,
+            spsr: self.banked.spsr_svc.into(),
+            spsr_fiq: self.banked.spsr_fiq,
+            spsr_irq: self.banked.spsr_irq,
+            spsr_und: self.banked.spsr_und,
+            spsr_abt: self.banked.spsr_abt,
+            ..SystemState::default()
+        }
+    }
+
+    pub(crate) fn set_system_state(&mut self, regs: &GuestRegs, state: &SystemState) {
+        for (index, register) in self.banked.by_index() {
+            *register = regs.get(index) as u32;
+        }
+        self.lent = 0;
+        (self.system.sctlr, self.system.ttbcr) = (state.sctlr as u32, state.tcr as u32);
+        (self.wide.ttbr0, self.wide.ttbr1) = (state.ttbr0, state.ttbr1);
+        self.banked.spsr_svc = state.spsr as u32;
+        self.banked.spsr_fiq = state.spsr_fiq;
+        self.banked.spsr_irq = state.spsr_irq;
+        self.banked.spsr_und = state.spsr_und;
+        self.banked.spsr_abt = state.spsr_abt;
     }
 
     /// The index in `regs` of register `number` of the guest's mode. A banked register is brought there, and taken back

@@ -40,10 +40,10 @@ fn connect_send_close() {
 
     let mut notified = Vec::new();
     for _ in 0..2 {
-        pair::send(&machine, a, near, find(&domains), |d, vcpu| notified.push((d.id, vcpu))).unwrap();
+        pair::send(&machine, a, near, find(&domains), |d, who| notified.push((d.id, who))).unwrap();
     }
     // The second send found the event pending already.
-    assert_eq!(notified, [(2, 0)]);
+    assert_eq!(notified, [(2, Receiver::Vcpu(0))]);
     assert_eq!(b.events.lock().is_pending(&machine, far), Ok(true));
 
     pair::close(&machine, b, far, find(&domains)).unwrap();
@@ -67,6 +67,41 @@ fn a_message_to_a_port_that_changed_hands_is_dropped() {
     assert_eq!(b.events.lock().bind_ipi(&machine, 0), Ok(far));
     assert_eq!(b.events.lock().receive(&machine, message), None);
     assert_eq!(b.events.lock().is_pending(&machine, far), Ok(false));
+}
+
+#[test]
+fn a_device_has_an_end_that_its_guest_cannot_touch() {
+    let machine = machine();
+    let domains = [two_level_domain(1), two_level_domain(2)];
+    let [guest, console] = [&*domains[0], &*domains[1]];
+    let device = guest.events.lock().alloc_internal(&machine, 2).unwrap();
+    // Nobody listens yet.
+    pair::send_internal(&machine, guest, device, find(&domains), |_, _| panic!());
+    let (far, _) = pair::bind_interdomain(&machine, console, guest, device).unwrap();
+    let mut told = Vec::new();
+    pair::send(&machine, console, far, find(&domains), |d, who| told.push((d.id, who))).unwrap();
+    pair::send(&machine, console, far, find(&domains), |d, who| told.push((d.id, who))).unwrap();
+    assert_eq!(told, [(1, Receiver::Device(device)); 2]);
+    assert_eq!(guest.events.lock().is_pending(&machine, device), Ok(false));
+
+    let mut events = guest.events.lock();
+    assert_eq!(events.send(&machine, device), Err(Errno::EINVAL));
+    assert_eq!(events.bind_vcpu(device, 0), Err(Errno::EINVAL));
+    assert_eq!(events.unmask(&machine, device), Ok(None));
+    drop(events);
+    assert_eq!(pair::close(&machine, guest, device, find(&domains)), Err(Errno::EINVAL));
+    pair::reset(&machine, guest, find(&domains)).unwrap();
+    assert!(matches!(guest.events.lock().state(device), Ok(State::Interdomain(_))));
+
+    // The binding left an event pending at the other end.
+    assert_eq!(two_level::clear_pending(&machine, page(2, 0), far), ());
+    let mut told = Vec::new();
+    pair::send_internal(&machine, guest, device, find(&domains), |d, who| told.push((d.id, who)));
+    assert_eq!(console.events.lock().is_pending(&machine, far), Ok(true));
+    guest.events.lock().disown(device);
+    pair::close(&machine, guest, device, find(&domains)).unwrap();
+    assert_eq!(guest.events.lock().alloc_unbound(&machine, 2), Ok(device));
+    assert_eq!(guest.events.lock().send(&machine, device), Ok(Sent::Here(None)), "an ordinary port again");
 }
 
 #[test]

@@ -42,8 +42,9 @@ fn stress(fifo: bool) {
                     for _ in 0..SENDS {
                         let (from, to) = ports[random.below(PORTS as u64) as usize];
                         raised[to as usize].fetch_add(1, Ordering::SeqCst);
-                        let interrupt = |owner: &TestDomain, vcpu: VcpuId| {
+                        let interrupt = |owner: &TestDomain, receiver: Receiver| {
                             assert_eq!(owner.id, 1);
+                            let Receiver::Vcpu(vcpu) = receiver else { panic!("no device is here") };
                             interrupts[vcpu as usize].store(true, Ordering::SeqCst);
                         };
                         pair::send(machine, &**sender, from, find, interrupt).unwrap();

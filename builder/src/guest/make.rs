@@ -1,0 +1,472 @@
+//! Guests' kernels, RAM disks and root file systems, each made as dom0's are, and what of them lies in dom0.
+
+use super::config::ImageConfig;
+use super::layout::disk_name;
+use super::partial::Resources;
+use super::xl::{self, Facts, MODULES};
+use super::{Disk, Format, Guest, Medium, Module, Start, qcow2};
+use crate::build::derive;
+use crate::cache::{Inputs, sha256};
+use crate::cpio::{Node, Tree};
+use crate::decision::Decision;
+use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
+use crate::error::{Error, Result, ResultExt};
+use crate::kernel::{Format as KernelFormat, KernelImage};
+use crate::layout::{Filesystem, Kind, ModuleKind, Partition};
+use crate::parts::{Maker, Part, Root};
+use crate::plan::{Artifact, Artifacts, RootArtifact};
+use crate::profile::Profile;
+use crate::workspace::Workspace;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use vambrace_bsp::{Architecture, DeviceTree, Size};
+
+/// What a disk with a root file system has left free where no size is asked for.
+const SLACK: u64 = 64 << 20;
+/// A file larger than this is no kernel, RAM disk or tree.
+const MAX_MODULE: u64 = 1 << 30;
+/// What drives a guest's disks and networks.
+const DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
+/// The profile of a guest that names none: its root is its RAM disk.
+const SMALL: &str = "minimal";
+
+/// The guests of an image, with the profiles that they are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Guests {
+    /// Their descriptions.
+    pub config: ImageConfig,
+    /// The profiles, by name and architecture.
+    profiles: BTreeMap<(String, &'static str), Profile>,
+}
+
+impl Guests {
+    /// Reads the profiles that `config` names.
+    ///
+    /// # Errors
+    ///
+    /// A profile that is not known, with the field that names it, and one that cannot be made for the architecture.
+    pub fn new(workspace: &Workspace, config: ImageConfig, dom0: Architecture, suite: &str) -> Result<Self> {
+        let mut profiles = BTreeMap::new();
+        for (index, guest) in config.guests.iter().enumerate() {
+            let architecture = guest.architecture.unwrap_or(dom0);
+            if architecture == Architecture::Aarch64 && dom0 == Architecture::Armv7 {
+                let text = "a 64-bit guest takes a 64-bit dom0, which loads its kernel";
+                return Err(config.at(&format!("guest.{index}.architecture"), text));
+            }
+            let named = guest.disks.iter().enumerate().filter_map(|(number, disk)| {
+                let field = format!("guest.{index}.disk.{number}.content");
+                disk.content.profile().map(|name| (name, field))
+            });
+            let small = (guest.root_profile().is_none()).then(|| (SMALL, format!("guest.{index}.kernel")));
+            for (name, field) in named.chain(small) {
+                let failed = |error: Error| config.at(&field, error.what().to_owned()).because(error);
+                let arch = architecture.debian();
+                let profile = workspace.profile(name).map_err(failed)?;
+                // dom0's release, where the profile has it; else its own.
+                let same = profile.clone().of_release(Some(suite), arch);
+                let profile = same.or_else(|_| profile.of_release(None, arch)).map_err(failed)?;
+                profiles.insert((name.to_owned(), arch), profile);
+            }
+        }
+        Ok(Self { config, profiles })
+    }
+
+    /// What is said of them, for identifiers that must differ where that does.
+    pub fn stamp(&self) -> String {
+        if self.config.guests.is_empty() && self.config.volume_group.is_none() {
+            return String::new();
+        }
+        format!("{:?} {:?}", self.config.guests, self.config.volume_group)
+    }
+}
+
+/// A guest's parts.
+#[derive(Debug, Clone)]
+pub struct GuestParts {
+    /// Its name.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: Part,
+    /// Its RAM disk.
+    pub ramdisk: Option<Part>,
+    /// Its partial device tree.
+    pub device_tree: Option<Part>,
+    /// Its disks: the bytes of each, and its root file system.
+    pub disks: Vec<(u64, Option<Root>)>,
+}
+
+/// A guest's parts, as the plan sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuestArtifacts {
+    /// Its name.
+    pub name: String,
+    /// Who starts it.
+    pub start: Start,
+    /// Its kernel.
+    pub kernel: Artifact,
+    /// Its RAM disk.
+    pub ramdisk: Option<Artifact>,
+    /// Its partial device tree.
+    pub device_tree: Option<Artifact>,
+    /// Its disks.
+    pub disks: Vec<GuestDiskArtifact>,
+}
+
+/// A guest's disk, as the plan sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuestDiskArtifact {
+    /// The name of its file, partition or volume.
+    pub name: String,
+    /// What it lies on.
+    pub on: Medium,
+    /// Its bytes.
+    pub size: u64,
+    /// The root file system in it.
+    pub root: Option<RootArtifact>,
+}
+
+impl GuestArtifacts {
+    /// The module of this kind.
+    pub fn module(&self, kind: ModuleKind) -> Option<&Artifact> {
+        match kind {
+            ModuleKind::Kernel => Some(&self.kernel),
+            ModuleKind::Ramdisk => self.ramdisk.as_ref(),
+            ModuleKind::DeviceTree => self.device_tree.as_ref(),
+        }
+    }
+
+    /// All parts.
+    pub fn all(&self) -> impl Iterator<Item = &Artifact> {
+        let roots = self.disks.iter().filter_map(|disk| disk.root.as_ref().map(|root| &root.artifact));
+        ModuleKind::ALL.into_iter().filter_map(|kind| self.module(kind)).chain(roots)
+    }
+}
+
+impl GuestParts {
+    /// What the plan needs to know of them.
+    pub fn artifacts(&self, guest: &Guest) -> GuestArtifacts {
+        let artifact = |part: &Option<Part>| part.as_ref().map(|part| part.artifact.clone());
+        let disks = guest.disks.iter().zip(&self.disks);
+        GuestArtifacts {
+            name: self.name.clone(),
+            start: guest.start,
+            kernel: self.kernel.artifact.clone(),
+            ramdisk: artifact(&self.ramdisk),
+            device_tree: artifact(&self.device_tree),
+            disks: disks
+                .map(|(disk, (size, root))| GuestDiskArtifact {
+                    name: disk_name(guest, disk),
+                    on: disk.on,
+                    size: *size,
+                    root: root.as_ref().map(|root| root.artifact.clone()),
+                })
+                .collect(),
+        }
+    }
+
+    /// The module of this kind.
+    pub fn module(&self, kind: ModuleKind) -> Option<&Part> {
+        match kind {
+            ModuleKind::Kernel => Some(&self.kernel),
+            ModuleKind::Ramdisk => self.ramdisk.as_ref(),
+            ModuleKind::DeviceTree => self.device_tree.as_ref(),
+        }
+    }
+}
+
+/// What is in a disk with this root file system, or none.
+pub(crate) fn content(guest: &Guest, disk: &Disk, root: Option<&Root>) -> Content {
+    match root {
+        None => Content::Empty,
+        Some(root) => {
+            let label: String = disk_name(guest, disk).chars().take(16).collect();
+            Content::Ext4(Ext4 { label, uuid: root.uuid, tree: root.tree.clone() })
+        }
+    }
+}
+
+/// The volume group, with all guests' volumes; identifiers come from `seed`.
+pub(crate) fn volume_group(config: &ImageConfig, parts: &[GuestParts], seed: &str) -> Option<VolumeGroup> {
+    let (name, _) = config.volume_group()?;
+    let mut volumes = Vec::new();
+    for (guest, made) in config.guests.iter().zip(parts) {
+        for (disk, (size, root)) in guest.disks.iter().zip(&made.disks) {
+            if disk.on == Medium::Volume {
+                let name = disk_name(guest, disk);
+                let uuid = lvm_uuid(derive(seed, &format!("volume {name}")));
+                volumes.push(Volume { name, uuid, size: *size, content: content(guest, disk, root.as_ref()) });
+            }
+        }
+    }
+    let uuid = lvm_uuid(derive(seed, "volume group"));
+    let physical_uuid = lvm_uuid(derive(seed, "physical volume"));
+    Some(VolumeGroup { name, uuid, physical_uuid, volumes })
+}
+
+impl Maker<'_> {
+    /// The same with another decision.
+    fn making<'a>(&'a self, decision: &'a Decision) -> Maker<'a> {
+        let Maker { root, cache, progress, epoch, .. } = *self;
+        Maker { root, decision, cache, progress, epoch }
+    }
+
+    fn guest_arch(&self, guest: &Guest) -> Architecture {
+        guest.architecture.unwrap_or(self.decision.dom0_arch)
+    }
+
+    /// The decision by which a guest's kernel, RAM disk and, on `disk`, root file system are made: as if it were dom0 of a
+    /// machine whose medium is that disk.
+    fn guest_decision(&self, guest: &Guest, disk: Option<&Disk>) -> Result<Decision> {
+        let architecture = self.guest_arch(guest);
+        let profile = disk.and_then(|disk| disk.content.profile()).unwrap_or(SMALL);
+        let profile = self.decision.guests.profiles.get(&(profile.to_owned(), architecture.debian()));
+        let mut decision = self.decision.clone();
+        decision.profile = profile.ok_or_else(|| Error::new("a guest's profile was not read"))?.clone();
+        decision.dom0_arch = architecture;
+        decision.board.dom0.modules = DRIVERS.map(str::to_owned).to_vec();
+        decision.board.device_tree = DeviceTree::Firmware {};
+        decision.boot.firmware.clear();
+        decision.guests = Guests::default();
+        decision.layout.id = format!("guest {} {}", guest.name, disk.map_or("", |disk| &disk.name));
+        decision.layout.partitions.clear();
+        if disk.is_some() {
+            decision.layout.partitions.push(Partition {
+                name: "root".into(),
+                kind: Kind::Linux,
+                bootable: false,
+                filesystem: Filesystem::Ext4,
+                label: "root".into(),
+                min_size: Size(0),
+                slack: Size(0),
+                files: Vec::new(),
+            });
+        }
+        Ok(decision)
+    }
+
+    /// The decisions of all guests: for each what it is started with, and for each of its disks with a root file system
+    /// that. What it is started with finds the first of these.
+    fn guest_decisions(&self) -> Result<Vec<Decision>> {
+        let mut all = Vec::new();
+        for guest in &self.decision.guests.config.guests {
+            let mut roots = guest.disks.iter().filter(|disk| disk.content.profile().is_some()).peekable();
+            let of_debian = guest.kernel == Module::Debian || guest.ramdisk() == Module::Debian;
+            if roots.peek().is_none() && of_debian {
+                all.push(self.guest_decision(guest, None)?);
+            }
+            for disk in roots {
+                all.push(self.guest_decision(guest, Some(disk))?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Has `run` look at the making of each guest's systems.
+    pub(crate) fn each_guest<T>(&self, mut run: impl FnMut(&Maker<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let decisions = self.guest_decisions()?;
+        decisions.iter().map(|decision| run(&self.making(decision))).collect()
+    }
+
+    /// A hash of everything that guests are made from.
+    pub(crate) fn guests_key(&self) -> Result<String> {
+        let guests = &self.decision.guests;
+        let mut inputs = Inputs::new("guests", 1);
+        inputs.add("stamp", guests.stamp());
+        for key in self.each_guest(|maker| maker.system_keys())? {
+            inputs.add("system", key);
+        }
+        for guest in &guests.config.guests {
+            let files = [&guest.kernel, &guest.ramdisk()].map(Module::clone).into_iter().filter_map(|module| {
+                if let Module::File(path) = module { Some(path) } else { None }
+            });
+            for path in files.chain(guest.passthrough.iter().map(|devices| devices.device_tree.clone())) {
+                inputs.add("file", self.cache.hash_file(&guests.config.dir.join(path))?);
+            }
+        }
+        Ok(inputs.key())
+    }
+
+    /// A file that a guest's description names at `field`.
+    fn guest_file(&self, path: &Path, field: &str) -> Result<Part> {
+        let config = &self.decision.guests.config;
+        let path = config.dir.join(path);
+        let failed = |error: &dyn std::fmt::Display| config.at(field, format!("cannot read {}: {error}", path.display()));
+        let length = fs::metadata(&path).map_err(|error| failed(&error))?.len();
+        if length == 0 || length > MAX_MODULE {
+            return Err(failed(&format!("it has {length} bytes")));
+        }
+        let data = fs::read(&path).map_err(|error| failed(&error))?;
+        let artifact = Artifact {
+            from: path.display().to_string(),
+            size: data.len() as u64,
+            sha256: Some(sha256(&data)),
+            header: None,
+        };
+        Ok(Part { artifact, data: data.into() })
+    }
+
+    /// A kernel of the guest's own, looked at.
+    fn guest_kernel(&self, guest: &Guest, path: &Path, field: &str) -> Result<Part> {
+        let mut part = self.guest_file(path, field)?;
+        let format = KernelFormat::of(self.guest_arch(guest));
+        let image = KernelImage::parse_as(&part.data, format);
+        let image = image.map_err(|error| self.decision.guests.config.at(field, error.what().to_owned()))?;
+        part.artifact.header = Some((&image).into());
+        Ok(part)
+    }
+
+    /// The partial device tree of a guest, looked at.
+    fn guest_tree(&self, guest: &Guest, index: usize) -> Result<Option<Part>> {
+        let Some(devices) = &guest.passthrough else { return Ok(None) };
+        let field = format!("guest.{index}.passthrough.device-tree");
+        let part = self.guest_file(&devices.device_tree, &field)?;
+        let read = Resources::of(&part.data);
+        read.map_err(|error| self.decision.guests.config.at(&field, error.what().to_owned()))?;
+        Ok(Some(part))
+    }
+
+    /// Makes all guests' parts.
+    pub(crate) fn guests(&self) -> Result<Vec<GuestParts>> {
+        let config = &self.decision.guests.config;
+        let mut all = Vec::new();
+        for (index, guest) in config.guests.iter().enumerate() {
+            let boot = guest.disks.iter().find(|disk| disk.content.profile().is_some());
+            let boot = self.guest_decision(guest, boot)?;
+            let system = self.making(&boot);
+            let kernel = match &guest.kernel {
+                Module::File(path) => self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?,
+                Module::Debian | Module::None => system.kernel()?,
+            };
+            let ramdisk = match guest.ramdisk() {
+                Module::File(path) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?),
+                Module::Debian => Some(system.ramdisk()?),
+                Module::None => None,
+            };
+            let mut disks = Vec::new();
+            for (number, disk) in guest.disks.iter().enumerate() {
+                let root = match disk.content.profile() {
+                    None => None,
+                    Some(_) => self.making(&self.guest_decision(guest, Some(disk))?).root()?,
+                };
+                let tree = root.as_ref().map(|root| root.artifact.tree);
+                disks.push((self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?, root));
+            }
+            let device_tree = self.guest_tree(guest, index)?;
+            all.push(GuestParts { name: guest.name.clone(), kernel, ramdisk, device_tree, disks });
+        }
+        Ok(all)
+    }
+
+    /// What is known of guests' parts without making any.
+    pub(crate) fn peek_guests(&self) -> Result<Vec<GuestArtifacts>> {
+        let config = &self.decision.guests.config;
+        let mut all = Vec::new();
+        for (index, guest) in config.guests.iter().enumerate() {
+            let peek = |disk: Option<&Disk>| -> Result<Artifacts> {
+                self.making(&self.guest_decision(guest, disk)?).peek()
+            };
+            let system = peek(guest.disks.iter().find(|disk| disk.content.profile().is_some()))?;
+            let kernel = match &guest.kernel {
+                Module::File(path) => self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?.artifact,
+                Module::Debian | Module::None => system.kernel,
+            };
+            let ramdisk = match guest.ramdisk() {
+                Module::File(path) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?.artifact),
+                Module::Debian => Some(system.ramdisk),
+                Module::None => None,
+            };
+            let mut disks = Vec::new();
+            for (number, disk) in guest.disks.iter().enumerate() {
+                let root = match disk.content.profile() {
+                    None => None,
+                    Some(_) => peek(Some(disk))?.root,
+                };
+                let tree = root.as_ref().map(|root| root.tree);
+                let size = self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?;
+                disks.push(GuestDiskArtifact { name: disk_name(guest, disk), on: disk.on, size, root });
+            }
+            let device_tree = self.guest_tree(guest, index)?.map(|part| part.artifact);
+            all.push(GuestArtifacts { name: guest.name.clone(), start: guest.start, kernel, ramdisk, device_tree, disks });
+        }
+        Ok(all)
+    }
+
+    /// The bytes of a disk with a root file system of this size, or without one; `field` is its description's.
+    fn disk_size(&self, disk: &Disk, tree: Option<TreeSize>, field: &str) -> Result<u64> {
+        let needed = |slack| tree.map(|tree| ext4_size(tree, slack)).transpose();
+        match (disk.size, needed(0)?) {
+            (Some(size), Some(needed)) if size.bytes() < needed => {
+                let text = format!("{size} are too few for its content, which takes {}", Size(needed));
+                Err(self.decision.guests.config.at(&format!("{field}.size"), text))
+            }
+            (Some(size), _) => Ok(size.bytes()),
+            (None, _) => Ok(needed(SLACK)?.unwrap_or(SLACK)),
+        }
+    }
+
+    /// `root`, dom0's root file system, with what xl needs of the guests in it.
+    pub(crate) fn with_guests(&self, mut root: Root, guests: &[GuestParts]) -> Result<Root> {
+        let config = &self.decision.guests.config;
+        if config.guests.is_empty() {
+            return Ok(root);
+        }
+        let mut tree = Tree::clone(&root.tree);
+        let volume_group = config.volume_group().map(|(name, _)| name).unwrap_or_default();
+        for (guest, parts) in config.guests.iter().zip(guests) {
+            let mut facts = Facts { volume_group: volume_group.clone(), ..Facts::default() };
+            for kind in ModuleKind::ALL {
+                let Some(part) = parts.module(kind) else { continue };
+                let path = keep(&mut tree, kind, part)?;
+                match kind {
+                    ModuleKind::Kernel => facts.kernel = path,
+                    ModuleKind::Ramdisk => facts.ramdisk = Some(path),
+                    ModuleKind::DeviceTree => facts.device_tree = Some((path, Resources::of(&part.data)?)),
+                }
+            }
+            for (disk, (size, content)) in guest.disks.iter().zip(&parts.disks) {
+                if disk.on == Medium::File {
+                    let data = self.disk_file(guest, disk, *size, content.as_ref())?;
+                    let path = xl::target(guest, disk, &volume_group);
+                    tree.insert(path.trim_start_matches('/'), Node::File { mode: 0o600, data })?;
+                }
+            }
+            let text = xl::text(guest, &facts).into_bytes();
+            let own = format!("{}.cfg", guest.name);
+            tree.insert(&format!("etc/xen/{own}"), Node::File { mode: 0o644, data: text })?;
+            if guest.start == Start::Auto {
+                let target = format!("../{own}");
+                tree.insert(&format!("etc/xen/auto/{own}"), Node::Symlink { target })?;
+            }
+        }
+        root.artifact.tree = TreeSize::of(&tree);
+        root.tree = Arc::new(tree);
+        Ok(root)
+    }
+
+    /// The bytes of a disk that is a file in dom0.
+    fn disk_file(&self, guest: &Guest, disk: &Disk, size: u64, root: Option<&Root>) -> Result<Vec<u8>> {
+        let _step = self.progress.step(format!("making the disk {}", disk_name(guest, disk)));
+        let made = disk::render(&content(guest, disk, root), size, self.epoch)?;
+        if disk.format == Format::Qcow2 {
+            return qcow2::encode(&made, size);
+        }
+        let mut data = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+        std::os::unix::fs::FileExt::read_exact_at(&made, &mut data, 0)
+            .context(|| "cannot read the disk that was made")?;
+        Ok(data)
+    }
+}
+
+/// Puts a module into dom0, once for all guests with the same, and gives its absolute path.
+fn keep(tree: &mut Tree, kind: ModuleKind, part: &Part) -> Result<String> {
+    let hash: String = sha256(&part.data).chars().take(12).collect();
+    let path = format!("{MODULES}/{}-{hash}", kind.name());
+    let inside = path.trim_start_matches('/');
+    if tree.iter().all(|(other, _)| other != inside) {
+        tree.insert(inside, Node::File { mode: 0o644, data: part.data.to_vec() })?;
+    }
+    Ok(path)
+}

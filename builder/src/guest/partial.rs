@@ -1,0 +1,105 @@
+//! A guest's partial device tree (Xen, docs/misc/arm/passthrough.txt): what of the machine it names, for xl.
+
+use crate::error::{Error, Result};
+use vambrace_core::platform::tree::{Node, Tree, total_size};
+
+/// Bytes of a page, in which xl counts.
+const PAGE: u64 = 4096;
+/// Nodes in nodes that are followed.
+const MAX_DEPTH: usize = 32;
+
+/// What a guest is given of the machine, in xl's units.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Registers: first page in the machine, number of pages, first page in the guest.
+    pub iomem: Vec<(u64, u64, u64)>,
+    /// Interrupts, as the GIC counts them.
+    pub irqs: Vec<u32>,
+    /// The devices behind an IOMMU, by their paths in the machine's tree.
+    pub dtdev: Vec<String>,
+}
+
+impl Resources {
+    /// Reads them from the partial tree `blob`.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no device tree, and one without `/passthrough`.
+    pub fn of(blob: &[u8]) -> Result<Self> {
+        if total_size(blob).is_none() {
+            return Err(Error::new("this is not a device tree blob"));
+        }
+        let damaged = |error| Error::new(format!("the device tree is damaged: {error}"));
+        let tree = Tree::parse(blob).map_err(damaged)?;
+        let devices = tree
+            .root()
+            .child("passthrough")
+            .ok_or_else(|| Error::new("the partial device tree has no node `/passthrough`"))?;
+        let mut resources = Self::default();
+        for device in devices.children() {
+            resources.add(&device, 0)?;
+        }
+        Ok(resources)
+    }
+
+    fn add(&mut self, node: &Node<'_, '_>, depth: usize) -> Result<()> {
+        let odd = |name: &str| Error::new(format!("`{name}` of {} in the partial device tree is odd", node.name()));
+        if depth > MAX_DEPTH {
+            return Err(odd("nodes"));
+        }
+        if let Some(reg) = node.property("xen,reg") {
+            // Machine address, size, guest address: two cells each, as the tree's own cells have to be.
+            let numbers: Vec<u64> = reg.chunks(8).filter_map(|n| n.try_into().ok()).map(u64::from_be_bytes).collect();
+            if reg.len() % 24 != 0 {
+                return Err(odd("xen,reg"));
+            }
+            for entry in numbers.chunks_exact(3) {
+                if let [from, size, to] = entry {
+                    self.iomem.push((from / PAGE, size.div_ceil(PAGE), to / PAGE));
+                }
+            }
+        }
+        let interrupts = node.cells("interrupts").unwrap_or_default();
+        for entry in interrupts.chunks_exact(3) {
+            // Kind 0 is a shared interrupt, counted from 32.
+            if let [0, number, _] = entry {
+                self.irqs.push(number.checked_add(32).ok_or_else(|| odd("interrupts"))?);
+            }
+        }
+        if let Some(path) = node.string("xen,path")
+            && !node.has("xen,force-assign-without-iommu")
+        {
+            if path.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+                return Err(odd("xen,path"));
+            }
+            self.dtdev.push(path.to_owned());
+        }
+        node.children().try_for_each(|child| self.add(&child, depth + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_interrupts_and_paths_are_read() {
+        let mut fdt = vm_fdt::FdtWriter::new().unwrap();
+        let root = fdt.begin_node("").unwrap();
+        let passthrough = fdt.begin_node("passthrough").unwrap();
+        let device = fdt.begin_node("serial@9040000").unwrap();
+        fdt.property_array_u64("xen,reg", &[0x904_0000, 0x1000, 0x1000_0000]).unwrap();
+        fdt.property_array_u32("interrupts", &[0, 8, 4, 1, 9, 4]).unwrap();
+        fdt.property_string("xen,path", "/pl011@9040000").unwrap();
+        fdt.end_node(device).unwrap();
+        fdt.end_node(passthrough).unwrap();
+        fdt.end_node(root).unwrap();
+        let blob = fdt.finish().unwrap();
+        let resources = Resources::of(&blob).unwrap();
+        assert_eq!(resources.iomem, [(0x9040, 1, 0x10000)]);
+        assert_eq!(resources.irqs, [40]);
+        assert_eq!(resources.dtdev, ["/pl011@9040000"]);
+        assert!(Resources::of(&blob[..40]).is_err());
+        assert!(Resources::of(b"no tree").is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! A root file system by itself, as a file: for a guest's disk, or to look at.
+
+use crate::cache::Cache;
+use crate::decision::Decision;
+use crate::disk::{Ext4, ext4_size, write_ext4};
+use crate::error::{Error, Result, ResultExt};
+use crate::guest::Guests;
+use crate::layout::{Filesystem, Kind, Partition};
+use crate::parts::{Maker, Part, epoch};
+use crate::progress::Progress;
+use std::fs;
+use std::path::{Path, PathBuf};
+use vambrace_bsp::{DeviceTree, Size};
+
+/// What is left free where neither a size nor the profile says how much.
+const ROOM: u64 = 64 << 20;
+/// What drives disks and networks of a guest; a ramdisk without a hypervisor's devices passes them over.
+const GUEST_DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
+/// The file system's label.
+const LABEL: &str = "root";
+
+/// Where the parts go.
+#[derive(Debug, Clone, Default)]
+pub struct Outputs {
+    /// The ext4 file system.
+    pub image: PathBuf,
+    /// Its size; by default what it takes, and the profile's room.
+    pub size: Option<Size>,
+    /// The kernel that goes with it, if it is wanted.
+    pub kernel: Option<PathBuf>,
+    /// The ramdisk that finds the file system by its UUID, on QEMU's disks and a guest's, if it is wanted.
+    pub ramdisk: Option<PathBuf>,
+}
+
+/// Makes the root file system of `decision`'s profile, and writes it where `outputs` says. Nothing is compiled.
+///
+/// # Errors
+/// What cannot be made or written, and a size that is too small. A file is there whole or, as before, not at all.
+pub fn write(root: &Path, decision: &Decision, cache: &Cache, progress: &Progress, outputs: &Outputs) -> Result<()> {
+    let mut decision = decision.clone();
+    // As it is for a medium with nothing else on it.
+    decision.boot.firmware.clear();
+    decision.board.device_tree = DeviceTree::Firmware {};
+    decision.board.dom0.modules.extend(GUEST_DRIVERS.map(str::to_owned));
+    decision.guests = Guests::default();
+    decision.layout.id = "rootfs".into();
+    decision.layout.partitions = vec![Partition {
+        name: LABEL.into(),
+        kind: Kind::Linux,
+        bootable: false,
+        filesystem: Filesystem::Ext4,
+        label: LABEL.into(),
+        min_size: Size(0),
+        slack: Size(0),
+        files: Vec::new(),
+    }];
+    let epoch = epoch()?;
+    let maker = Maker { root, decision: &decision, cache, progress, epoch };
+    maker.resolve_packages()?;
+    let made = maker.root()?.ok_or_else(|| Error::new("the profile has no root file system"))?;
+    let room = decision.profile.spec.room.map_or(ROOM, Size::bytes);
+    let size = match outputs.size {
+        None => ext4_size(made.artifact.tree, room)?,
+        Some(size) => size.bytes() / 4096 * 4096,
+    };
+    let spec = Ext4 { label: LABEL.into(), uuid: made.uuid, tree: made.tree };
+    let step = progress.step(format!("writing {}", outputs.image.display()));
+    into_place(&outputs.image, |file| write_ext4(file, &spec, size, epoch))?;
+    step.finish();
+    let wanted = |path: &Option<PathBuf>, make: &dyn Fn() -> Result<Part>| -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let part = make()?;
+        into_place(path, |mut file| {
+            std::io::Write::write_all(&mut file, &part.data).context(|| "cannot write the file")
+        })
+    };
+    wanted(&outputs.kernel, &|| maker.kernel())?;
+    wanted(&outputs.ramdisk, &|| maker.ramdisk())?;
+    cache.save();
+    Ok(())
+}
+
+/// Has `fill` write a file under another name, which becomes `path` when it is complete.
+fn into_place(path: &Path, fill: impl FnOnce(&fs::File) -> Result<()>) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).context_at(folder, || "cannot make the folder")?;
+    let file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .context_at(folder, || "cannot make a file in the folder")?;
+    fill(file.as_file()).map_err(|error| error.at(path))?;
+    file.persist(path).map_err(|error| Error::new("cannot give the file its name").because(error.error).at(path))?;
+    Ok(())
+}
