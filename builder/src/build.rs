@@ -177,7 +177,10 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
         Content::BootScript | Content::EfiConfig => boot.clone(),
         Content::Guest(module) => {
             let guest = parts.guests.get(module.guest);
-            guest.and_then(|guest| guest.module(module.kind)).map(|part| part.data.clone()).unwrap_or_default()
+            guest
+                .and_then(|guest| guest.module(module.kind))
+                .map(|part| part.data.clone())
+                .unwrap_or_default()
         }
     };
     let seed = identity(layout, plan, parts, epoch);
@@ -271,9 +274,10 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     for guest in &parts.guests {
         let modules = ModuleKind::ALL.into_iter().filter_map(|kind| guest.module(kind));
         let modules = modules.map(|part| part.artifact.sha256.clone().unwrap_or_default());
-        let roots = guest.disks.iter().map(|(size, root)| {
-            format!("{size} {}", root.as_ref().map_or("", |root| &root.artifact.uuid))
-        });
+        let roots = guest
+            .disks
+            .iter()
+            .map(|(size, root)| format!("{size} {}", root.as_ref().map_or("", |root| &root.artifact.uuid)));
         modules.chain(roots).for_each(|value| inputs.add("guest", value));
     }
     inputs.key()

@@ -259,7 +259,8 @@ impl What {
         let config = self.config.as_deref().map(ImageConfig::read).transpose()?.unwrap_or_default();
         let board = self.board.clone().or_else(|| config.board.clone());
         let board = board.ok_or_else(|| {
-            Error::new("no board is named").help("name one on the command line, or with `board` in --config's file")
+            Error::new("no board is named")
+                .help("name one on the command line, or with `board` in --config's file")
         })?;
         Ok(Request {
             board,

@@ -283,7 +283,8 @@ fn layout(
                 Some(guest) => format!("the guest `{}`", guest.name),
                 None => format!("the profile `{}`", profile.spec.id),
             };
-            let error = Error::new(format!("{who} wants a root partition, and the layout `{}` has none", layout.id));
+            let error =
+                Error::new(format!("{who} wants a root partition, and the layout `{}` has none", layout.id));
             Err(match fitting {
                 Some(_) => error.help(format!("choose one that has: {names}")),
                 None => error.help(format!("{} has no such layout for {method}", board.id)),

@@ -213,7 +213,10 @@ impl Profile {
             };
         }
         let has = |name: &str| {
-            self.spec.releases.get(name).is_some_and(|release| release.architectures.iter().any(|a| a == arch))
+            self.spec
+                .releases
+                .get(name)
+                .is_some_and(|release| release.architectures.iter().any(|a| a == arch))
         };
         let name = match wanted {
             Some(wanted) => has(wanted).then(|| wanted.to_owned()),
@@ -495,7 +498,8 @@ mod tests {
     #[test]
     fn each_release_has_its_own_toolstack() {
         let read = |name: &str| Profile::read(&minimal().with_file_name(name)).unwrap();
-        let installs = |profile: &Profile, name: &str| profile.spec.root.install.iter().any(|own| own == name);
+        let installs =
+            |profile: &Profile, name: &str| profile.spec.root.install.iter().any(|own| own == name);
         for (release, arch, suite, tools) in [
             (None, "arm64", "trixie", "xen-utils-4.20"),
             (Some("bookworm"), "arm64", "bookworm", "xen-utils-4.17"),

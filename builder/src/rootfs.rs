@@ -36,7 +36,13 @@ pub struct Outputs {
 ///
 /// # Errors
 /// What cannot be made or written, and a size that is too small. A file is there whole or, as before, not at all.
-pub fn write(root: &Path, decision: &Decision, cache: &Cache, progress: &Progress, outputs: &Outputs) -> Result<()> {
+pub fn write(
+    root: &Path,
+    decision: &Decision,
+    cache: &Cache,
+    progress: &Progress,
+    outputs: &Outputs,
+) -> Result<()> {
     let mut decision = decision.clone();
     // As it is for a medium with nothing else on it.
     decision.boot.firmware.clear();
@@ -92,6 +98,7 @@ fn into_place(path: &Path, fill: impl FnOnce(&fs::File) -> Result<()>) -> Result
         .tempfile_in(folder)
         .context_at(folder, || "cannot make a file in the folder")?;
     fill(file.as_file()).map_err(|error| error.at(path))?;
-    file.persist(path).map_err(|error| Error::new("cannot give the file its name").because(error.error).at(path))?;
+    file.persist(path)
+        .map_err(|error| Error::new("cannot give the file its name").because(error.error).at(path))?;
     Ok(())
 }

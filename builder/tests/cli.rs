@@ -328,6 +328,43 @@ fn firmware_over_the_partition_table_is_refused() {
 }
 
 #[test]
+fn a_description_of_an_image_stands_for_options() {
+    let place = Place::new();
+    let path = place.path("image.toml");
+    let guest = "[[guest]]\nname = \"web\"\nmemory = \"64M\"\nstart = \"static\"\n";
+    fs::write(&path, format!("board = \"qemu-arm64:gicv3\"\nprofile = \"minimal\"\n{guest}")).unwrap();
+    let config = path.to_str().unwrap();
+    let run = place.run(&["plan", "--config", config, "--verbose"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.out.contains("qemu-arm64:gicv3") && run.out.contains("domain-web"), "{}", run.out);
+    let said = place.fails(&["plan", "--config", config, "--method", "uefi"]);
+    assert!(said.contains("image.toml:6:9: in `guest.0.start`") && said.contains("--method uboot"), "{said}");
+    fs::write(&path, guest).unwrap();
+    assert!(place.fails(&["plan", "--config", config]).contains("no board is named"));
+    assert!(place.fails(&["plan", "--config", "nowhere.toml"]).contains("nowhere.toml"));
+    assert_eq!(place.run(&["plan"]).code, Some(2));
+}
+
+#[test]
+fn xen_can_stand_in_for_the_hypervisor() {
+    let place = Place::new();
+    let run = place.run(&["plan", "qemu-arm64", "--hypervisor", "xen", "--hypervisor-args", "loglvl=all"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(
+        run.out.contains("xen-hypervisor-4.20-arm64") && run.out.contains("-minimal-xen.img"),
+        "{}",
+        run.out
+    );
+    let run = place.run(&["plan", "qemu-arm64", "--hypervisor", "xen", "--method", "uefi", "--verbose"]);
+    assert!(run.out.contains("EFI/BOOT/BOOTAA64.cfg") && run.out.contains("[global]"), "{}", run.out);
+    let run = place.run(&["plan", "qemu-armv7", "--hypervisor", "xen"]);
+    assert!(run.out.contains("xen-hypervisor-4.17-armhf"), "{}", run.out);
+    let said =
+        place.fails(&["plan", "qemu-arm64", "--hypervisor", "xen", "--hypervisor-board", "generic-arm64"]);
+    assert!(said.contains("is not compiled for any board"), "{said}");
+}
+
+#[test]
 fn completions_are_for_this_command() {
     let run = Place::new().run(&["completions", "bash"]);
     assert_eq!(run.code, Some(0));

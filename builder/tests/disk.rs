@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use vambrace::cpio::{Node, Tree};
 use vambrace::disk::{
-    Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, fat32_size, lvm_size,
-    lvm_uuid, write_image,
+    Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup,
+    fat32_size, lvm_size, lvm_uuid, write_image,
 };
 use vambrace::progress::Progress;
 use vambrace::verify::verify_image;
@@ -368,7 +368,9 @@ fn volumes_that_cannot_be_are_refused() {
     assert!(broken(|group| group.volumes[1].size = 20 * MIB).contains("the partition has"));
     assert!(broken(|group| group.volumes[1].name = "-x".into()).contains("`-x`"));
     assert!(broken(|group| group.volumes[1].name = "raw.1".into()).contains("twice"));
-    assert!(broken(|group| group.volumes[1].content = Content::Lvm(group.clone())).contains("holds a volume"));
+    assert!(
+        broken(|group| group.volumes[1].content = Content::Lvm(group.clone())).contains("holds a volume")
+    );
     assert!(broken(|group| group.volumes[2].size = 0).contains("is empty"));
 }
 
@@ -392,8 +394,24 @@ fn lvm2_finds_the_volumes() {
     };
     let said = (
         lvm(&["pvck", &device]),
-        lvm(&["vgs", "--noheadings", "--units", "m", "-o", "vg_name,vg_size,vg_free,lv_count,vg_uuid", "guests"]),
-        lvm(&["lvs", "--noheadings", "--units", "m", "--nosuffix", "-o", "lv_name,lv_size,seg_start_pe,seg_pe_ranges"]),
+        lvm(&[
+            "vgs",
+            "--noheadings",
+            "--units",
+            "m",
+            "-o",
+            "vg_name,vg_size,vg_free,lv_count,vg_uuid",
+            "guests",
+        ]),
+        lvm(&[
+            "lvs",
+            "--noheadings",
+            "--units",
+            "m",
+            "--nosuffix",
+            "-o",
+            "lv_name,lv_size,seg_start_pe,seg_pe_ranges",
+        ]),
         lvm(&["vgck", "guests"]),
     );
     tool("losetup", &["--detach", &device]);
@@ -406,10 +424,8 @@ fn lvm2_finds_the_volumes() {
     };
     let uuid = lvm_uuid([1; 16]);
     assert_eq!(words(&vgs), [format!("guests 36.00m 8.00m 3 {uuid}")], "{}", text(&vgs));
-    let expected =
-        [("raw.1", "4.00", 6, 6), ("swap", "8.00", 4, 5), ("web-root", "16.00", 0, 3)].map(|(name, size, first, last)| {
-            format!("{name} {size} 0 {device}:{first}-{last}")
-        });
+    let expected = [("raw.1", "4.00", 6, 6), ("swap", "8.00", 4, 5), ("web-root", "16.00", 0, 3)]
+        .map(|(name, size, first, last)| format!("{name} {size} 0 {device}:{first}-{last}"));
     assert_eq!(words(&lvs), expected, "{}", text(&lvs));
     drop(dir);
 }

@@ -89,6 +89,13 @@ def tiny(architecture):
     return (head + struct.pack("<II", 0xE320F003, 0xEAFFFFFD)).ljust(4096, b"\0")
 
 
+def crash():
+    """An arm64 kernel that tells the hypervisor at once that it has crashed: SCHEDOP_shutdown (hypercall 29, 2) with reason 3."""
+    # mov w0, #2; adr x1, reason; mov x16, #29; hvc #0xea1; wfi; b -4; reason: 3
+    code = struct.pack("<7I", 0x52800040, 0x100000A1, 0xD28003B0, 0xD401D422, 0xD503207F, 0x17FFFFFF, 3)
+    return tiny("arm64")[:64] + code.ljust(4032, b"\0")
+
+
 def make(suite, architecture, folder):
     """Puts the guests' files for this architecture into `folder`, which dom0 will see."""
     init = (HERE / "guest-init").read_bytes()
@@ -104,4 +111,5 @@ def make(suite, architecture, folder):
 
     one(architecture, "")
     if architecture == "arm64":
+        (folder / "crash").write_bytes(crash())
         one("armhf", "-armhf")

@@ -213,7 +213,8 @@ impl Apt {
             }
             self.configure(arch)?
         };
-        let failed = || format!("cannot find out what {} need in Debian {} {arch}", names.join(", "), self.suite);
+        let failed =
+            || format!("cannot find out what {} need in Debian {} {arch}", names.join(", "), self.suite);
         let output = run(self.apt("apt-cache", &config).args(["dumpavail"]))?;
         let all = String::from_utf8_lossy(&output.stdout);
         let every_system = all.split("\n\n").filter(|stanza| package::is_essential(stanza));
@@ -247,8 +248,9 @@ impl Apt {
         match wanted.keys().find(|name| !packages.contains_key(**name)) {
             None if !packages.is_empty() => Ok(packages.into_values().collect()),
             None => Err(self.explain(failed(), &text)),
-            Some(name) => Err(Error::new(failed())
-                .because(Error::new(format!("the lists have no {name} of the version that apt would install")))),
+            Some(name) => Err(Error::new(failed()).because(Error::new(format!(
+                "the lists have no {name} of the version that apt would install"
+            )))),
         }
     }
 

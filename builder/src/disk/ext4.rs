@@ -174,9 +174,8 @@ fn declare<'a>(
     for (path, node) in tree.iter() {
         let failed = || format!("cannot put {path} into the ext4 file system");
         let owner = tree.owner(path);
-        let meta = |mode: u32| {
-            Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time)
-        };
+        let meta =
+            |mode: u32| Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time);
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         // A tree has a folder before what is in it.
         let parent = *folders.get(folder).ok_or_else(|| Error::new(failed()))?;

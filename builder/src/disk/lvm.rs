@@ -31,8 +31,8 @@ const GROUPS: [usize; 7] = [6, 4, 4, 4, 4, 4, 6];
 const RESERVED_STARTS: [&str; 3] = ["snapshot", "pvmove", "lvmlock"];
 /// Parts of names that lvm2 keeps for itself (lvm(8), "Valid names").
 const RESERVED_PARTS: [&str; 16] = [
-    "_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare",
-    "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin",
+    "_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_imeta", "_iorig", "_mimage", "_mlog",
+    "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin",
 ];
 
 /// Bytes of an extent: volumes are multiples of it. lvm2's usual size.

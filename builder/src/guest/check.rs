@@ -51,7 +51,10 @@ fn own(guest: &Guest) -> Fault {
     if matches!(guest.name.as_str(), "dom0" | "auto" | "scripts") {
         return field("name", format!("`{}` is not a guest's", guest.name));
     }
-    if guest.memory.bytes() < MIB || !guest.memory.bytes().is_multiple_of(MIB) || guest.memory.bytes() > 1 << 40 {
+    if guest.memory.bytes() < MIB
+        || !guest.memory.bytes().is_multiple_of(MIB)
+        || guest.memory.bytes() > 1 << 40
+    {
         return field("memory", format!("{} is not a multiple of 1M up to 1T", guest.memory));
     }
     if !(1..=128).contains(&guest.vcpus) {
@@ -59,7 +62,10 @@ fn own(guest: &Guest) -> Fault {
     }
     let odd = |c: char| matches!(c, '"' | '\'' | '$' | '\\' | ';' | '`') || !(' '..='~').contains(&c);
     if let Some(wrong) = guest.args.chars().find(|c| odd(*c)) {
-        return field("args", format!("{wrong:?} cannot be passed on; use printable ASCII other than \" ' $ \\ ; `"));
+        return field(
+            "args",
+            format!("{wrong:?} cannot be passed on; use printable ASCII other than \" ' $ \\ ; `"),
+        );
     }
     if guest.args.len() > 1000 {
         return field("args", format!("{} characters are more than 1000", guest.args.len()));
@@ -97,7 +103,10 @@ fn name_fault(name: &str, most: usize) -> Option<String> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(letter);
     (!fine).then(|| {
-        format!("`{}` is not 1 to {most} of a-z, 0-9, - and _, beginning with a letter", name.escape_default())
+        format!(
+            "`{}` is not 1 to {most} of a-z, 0-9, - and _, beginning with a letter",
+            name.escape_default()
+        )
     })
 }
 
@@ -113,7 +122,10 @@ fn disk_fault(guest: &Guest, disk: &Disk) -> Option<(&'static str, String)> {
             }
         }
         Medium::Partition if whole.len() > MAX_PARTITION_NAME => {
-            return Some(("name", format!("`{whole}`, the partition's name, is longer than {MAX_PARTITION_NAME}")));
+            return Some((
+                "name",
+                format!("`{whole}`, the partition's name, is longer than {MAX_PARTITION_NAME}"),
+            ));
         }
         Medium::Partition | Medium::File => {}
     }
@@ -130,7 +142,9 @@ fn disk_fault(guest: &Guest, disk: &Disk) -> Option<(&'static str, String)> {
         Some(size) if disk.on == Medium::File && disk.format == Format::Raw && size.bytes() > MAX_RAW => {
             return Some((
                 "size",
-                format!("{size} are too many for a raw file in dom0's root; take format = \"qcow2\", or a volume"),
+                format!(
+                    "{size} are too many for a raw file in dom0's root; take format = \"qcow2\", or a volume"
+                ),
             ));
         }
         _ => {}
@@ -169,7 +183,10 @@ fn network_fault(network: &Network) -> Option<(&'static str, String)> {
     // Linux, IFNAMSIZ: 16 with the NUL.
     if !(1..=15).contains(&bridge.len()) || !bridge.bytes().all(letter) || bridge.starts_with(['.', '-']) {
         let which = if network.bridge.is_some() { ".bridge" } else { ".open-vswitch" };
-        return Some((which, format!("`{}` is not the name of a network interface", bridge.escape_default())));
+        return Some((
+            which,
+            format!("`{}` is not the name of a network interface", bridge.escape_default()),
+        ));
     }
     let mac = network.mac.as_ref()?;
     let pairs: Vec<u8> = mac
@@ -212,9 +229,10 @@ fn static_parts(config: &ImageConfig, guest: &Guest) -> Fault {
             })
         });
         let ends: Vec<(&str, u32)> = ends.collect();
-        for (name, end) in
-            [("port", (guest.name.as_str(), channel.port)), ("peer-port", (channel.peer.as_str(), channel.peer_port))]
-        {
+        for (name, end) in [
+            ("port", (guest.name.as_str(), channel.port)),
+            ("peer-port", (channel.peer.as_str(), channel.peer_port)),
+        ] {
             if ends.iter().filter(|other| **other == end).count() > 1 {
                 return field(name, format!("port {} of {} is an end of two channels", end.1, end.0));
             }
@@ -225,12 +243,18 @@ fn static_parts(config: &ImageConfig, guest: &Guest) -> Fault {
         let page = 4 * KIB;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if !(1..=15).contains(&shared.id.len()) || !shared.id.bytes().all(plain) {
-            return field("id", format!("`{}` is not 1 to 15 letters, digits, -, _ and .", shared.id.escape_default()));
+            return field(
+                "id",
+                format!("`{}` is not 1 to 15 letters, digits, -, _ and .", shared.id.escape_default()),
+            );
         }
         if guest.shared_memory.iter().take(index).any(|other| other.id == shared.id) {
             return field("id", format!("`{}` is there twice", shared.id));
         }
-        if shared.size.bytes() == 0 || !shared.size.bytes().is_multiple_of(page) || shared.size.bytes() > 1 << 40 {
+        if shared.size.bytes() == 0
+            || !shared.size.bytes().is_multiple_of(page)
+            || shared.size.bytes() > 1 << 40
+        {
             return field("size", format!("{} is not a multiple of 4K up to 1T", shared.size));
         }
         for (name, address) in [("address", Some(shared.address)), ("host-address", shared.host_address)] {

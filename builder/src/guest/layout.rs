@@ -35,7 +35,10 @@ pub fn with_guests(mut layout: Layout, config: &ImageConfig) -> Result<Layout> {
             }
             if layout.table == crate::layout::Table::Mbr {
                 let path = format!("guest.{index}.disk.{number}.on");
-                let text = format!("the layout `{}` has a master boot record, whose partitions have no names", layout.id);
+                let text = format!(
+                    "the layout `{}` has a master boot record, whose partitions have no names",
+                    layout.id
+                );
                 return Err(config.at(&path, text).help("put the disk on = \"volume\""));
             }
             let name = disk_name(guest, disk);
@@ -94,12 +97,14 @@ fn partition(name: String, kind: Kind, filesystem: Filesystem) -> Partition {
 fn add_modules(layout: &mut Layout, config: &ImageConfig) -> Result<()> {
     let Some((index, guest)) = config.static_guests().next() else { return Ok(()) };
     if layout.method == Method::Uefi {
-        let text = format!("`{}` cannot be started by the hypervisor where UEFI firmware loads it", guest.name);
+        let text =
+            format!("`{}` cannot be started by the hypervisor where UEFI firmware loads it", guest.name);
         return Err(config
             .at(&format!("guest.{index}.start"), text)
             .help("boot with --method uboot, or start the guest in dom0 with start = \"auto\""));
     }
-    let (place, path) = layout.find(Content::Hypervisor).ok_or_else(|| Error::new("the layout has no hypervisor"))?;
+    let (place, path) =
+        layout.find(Content::Hypervisor).ok_or_else(|| Error::new("the layout has no hypervisor"))?;
     let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let mut files = Vec::new();
     for (index, guest) in config.static_guests() {

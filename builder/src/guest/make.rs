@@ -197,7 +197,12 @@ pub(crate) fn volume_group(config: &ImageConfig, parts: &[GuestParts], seed: &st
             if disk.on == Medium::Volume {
                 let name = disk_name(guest, disk);
                 let uuid = lvm_uuid(derive(seed, &format!("volume {name}")));
-                volumes.push(Volume { name, uuid, size: *size, content: content(guest, disk, root.as_ref()) });
+                volumes.push(Volume {
+                    name,
+                    uuid,
+                    size: *size,
+                    content: content(guest, disk, root.as_ref()),
+                });
             }
         }
     }
@@ -279,9 +284,10 @@ impl Maker<'_> {
             inputs.add("system", key);
         }
         for guest in &guests.config.guests {
-            let files = [&guest.kernel, &guest.ramdisk()].map(Module::clone).into_iter().filter_map(|module| {
-                if let Module::File(path) = module { Some(path) } else { None }
-            });
+            let files = [&guest.kernel, &guest.ramdisk()]
+                .map(Module::clone)
+                .into_iter()
+                .filter_map(|module| if let Module::File(path) = module { Some(path) } else { None });
             for path in files.chain(guest.passthrough.iter().map(|devices| devices.device_tree.clone())) {
                 inputs.add("file", self.cache.hash_file(&guests.config.dir.join(path))?);
             }
@@ -293,7 +299,9 @@ impl Maker<'_> {
     fn guest_file(&self, path: &Path, field: &str) -> Result<Part> {
         let config = &self.decision.guests.config;
         let path = config.dir.join(path);
-        let failed = |error: &dyn std::fmt::Display| config.at(field, format!("cannot read {}: {error}", path.display()));
+        let failed = |error: &dyn std::fmt::Display| {
+            config.at(field, format!("cannot read {}: {error}", path.display()))
+        };
         let length = fs::metadata(&path).map_err(|error| failed(&error))?.len();
         if length == 0 || length > MAX_MODULE {
             return Err(failed(&format!("it has {length} bytes")));
@@ -370,11 +378,15 @@ impl Maker<'_> {
             };
             let system = peek(guest.disks.iter().find(|disk| disk.content.profile().is_some()))?;
             let kernel = match &guest.kernel {
-                Module::File(path) => self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?.artifact,
+                Module::File(path) => {
+                    self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?.artifact
+                }
                 Module::Debian | Module::None => system.kernel,
             };
             let ramdisk = match guest.ramdisk() {
-                Module::File(path) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?.artifact),
+                Module::File(path) => {
+                    Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?.artifact)
+                }
                 Module::Debian => Some(system.ramdisk),
                 Module::None => None,
             };
@@ -389,7 +401,14 @@ impl Maker<'_> {
                 disks.push(GuestDiskArtifact { name: disk_name(guest, disk), on: disk.on, size, root });
             }
             let device_tree = self.guest_tree(guest, index)?.map(|part| part.artifact);
-            all.push(GuestArtifacts { name: guest.name.clone(), start: guest.start, kernel, ramdisk, device_tree, disks });
+            all.push(GuestArtifacts {
+                name: guest.name.clone(),
+                start: guest.start,
+                kernel,
+                ramdisk,
+                device_tree,
+                disks,
+            });
         }
         Ok(all)
     }

@@ -18,8 +18,8 @@ mod partial;
 mod qcow2;
 
 pub use config::ImageConfig;
-pub(crate) use make::{content, volume_group};
 pub use make::{GuestArtifacts, GuestDiskArtifact, GuestParts, Guests};
+pub(crate) use make::{content, volume_group};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

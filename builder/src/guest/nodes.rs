@@ -231,7 +231,10 @@ host-address = 0x1_7000_0000
     fn nodes_follow_xen_s_bindings() {
         let config = ImageConfig::parse("f", CONFIG).unwrap();
         let nodes = nodes(&config, places);
-        assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["domain-one", "domain-two", "evtchn@d"]);
+        assert_eq!(
+            nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(),
+            ["domain-one", "domain-two", "evtchn@d"]
+        );
         let text: Vec<String> = nodes.iter().flat_map(|node| node.commands("/chosen")).collect();
         for expected in [
             "fdt set /chosen/domain-one compatible \"xen,domain\"",

@@ -43,13 +43,15 @@ impl Resources {
     }
 
     fn add(&mut self, node: &Node<'_, '_>, depth: usize) -> Result<()> {
-        let odd = |name: &str| Error::new(format!("`{name}` of {} in the partial device tree is odd", node.name()));
+        let odd =
+            |name: &str| Error::new(format!("`{name}` of {} in the partial device tree is odd", node.name()));
         if depth > MAX_DEPTH {
             return Err(odd("nodes"));
         }
         if let Some(reg) = node.property("xen,reg") {
             // Machine address, size, guest address: two cells each, as the tree's own cells have to be.
-            let numbers: Vec<u64> = reg.chunks(8).filter_map(|n| n.try_into().ok()).map(u64::from_be_bytes).collect();
+            let numbers: Vec<u64> =
+                reg.chunks(8).filter_map(|n| n.try_into().ok()).map(u64::from_be_bytes).collect();
             if reg.len() % 24 != 0 {
                 return Err(odd("xen,reg"));
             }

@@ -82,7 +82,9 @@ pub(super) fn encode(disk: &File, size: u64) -> Result<Vec<u8>> {
 fn grow(file: &mut Vec<u8>) -> Result<usize> {
     let at = file.len();
     if at >= MAX_FILE {
-        return Err(Error::new("the disk's content is too large for a file in dom0's root; put it on a volume"));
+        return Err(Error::new(
+            "the disk's content is too large for a file in dom0's root; put it on a volume",
+        ));
     }
     file.resize(at + CLUSTER as usize, 0);
     Ok(at)
@@ -139,7 +141,8 @@ mod tests {
     #[test]
     fn qemu_reads_it() {
         let size = (1 << 29) + (3 << 20) + 512;
-        let pieces: [(u64, &[u8]); 4] = [(0, b"first"), (70_000, b"x"), (1 << 29, b"second table"), (size - 4, b"last")];
+        let pieces: [(u64, &[u8]); 4] =
+            [(0, b"first"), (70_000, b"x"), (1 << 29, b"second table"), (size - 4, b"last")];
         let raw = disk(size, &pieces);
         let dir = tempfile::tempdir().unwrap();
         let (path, back) = (dir.path().join("d.qcow2"), dir.path().join("d.raw"));

@@ -49,9 +49,13 @@ pub fn mac(guest: &Guest, index: usize) -> String {
 
 /// The text of the guest's file.
 pub fn text(guest: &Guest, facts: &Facts) -> String {
-    let mut text = String::from("# Made by vambrace from the image's description; xl.cfg(5) says what can be changed.\n");
+    let mut text = String::from(
+        "# Made by vambrace from the image's description; xl.cfg(5) says what can be changed.\n",
+    );
     if guest.start == Start::Static {
-        text.push_str("# The hypervisor starts this guest by itself. This file is for starting it again, with xl.\n");
+        text.push_str(
+            "# The hypervisor starts this guest by itself. This file is for starting it again, with xl.\n",
+        );
         if !guest.event_channels.is_empty() || !guest.shared_memory.is_empty() {
             text.push_str("# Its static event channels and shared memory are not there then.\n");
         }
@@ -105,7 +109,8 @@ pub fn text(guest: &Guest, facts: &Facts) -> String {
     if let Some((path, resources)) = &facts.device_tree {
         line("device_tree", quoted(path));
         if !resources.iomem.is_empty() {
-            let iomem = resources.iomem.iter().map(|(from, count, to)| format!("\"{from:x},{count:x}@{to:x}\""));
+            let iomem =
+                resources.iomem.iter().map(|(from, count, to)| format!("\"{from:x},{count:x}@{to:x}\""));
             line("iomem", list(iomem.collect()));
         }
         if !resources.irqs.is_empty() {

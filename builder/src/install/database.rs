@@ -166,7 +166,8 @@ mod tests {
         ]
     }
 
-    const CONTROL: &str = "Package: liba\nVersion: 1\nArchitecture: arm64\nMulti-Arch: same\nDescription: a\n b\n";
+    const CONTROL: &str =
+        "Package: liba\nVersion: 1\nArchitecture: arm64\nMulti-Arch: same\nDescription: a\n b\n";
 
     #[test]
     fn records_are_dpkg_s() {
@@ -192,7 +193,10 @@ mod tests {
         assert_eq!(text("var/lib/dpkg/info/liba:arm64.list"), "/.\n/etc\n/etc/a\n");
         assert_eq!(text("var/lib/dpkg/triggers/File"), "/usr/lib/a liba:arm64/noawait\n");
         assert_eq!(text("var/lib/dpkg/triggers/ldconfig"), "liba:arm64\n");
-        assert!(matches!(tree.get("var/lib/dpkg/info/liba:arm64.postinst"), Some(Node::File { mode: 0o755, .. })));
+        assert!(matches!(
+            tree.get("var/lib/dpkg/info/liba:arm64.postinst"),
+            Some(Node::File { mode: 0o755, .. })
+        ));
     }
 
     #[test]

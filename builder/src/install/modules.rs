@@ -16,7 +16,8 @@ pub(crate) fn add_modules(tree: &mut Tree, deb: &Deb, which: &KernelModules) -> 
     };
     let wanted = |path: &str| {
         below(path).is_some_and(|path| {
-            path.split_once('/').is_some_and(|(_, inner)| !without.iter().any(|folder| inner.starts_with(folder)))
+            path.split_once('/')
+                .is_some_and(|(_, inner)| !without.iter().any(|folder| inner.starts_with(folder)))
         })
     };
     let mut files = Vec::new();

@@ -196,7 +196,8 @@ mod tests {
     fn tree() -> Tree {
         let mut tree = Tree::new();
         tree.insert("usr/lib/x", Node::File { mode: 0o644, data: b"x".to_vec() }).unwrap();
-        for (path, target) in [("lib", "usr/lib"), ("up", "usr/lib/../.."), ("abs", "/lib"), ("loop", "loop/x")]
+        for (path, target) in
+            [("lib", "usr/lib"), ("up", "usr/lib/../.."), ("abs", "/lib"), ("loop", "loop/x")]
         {
             tree.insert(path, Node::Symlink { target: target.into() }).unwrap();
         }

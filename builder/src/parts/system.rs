@@ -148,9 +148,13 @@ impl Maker<'_> {
     }
 
     fn unpacked(&self, spec: &FileTree, packages: &[Package]) -> Result<Tree> {
-        let paths = self.apt(self.suite())?.fetch_all(packages, self.dom0_arch(), self.progress).map_err(|error| {
-            error.help("if the archive has newer packages by now, take those with `vambrace build --update`")
-        })?;
+        let paths = self.apt(self.suite())?.fetch_all(packages, self.dom0_arch(), self.progress).map_err(
+            |error| {
+                error.help(
+                    "if the archive has newer packages by now, take those with `vambrace build --update`",
+                )
+            },
+        )?;
         let step = self.progress.step(format!("unpacking {} packages", packages.len()));
         let mut debs = Vec::new();
         for (package, path) in packages.iter().zip(&paths) {

@@ -123,17 +123,23 @@ impl Maker<'_> {
             let tree = read_cpio(&data).ok()?;
             Some(root_artifact(artifact(stored, None), &tree, self.root_uuid(&key)))
         });
+        // Two hundred packages with their kernel's modules, or a busybox.
+        let (size, tree) = if self.decision.profile.spec.root.install.is_empty() {
+            (2 << 20, TreeSize { inodes: 500, blocks: 1000 })
+        } else {
+            (300 << 20, TreeSize { inodes: 12_000, blocks: 80_000 })
+        };
         Ok(Some(found.unwrap_or_else(|| RootArtifact {
             artifact: Artifact {
                 from: format!(
                     "profile {} (not made yet; the size is a guess)",
                     self.decision.profile.spec.id
                 ),
-                size: 2 << 20,
+                size,
                 sha256: None,
                 header: None,
             },
-            tree: TreeSize { inodes: 500, blocks: 1000 },
+            tree,
             uuid: String::new(),
         })))
     }
@@ -192,8 +198,11 @@ impl Maker<'_> {
         for path in &spec.remove {
             // A path that no longer means anything would let through what it was to keep out.
             tree.remove(path).ok_or_else(|| {
-                Error::new(format!("nothing has installed {path}, which the profile removes"))
-                    .at(self.decision.profile.dir.join("profile.toml"))
+                Error::new(format!("nothing has installed {path}, which the profile removes")).at(self
+                    .decision
+                    .profile
+                    .dir
+                    .join("profile.toml"))
             })?;
         }
         for path in &spec.directories {

@@ -13,9 +13,9 @@ pub mod script;
 
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result};
+use crate::guest::{GuestArtifacts, Medium, Start};
 use crate::hypervisor::HypervisorKind;
 use crate::kernel::{Format, KernelImage};
-use crate::guest::{GuestArtifacts, Medium, Start};
 use crate::layout::{Content, Filesystem, Partition};
 use boot::Booting;
 use disk::{Blob, DiskMap, PlannedFile};
@@ -283,7 +283,12 @@ impl Plan {
 }
 
 /// The bytes that a partition has to have at least.
-fn needed(decision: &Decision, artifacts: &Artifacts, partition: &Partition, files: &[PlannedFile]) -> Result<u64> {
+fn needed(
+    decision: &Decision,
+    artifacts: &Artifacts,
+    partition: &Partition,
+    files: &[PlannedFile],
+) -> Result<u64> {
     let slack = partition.slack.bytes();
     match partition.filesystem {
         Filesystem::Fat32 => {
@@ -323,7 +328,8 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
     let image_size = |artifact: &Artifact| artifact.header.map_or(0, |h| h.image_size).max(artifact.size);
     let mib = |bytes: u64| bytes.div_ceil(MIB);
     let of_guests = artifacts.guests.iter().filter(|guest| guest.start == Start::Static);
-    let modules = of_guests.flat_map(|guest| [Some(&guest.kernel), guest.ramdisk.as_ref(), guest.device_tree.as_ref()]);
+    let modules =
+        of_guests.flat_map(|guest| [Some(&guest.kernel), guest.ramdisk.as_ref(), guest.device_tree.as_ref()]);
     let loaded = [image_size(hypervisor), kernel.size, ramdisk.size, TREE_ROOM, HYPERVISOR_HEAP]
         .into_iter()
         .chain(modules.flatten().map(|module| module.size))
@@ -337,7 +343,8 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
         .help("give dom0 less with --dom0-mem, or the machine more with --memory"));
     }
     let guests = &decision.guests.config;
-    let of_guests = guests.static_guests().map(|(_, guest)| guest.memory.bytes()).fold(0, u64::saturating_add);
+    let of_guests =
+        guests.static_guests().map(|(_, guest)| guest.memory.bytes()).fold(0, u64::saturating_add);
     if dom0.bytes().saturating_add(loaded).saturating_add(of_guests) > memory.bytes() {
         return Err(Error::new(format!(
             "beside dom0's {dom0} and {} MiB for what is loaded, the guests that the hypervisor starts need {} MiB: more \

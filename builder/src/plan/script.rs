@@ -1,8 +1,8 @@
 //! What tells the firmware, or the hypervisor under UEFI, what to load: U-Boot's boot script and `vambrace.cfg`.
 
 use crate::error::{Error, Result};
-use crate::hypervisor::{EfiSyntax, HypervisorKind};
 use crate::guest::nodes::Node;
+use crate::hypervisor::{EfiSyntax, HypervisorKind};
 use crate::kernel::Format;
 use crate::layout::{Content, Layout};
 use serde::{Deserialize, Serialize};

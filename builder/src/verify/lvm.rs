@@ -64,7 +64,8 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &VolumeGroup) ->
         if first.saturating_add(count) > extents {
             return Err(wrong("has a volume that reaches past its end"));
         }
-        let (place, bytes) = (data.saturating_add(first.saturating_mul(extent)), count.saturating_mul(extent));
+        let (place, bytes) =
+            (data.saturating_add(first.saturating_mul(extent)), count.saturating_mul(extent));
         if bytes < volume.size || bytes - volume.size >= extent {
             return Err(wrong(&format!("has {bytes} bytes for `{}`", volume.name)));
         }
@@ -83,7 +84,10 @@ fn wrong(what: &str) -> Error {
 /// The text, by way of label and header, whose checksums are tried.
 fn metadata(file: &File, start: u64, size: u64, physical_uuid: &str) -> Result<String> {
     let label = read(file, start + SECTOR, 512)?;
-    if label.get(..8) != Some(b"LABELONE") || label.get(24..32) != Some(b"LVM2 001") || u64_at(&label, 8)? != 1 {
+    if label.get(..8) != Some(b"LABELONE")
+        || label.get(24..32) != Some(b"LVM2 001")
+        || u64_at(&label, 8)? != 1
+    {
         return Err(wrong("has no label"));
     }
     if u32_at(&label, 16)? != crc(label.get(20..).unwrap_or_default()) {
@@ -118,7 +122,9 @@ fn metadata(file: &File, start: u64, size: u64, physical_uuid: &str) -> Result<S
         return Err(wrong("has metadata with a wrong checksum"));
     }
     match text.split_last() {
-        Some((0, text)) => String::from_utf8(text.to_vec()).map_err(|_| wrong("has metadata that is no text")),
+        Some((0, text)) => {
+            String::from_utf8(text.to_vec()).map_err(|_| wrong("has metadata that is no text"))
+        }
         _ => Err(wrong("has metadata without an end")),
     }
 }

@@ -51,8 +51,6 @@ pub enum Input {
     Key(u8),
     /// The input now goes elsewhere.
     Switched(Focus),
-    /// For nobody: it is a switch character on its way to the hypervisor.
-    Lost,
 }
 
 /// The console's state.
@@ -238,25 +236,30 @@ impl Console {
         taken
     }
 
-    /// Takes a byte from the UART, and says whose it is.
-    pub fn receive(&self, byte: u8) -> Input {
+    /// Takes a byte from the UART, and says whose it is. Switch characters wait for what follows them: three in a row
+    /// are nobody's, fewer go on to the domain before the next byte.
+    pub fn receive(&self, byte: u8, mut to: impl FnMut(Input)) {
         let mut inner = self.inner.lock();
         if inner.switch != 0 && byte == inner.switch {
             inner.switches += 1;
             if inner.switches == SWITCH_COUNT {
                 inner.switches = 0;
                 inner.focus = inner.next_focus();
-                return Input::Switched(inner.focus);
+                let focus = inner.focus;
+                drop(inner);
+                to(Input::Switched(focus));
             }
-            if inner.focus == Focus::Hypervisor {
-                return Input::Lost;
-            }
-        } else {
-            inner.switches = 0;
+            return;
         }
-        match inner.focus {
-            Focus::Hypervisor => Input::Key(byte),
-            Focus::Domain(domain) => Input::Guest(domain, byte),
+        let waiting = core::mem::take(&mut inner.switches);
+        let (focus, switch) = (inner.focus, inner.switch);
+        drop(inner);
+        match focus {
+            Focus::Hypervisor => to(Input::Key(byte)),
+            Focus::Domain(domain) => {
+                (0..waiting).for_each(|_| to(Input::Guest(domain, switch)));
+                to(Input::Guest(domain, byte));
+            }
         }
     }
 
@@ -264,7 +267,9 @@ impl Console {
     fn show_unfinished(&self, uart: &impl machine::Console) {
         let mut inner = self.inner.lock();
         let Focus::Domain(domain) = inner.focus else { return };
-        let Some(output) = inner.outputs.get(&domain).filter(|output| !output.line.is_empty()) else { return };
+        let Some(output) = inner.outputs.get(&domain).filter(|output| !output.line.is_empty()) else {
+            return;
+        };
         uart.put(output.line.text().as_bytes());
         inner.unfinished = Some(domain);
     }
@@ -358,19 +363,20 @@ impl<M: Machine> Hypervisor<M> {
     /// Takes what the UART has received.
     pub(crate) fn take_console_input(&self) {
         while let Some(byte) = self.machine.get() {
-            match self.console.receive(byte) {
+            self.console.receive(byte, |input| match input {
                 Input::Guest(domain, byte) => self.feed(domain, byte),
                 Input::Key(key) => self.key(key),
                 Input::Switched(focus) => self.show_focus(focus),
-                Input::Lost => {}
-            }
+            });
         }
     }
 
     fn show_focus(&self, focus: Focus) {
         match focus {
             Focus::Hypervisor => {
-                self.log(format_args!("Input to the hypervisor (three times Ctrl-A to switch back, h for help)"));
+                self.log(format_args!(
+                    "Input to the hypervisor (three times Ctrl-A to switch back, h for help)"
+                ));
             }
             Focus::Domain(DOM0) => self.log(format_args!("Input to dom0 (three times Ctrl-A to switch)")),
             Focus::Domain(id) => self.log(format_args!("Input to d{id} (three times Ctrl-A to switch)")),
@@ -402,6 +408,7 @@ impl<M: Machine> Hypervisor<M> {
 mod tests {
     use alloc::format;
     use alloc::string::String;
+    use alloc::vec::Vec;
 
     use super::*;
     use crate::fake::FakeMachine;
@@ -414,25 +421,26 @@ mod tests {
         String::from_utf8(machine.take_console()).unwrap()
     }
 
-    /// Types the switch characters; what became of the last.
-    fn switch(console: &Console) -> Input {
-        console.receive(1);
-        console.receive(1);
-        console.receive(1)
+    /// What became of typed bytes.
+    fn typed(console: &Console, bytes: &[u8]) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        bytes.iter().for_each(|byte| console.receive(*byte, |input| inputs.push(input)));
+        inputs
     }
+
+    const SWITCH: &[u8] = &[1, 1, 1];
 
     #[test]
     fn three_switch_characters_switch() {
         let console = Console::default();
-        assert_eq!(console.receive(1), Input::Guest(0, 1));
-        assert_eq!(console.receive(b'x'), Input::Guest(0, b'x'));
-        assert_eq!(console.receive(1), Input::Guest(0, 1));
-        assert_eq!(console.receive(1), Input::Guest(0, 1));
-        assert_eq!(console.receive(1), Input::Switched(Focus::Hypervisor));
-        assert_eq!(console.receive(b'q'), Input::Key(b'q'));
-        assert_eq!(console.receive(1), Input::Lost);
-        assert_eq!(console.receive(1), Input::Lost);
-        assert_eq!(console.receive(1), Input::Switched(Focus::Domain(0)));
+        assert_eq!(typed(&console, b"\x01"), []);
+        assert_eq!(typed(&console, b"x"), [Input::Guest(0, 1), Input::Guest(0, b'x')]);
+        assert_eq!(typed(&console, b"\x01\x01y"), [1, 1, b'y'].map(|byte| Input::Guest(0, byte)));
+        assert_eq!(typed(&console, SWITCH), [Input::Switched(Focus::Hypervisor)]);
+        assert_eq!(typed(&console, b"q\x01r"), [Input::Key(b'q'), Input::Key(b'r')]);
+        assert_eq!(typed(&console, SWITCH), [Input::Switched(Focus::Domain(0))]);
+        let fixed = Console::new(None, false);
+        assert_eq!(typed(&fixed, SWITCH), [Input::Guest(0, 1); 3]);
     }
 
     #[test]
@@ -440,13 +448,15 @@ mod tests {
         let (console, machine) = (Console::default(), machine());
         console.add_holder(3);
         console.add_holder(1);
-        for focus in [Focus::Domain(1), Focus::Domain(3), Focus::Hypervisor, Focus::Domain(0), Focus::Domain(1)] {
-            assert_eq!(switch(&console), Input::Switched(focus));
+        for focus in
+            [Focus::Domain(1), Focus::Domain(3), Focus::Hypervisor, Focus::Domain(0), Focus::Domain(1)]
+        {
+            assert_eq!(typed(&console, SWITCH), [Input::Switched(focus)]);
         }
-        assert_eq!(console.receive(b'a'), Input::Guest(1, b'a'));
+        assert_eq!(typed(&console, b"a"), [Input::Guest(1, b'a')]);
         console.forget(&machine, 1);
-        assert_eq!(console.receive(b'a'), Input::Guest(0, b'a'), "it ended: back to dom0");
-        assert_eq!(switch(&console), Input::Switched(Focus::Domain(3)));
+        assert_eq!(typed(&console, b"a"), [Input::Guest(0, b'a')], "it ended: back to dom0");
+        assert_eq!(typed(&console, SWITCH), [Input::Switched(Focus::Domain(3))]);
         assert!(console.is_holder(3) && !console.is_holder(1));
     }
 
@@ -470,7 +480,7 @@ mod tests {
         console.guest_output(&machine, 0, 0, b"dom0 # ");
         console.guest_output(&machine, 1, 0, b"boot\nlogin: ");
         assert_eq!(said(&machine), "dom0 # \n(d1) boot\n");
-        assert_eq!(switch(&console), Input::Switched(Focus::Domain(1)));
+        assert_eq!(typed(&console, SWITCH), [Input::Switched(Focus::Domain(1))]);
         console.show_unfinished(&machine);
         assert_eq!(said(&machine), "login: ");
         console.guest_output(&machine, 1, 0, b"r");

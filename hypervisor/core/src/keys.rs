@@ -194,7 +194,11 @@ impl<M: Machine> Hypervisor<M> {
         let (now, frequency) = (self.machine.now(), self.machine.frequency());
         self.log(format_args!("Counter {now} at {frequency} Hz, up {} us", self.system_time() / 1000));
         for domain in self.all_domains() {
-            self.log(format_args!("d{}: virtual counter {}", domain.id, now.wrapping_sub(domain.counter_offset)));
+            self.log(format_args!(
+                "d{}: virtual counter {}",
+                domain.id,
+                now.wrapping_sub(domain.counter_offset)
+            ));
         }
     }
 }

@@ -266,10 +266,12 @@ impl<M: Machine> Hypervisor<M> {
         self.machine.flush_tlb(domain.stage2);
         self.release_interrupts(domain);
         let grants: Vec<_> = domain.grants.lock().take_frames().collect();
-        let mut frames = self.frames.lock();
-        grants.into_iter().for_each(|frame| frames.put(frame));
-        domain.p2m.lock().release(&mut frames);
-        drop(frames);
+        {
+            let mut p2m = domain.p2m.lock();
+            let mut frames = self.frames.lock();
+            grants.into_iter().for_each(|frame| frames.put(frame));
+            p2m.release(&mut frames);
+        }
         self.vmids.lock().give_back(domain.stage2.vmid);
         Progress::Done
     }
@@ -278,7 +280,7 @@ impl<M: Machine> Hypervisor<M> {
     fn release_interrupts(&self, domain: &Domain<M>) {
         let mut effects = Effects::new(self, domain, None);
         domain.vgic.lock().release_hardware(&mut effects);
-        drop(effects);
+        effects.tell();
         self.take_spis(domain.id);
     }
 

@@ -110,3 +110,98 @@ impl<M: Machine> Hypervisor<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use vambrace_abi::arch_arm::GUEST_RAM0_BASE;
+    use vambrace_abi::event_channel::{EVTCHNOP_SEND, EvtchnSend};
+    use vambrace_abi::hypercall::HYPERVISOR_EVENT_CHANNEL_OP;
+    use vambrace_abi::shared_info::SHARED_INFO_EVTCHN_PENDING;
+
+    use super::*;
+    use crate::addr::{Ipa, PAGE_SIZE, Pa};
+    use crate::domu::DomuConfig;
+    use crate::fake::FakeMachine;
+    use crate::grant;
+    use crate::life::Progress;
+    use crate::machine::Memory;
+    use crate::p2m::Kind;
+    use crate::testing::World;
+
+    const GFN: u64 = GUEST_RAM0_BASE / PAGE_SIZE;
+    /// Offsets in the ring page (`io/console.h`).
+    const OUTPUT: u64 = 1024;
+    const IN_PROD: u64 = 3076;
+    const PENDING: u64 = SHARED_INFO_EVTCHN_PENDING as u64;
+    const DR: u64 = 0;
+    const FR: u64 = 0x18;
+    const IMSC: u64 = 0x38;
+
+    /// A guest with one page of memory, where that lies, and the page's frames free before.
+    fn guest(world: &World) -> (Arc<Domain<FakeMachine>>, Pa) {
+        let config = DomuConfig {
+            id: None,
+            handle: [0; 16],
+            vcpus: 1,
+            spis: 32,
+            max_port: 127,
+            max_grant_frames: 4,
+            max_maptrack_frames: 4,
+            grant_version: grant::Version::V2,
+            pool: 0,
+        };
+        let domain = world.hv.create_domain(&config).unwrap();
+        let page = world.hv.frames.lock().allocate_for(domain.id, 0).unwrap();
+        world.machine().zero(page, PAGE_SIZE).unwrap();
+        domain.p2m.lock().limit_tables(64);
+        let mut frames = world.hv.frames.lock();
+        let at = Ipa::from_frame(GFN);
+        domain.p2m.lock().map(world.machine(), &mut frames, at, page, PAGE_SIZE, Kind::Ram).unwrap();
+        drop(frames);
+        (domain, page)
+    }
+
+    #[test]
+    fn a_guest_speaks_with_a_back_end_in_dom0() {
+        let world = World::small();
+        let before = world.hv.frames.lock().free_frames();
+        let (domain, page) = guest(&world);
+        assert_eq!(world.hv.open_uart(&domain, GFN + 1, 0), Err(Errno::EINVAL));
+        let port = world.hv.open_uart(&domain, GFN, 0).unwrap();
+        assert_eq!(world.hv.open_uart(&domain, GFN, 0), Err(Errno::EINVAL), "it has one");
+        assert_eq!(world.hv.frames.lock().references(page), 2);
+        let (near, _) = pair::bind_interdomain(world.machine(), &*world.domain, &*domain, port).unwrap();
+        let pending = || world.domain.events.lock().is_pending(world.machine(), near).unwrap();
+        // What the binding left pending is taken.
+        let clear = |port: u32| {
+            let word = world.domain.shared_info.offset(PENDING + u64::from(port / 32) * 4);
+            crate::word::clear(world.machine(), word, 1 << (port % 32))
+        };
+        assert_eq!((clear(near), pending()), (Some(true), false));
+        assert_eq!(world.hv.write_uart(&domain, IMSC, 1 << 4), Some(()));
+        for byte in *b"hi" {
+            assert_eq!(world.hv.write_uart(&domain, DR, byte.into()), Some(()));
+        }
+        assert!(pending());
+        let mut out = [0; 2];
+        world.machine().read(page.offset(OUTPUT), &mut out).unwrap();
+        assert_eq!(&out, b"hi");
+        assert_eq!(world.console(), "", "nothing on the hypervisor's console");
+
+        world.machine().write(page, b"k").unwrap();
+        world.machine().set_word(page.offset(IN_PROD), 1);
+        assert_eq!(world.hv.read_uart(&domain, FR).map(|flags| flags & 1 << 4), Some(0), "not empty");
+        let send = EvtchnSend { port: near };
+        assert_eq!(world.with(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_SEND, send).0, 0);
+        assert!(domain.uart.get().unwrap().lock().line());
+        assert_eq!(world.hv.read_uart(&domain, DR), Some(b'k'.into()));
+        assert!(!domain.uart.get().unwrap().lock().line());
+
+        while let Ok(Progress::Again) = world.hv.destroy(&domain) {}
+        assert!(world.hv.domain(domain.id).is_none());
+        assert_eq!(world.hv.frames.lock().free_frames(), before);
+        assert_eq!(world.with(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_SEND, send).0, 0, "nobody is there");
+    }
+}

@@ -198,7 +198,7 @@ mod tests {
             reference: (1 << REFERENCE_BITS) - 1 - n,
             page: Pa((1 << 48) - PAGE_SIZE * (u64::from(n) + 1)),
             at: Ipa((1 << 48) - PAGE_SIZE * (u64::from(n) + 1)),
-            writable: n % 2 == 0,
+            writable: n.is_multiple_of(2),
         }
     }
 

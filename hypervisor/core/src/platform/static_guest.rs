@@ -247,7 +247,9 @@ fn modules(guest: Node<'_, '_>) -> Result<(GuestModules, String), PlatformError>
     }
     match kernel {
         Some(kernel) => Ok((GuestModules { kernel, ramdisk, tree }, args)),
-        None => Err(guest.error("", Problem::Unsupported("it has no module compatible with multiboot,kernel"))),
+        None => {
+            Err(guest.error("", Problem::Unsupported("it has no module compatible with multiboot,kernel")))
+        }
     }
 }
 
@@ -281,12 +283,7 @@ fn static_memory(guest: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformError> {
 }
 
 /// A range of whole pages.
-fn pages(
-    node: Node<'_, '_>,
-    name: &'static str,
-    start: u128,
-    size: u128,
-) -> Result<PaRange, PlatformError> {
+fn pages(node: Node<'_, '_>, name: &'static str, start: u128, size: u128) -> Result<PaRange, PlatformError> {
     // At most two cells each: the numbers fit.
     let (start, size) = (start as u64, size as u64);
     if size == 0 || !(start | size).is_multiple_of(PAGE_SIZE) {
@@ -358,7 +355,11 @@ fn channels(
             match end(*domain, node) {
                 Ok((phandle, _)) if ends.contains_key(&phandle) => {}
                 Ok((phandle, (port, _))) if ends.values().any(|(known, _)| *known == port) => {
-                    warnings.push(format!("{}: port {} is used twice ({phandle:#x})", node.path(), port.port));
+                    warnings.push(format!(
+                        "{}: port {} is used twice ({phandle:#x})",
+                        node.path(),
+                        port.port
+                    ));
                 }
                 Ok((phandle, end)) => drop(ends.insert(phandle, end)),
                 Err(error) => warnings.push(format!("{error}; the event channel is left out")),
@@ -438,7 +439,8 @@ mod tests {
 
     #[test]
     fn the_documented_example() {
-        let (found, warnings) = parse(&[guest("domU1"), guest("domU2").strings("xen,enhanced", &["enabled"])]);
+        let (found, warnings) =
+            parse(&[guest("domU1"), guest("domU2").strings("xen,enhanced", &["enabled"])]);
         assert_eq!(warnings, [""; 0]);
         let [first, second] = found.guests.as_slice() else { panic!("{found:?}") };
         assert_eq!((first.id, first.memory, first.vcpus, first.uart), (1, 128 << 20, 2, true));
@@ -471,7 +473,9 @@ mod tests {
         let (found, warnings) = parse(&nodes);
         assert_eq!(found.guests.iter().map(|guest| usize::from(guest.id)).collect::<Vec<_>>(), [count + 1]);
         assert_eq!(warnings.len(), count, "{warnings:#?}");
-        assert!(warnings[0].contains("/chosen/a: property cpus") && warnings[0].ends_with("d1 is not started"));
+        assert!(
+            warnings[0].contains("/chosen/a: property cpus") && warnings[0].ends_with("d1 is not started")
+        );
     }
 
     #[test]
@@ -528,14 +532,18 @@ mod tests {
                 .cells("xen,evtchn", &[port, peer])
                 .cells("phandle", &[phandle])
         };
-        let first = guest("domU1").with(channel("evtchn@1", 0x50, 10, 0x51)).with(channel("b", 0x52, 11, 0x53));
-        let second = guest("domU2").with(channel("evtchn@1", 0x51, 12, 0x50)).with(channel("c", 0x54, 13, 0x50));
+        let first =
+            guest("domU1").with(channel("evtchn@1", 0x50, 10, 0x51)).with(channel("b", 0x52, 11, 0x53));
+        let second =
+            guest("domU2").with(channel("evtchn@1", 0x51, 12, 0x50)).with(channel("c", 0x54, 13, 0x50));
         let (found, warnings) = parse(&[first, second, channel("evtchn@9", 0x53, 7, 0x52)]);
         let port = |domain, port| StaticPort { domain, port };
         assert_eq!(found.channels, vec![(port(1, 10), port(2, 12)), (port(0, 7), port(1, 11))]);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("/chosen/domU2/c"));
-        for bad in [channel("x", 0x60, 0, 0x61), channel("x", 0x60, u32::MAX, 0x61), channel("x", 0x60, 5, 0x60)] {
+        for bad in
+            [channel("x", 0x60, 0, 0x61), channel("x", 0x60, u32::MAX, 0x61), channel("x", 0x60, 5, 0x60)]
+        {
             let (found, warnings) = parse(&[guest("domU1").with(bad)]);
             assert_eq!((found.channels.len(), warnings.len()), (0, 1), "{warnings:?}");
         }

@@ -5,9 +5,8 @@
 //! one's turn gets an end. A vCPU that sleeps keeps up to a slice of credit, so what wakes often and runs little comes on
 //! at once, and never waits longer than the shortest turn.
 
-use super::VcpuKey;
 use super::mask::{bit, each, lowest};
-use super::pool::{Entry, Pool};
+use super::pool::{Entry, Place, Pool};
 use super::state::State;
 use crate::machine::CpuId;
 
@@ -82,11 +81,11 @@ impl<T> State<T> {
 
     /// The vCPU that `cpu` is to take: the one with the least virtual runtime, but one that prefers another CPU is left to
     /// that if it is idle, and gives way to one that prefers this CPU and is at most a slice behind.
-    pub(super) fn choose(&self, pool: &Pool, cpu: CpuId) -> Option<((u64, VcpuKey), Entry)> {
-        let mut stranger: Option<((u64, VcpuKey), Entry)> = None;
-        for (&key, &entry) in &pool.queue {
+    pub(super) fn choose(&self, pool: &Pool, cpu: CpuId) -> Option<(Place, Entry)> {
+        let mut stranger: Option<(Place, Entry)> = None;
+        for (&place, &entry) in &pool.queue {
             if let Some((first, _)) = stranger
-                && key.0 > first.0.saturating_add(self.times.slice)
+                && place.0 > first.0.saturating_add(self.times.slice)
             {
                 break;
             }
@@ -94,10 +93,10 @@ impl<T> State<T> {
                 continue;
             }
             if entry.preferred & bit(cpu) != 0 {
-                return Some((key, entry));
+                return Some((place, entry));
             }
             if entry.preferred & self.idle == 0 && stranger.is_none() {
-                stranger = Some((key, entry));
+                stranger = Some((place, entry));
             }
         }
         stranger

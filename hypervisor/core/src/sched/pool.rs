@@ -20,9 +20,13 @@ pub const POOL0: u32 = 0;
 /// Not the number of a pool: `XEN_SYSCTL_CPUPOOL_PAR_ANY`.
 const NO_POOL: u32 = u32::MAX;
 
+/// A vCPU's place in a queue: its virtual runtime, then who came first.
+pub(super) type Place = (u64, u64);
+
 /// A vCPU in a queue.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
+    pub(super) key: VcpuKey,
     /// CPUs that may take it.
     pub(super) allowed: CpuMask,
     /// Those of them that it prefers.
@@ -33,8 +37,7 @@ pub(super) struct Entry {
 pub(super) struct Pool {
     pub(super) cpus: CpuMask,
     pub(super) domains: u32,
-    /// By virtual runtime.
-    pub(super) queue: BTreeMap<(u64, VcpuKey), Entry>,
+    pub(super) queue: BTreeMap<Place, Entry>,
     /// What the vCPU with the least virtual runtime among those that run or wait had at last.
     pub(super) floor: u64,
     pub(super) ratelimit_us: u32,
@@ -225,7 +228,7 @@ impl<T> State<T> {
     /// Follows a change of a pool's CPUs in its queue.
     fn requeue(&mut self, id: u32, now: u64) {
         let Some(pool) = self.pools.get(&id) else { return };
-        let keys: Vec<VcpuKey> = pool.queue.keys().map(|(_, key)| *key).collect();
+        let keys: Vec<VcpuKey> = pool.queue.values().map(|entry| entry.key).collect();
         keys.iter().for_each(|key| self.dequeue(*key));
         keys.into_iter().for_each(|key| self.ready(key, now));
     }

@@ -82,6 +82,8 @@ pub(super) struct State<T> {
     pub(super) exhausted: BTreeSet<u16>,
     pub(super) times: Times,
     pub(super) shared: Arc<Shared>,
+    /// vCPUs that were put into queues so far.
+    arrivals: u64,
     /// CPUs that the caller has to kick.
     kicks: CpuMask,
 }
@@ -103,6 +105,7 @@ impl<T> State<T> {
             exhausted: BTreeSet::new(),
             times: Times::new(frequency),
             shared: Arc::new(shared),
+            arrivals: 0,
             kicks: 0,
         }
     }
@@ -130,18 +133,26 @@ impl<T> State<T> {
     pub(super) fn ready(&mut self, key: VcpuKey, now: u64) {
         let Some(group) = self.groups.get(&key.domain).filter(|group| !group.exhausted) else { return };
         let id = group.pool;
-        let (Some(unit), Some(pool)) = (self.units.get_mut(&key), self.pools.get_mut(&id)) else { return };
-        if unit.status != Status::Runnable || unit.pauses != 0 || unit.queued {
+        let waits =
+            |unit: &Unit<T>| unit.status == Status::Runnable && unit.pauses == 0 && unit.place.is_none();
+        if !self.units.get(&key).is_some_and(waits) {
             return;
         }
+        let floor = self.raise_floor(id, now);
+        let (Some(unit), Some(pool)) = (self.units.get_mut(&key), self.pools.get_mut(&id)) else { return };
+        // Who did not want to run for a while, or was not allowed to, has a slice of credit at most.
         let ceiling = scaled(CEILING * self.times.slice, unit.weight);
-        unit.vruntime = unit.vruntime.min(pool.floor.saturating_add(ceiling));
-        unit.queued = true;
+        let bounds = (floor.saturating_sub(self.times.slice), floor.saturating_add(ceiling));
+        unit.vruntime = unit.vruntime.clamp(bounds.0, bounds.1);
+        // Of equals, the first comes first: who leaves is behind who waits.
+        self.arrivals += 1;
+        let place = (unit.vruntime, self.arrivals);
+        unit.place = Some(place);
         // An affinity that names no CPU of the pool is none.
         let among = |wish: CpuMask, all: CpuMask| if wish & all != 0 { wish & all } else { all };
         let allowed = among(unit.hard, pool.cpus);
-        let entry = Entry { allowed, preferred: among(unit.soft, allowed) };
-        pool.queue.insert((unit.vruntime, key), entry);
+        let entry = Entry { key, allowed, preferred: among(unit.soft, allowed) };
+        pool.queue.insert(place, entry);
         each(allowed).for_each(|cpu| self.shared.flags(cpu).waits(true));
         let (vruntime, last) = (unit.vruntime, unit.last_cpu);
         self.place(id, entry, vruntime, last, now);
@@ -149,10 +160,9 @@ impl<T> State<T> {
 
     /// Takes a vCPU out of its pool's queue, if it is there.
     pub(super) fn dequeue(&mut self, key: VcpuKey) {
-        let Some(unit) = self.units.get_mut(&key).filter(|unit| unit.queued) else { return };
-        unit.queued = false;
+        let Some(place) = self.units.get_mut(&key).and_then(|unit| unit.place.take()) else { return };
         let pool = self.groups.get(&key.domain).and_then(|group| self.pools.get_mut(&group.pool));
-        if let Some(entry) = pool.and_then(|pool| pool.queue.remove(&(unit.vruntime, key))) {
+        if let Some(entry) = pool.and_then(|pool| pool.queue.remove(&place)) {
             each(entry.allowed).for_each(|cpu| self.shared.flags(cpu).waits(false));
         }
     }
@@ -168,24 +178,13 @@ impl<T> State<T> {
         }
         unit.status = Status::Runnable;
         unit.note_waiting(now);
-        self.resume(key, now);
-    }
-
-    /// Has a vCPU that did not want to run for a while take part again: with a slice of credit at most.
-    fn resume(&mut self, key: VcpuKey, now: u64) {
-        if let Some(group) = self.groups.get(&key.domain) {
-            let floor = self.raise_floor(group.pool, now);
-            if let Some(unit) = self.units.get_mut(&key) {
-                unit.vruntime = unit.vruntime.max(floor.saturating_sub(self.times.slice));
-            }
-        }
         self.ready(key, now);
     }
 
     /// Has a pool's floor follow the least virtual runtime there is, and answers it.
     fn raise_floor(&mut self, id: u32, now: u64) -> u64 {
         let Some(pool) = self.pools.get_mut(&id) else { return 0 };
-        let waiting = pool.queue.first_key_value().map(|((least, _), _)| *least);
+        let waiting = pool.queue.first_key_value().map(|(place, _)| place.0);
         let running = each(pool.cpus & !self.idle).filter_map(|cpu| {
             let slot = self.cpus.get(cpu)?;
             slot.current?;
@@ -214,7 +213,7 @@ impl<T> State<T> {
         unit.pauses -= 1;
         if unit.pauses == 0 && !matches!(unit.status, Status::Running(_)) {
             unit.note_waiting(now);
-            self.resume(key, now);
+            self.ready(key, now);
         }
     }
 
@@ -318,7 +317,7 @@ impl<T> State<T> {
         slot.idle_since.get_or_insert(now);
         let id = slot.pool?;
         let chosen = self.choose(self.pools.get(&id)?, cpu);
-        let Some(((vruntime, key), entry)) = chosen else {
+        let Some((place, Entry { key, allowed, .. })) = chosen else {
             self.idle |= bit(cpu);
             self.call_idle(id);
             return None;
@@ -326,10 +325,10 @@ impl<T> State<T> {
         self.idle &= !bit(cpu);
         self.raise_floor(id, now);
         let pool = self.pools.get_mut(&id)?;
-        pool.queue.remove(&(vruntime, key));
-        each(entry.allowed).for_each(|cpu| self.shared.flags(cpu).waits(false));
+        pool.queue.remove(&place);
+        each(allowed).for_each(|cpu| self.shared.flags(cpu).waits(false));
         let unit = self.units.get_mut(&key)?;
-        unit.queued = false;
+        unit.place = None;
         unit.status = Status::Running(cpu);
         unit.last_cpu = cpu;
         let waited = unit.end_waiting(now);
@@ -339,7 +338,7 @@ impl<T> State<T> {
         slot.idle_time += idled;
         slot.current = Some(key);
         (slot.since, slot.charged) = (now, now);
-        (slot.vruntime, slot.weight) = (vruntime, weight);
+        (slot.vruntime, slot.weight) = (place.0, weight);
         self.call_idle(id);
         Some(Turn { key, payload, waited })
     }

@@ -195,6 +195,23 @@ fn the_end_of_a_cap_lets_waiting_vcpus_go_on() {
 }
 
 #[test]
+fn who_was_held_back_by_a_cap_holds_nobody_back_after_it() {
+    let s = domains(2, 4);
+    (1..=3).for_each(|d| assert!(s.set_affinity(of(d), Some(0b10), None, 0).is_ok()));
+    s.set_cap(4, 10, 0).unwrap();
+    run_hogs(&s, 2, 0, 20_000_000);
+    // Domain 4 ran least by far, and alone has CPU 0 from now on.
+    s.set_cap(4, 0, 20_000_000).unwrap();
+    s.set_affinity(of(4), Some(0b01), None, 20_000_000).unwrap();
+    let before: Vec<u64> = (1..=3).map(|d| ran(&s, of(d), 0)).collect();
+    run_hogs(&s, 2, 20_000_000, 20_900_000);
+    for (d, before) in (1..=3).zip(before) {
+        let got = ran(&s, of(d), 0) - before;
+        assert!((250_000..=350_000).contains(&got), "domain {d} got {got}");
+    }
+}
+
+#[test]
 fn affinity_holds_and_moves_at_once() {
     let s = scheduler(2, 0);
     s.add(key(0), Arc::new(()), 0b01, DEFAULT_WEIGHT);

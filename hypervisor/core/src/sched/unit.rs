@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use super::pool::Place;
 use super::{Account, CpuMask, Idleness, Status, Waited};
 use crate::machine::CpuId;
 
@@ -33,8 +34,8 @@ pub(super) struct Unit<T> {
     pub(super) pauses: u32,
     /// To be forgotten when it leaves its CPU.
     pub(super) removed: bool,
-    /// It is in its pool's queue, under `vruntime`.
-    pub(super) queued: bool,
+    /// Its place in its pool's queue, if it is there.
+    pub(super) place: Option<Place>,
     pub(super) hard: CpuMask,
     pub(super) soft: CpuMask,
     pub(super) last_cpu: CpuId,
@@ -55,7 +56,7 @@ impl<T> Unit<T> {
             status: Status::Offline,
             pauses: 0,
             removed: false,
-            queued: false,
+            place: None,
             hard,
             soft: CpuMask::MAX,
             last_cpu: 0,

@@ -14,7 +14,8 @@ use vambrace_abi::arch_arm::*;
 
 use super::error::GuestError;
 use crate::addr::{Ipa, PAGE_SIZE, Pa, PaRange};
-use crate::image::{Kind, KernelImage};
+use crate::image::{KernelImage, Kind};
+use crate::platform::subtract;
 
 /// What a 64-bit kernel wants to be aligned to, and what a device tree must not cross.
 const BLOCK: u64 = 2 << 20;
@@ -79,6 +80,24 @@ pub(super) fn banks(memory: u64) -> Result<Vec<Bank>, GuestError> {
     Ok(banks)
 }
 
+/// Smallest hole worth naming, as in dom0's tree.
+const MIN_EXTENDED: u64 = 128 << 20;
+
+/// Holes in a guest's two places for memory where it may map other domains' pages, without what is `taken`, below 2 to
+/// the power of `ipa_bits`.
+pub(super) fn extended_regions(taken: &[Bank], ipa_bits: u8) -> Vec<Bank> {
+    let end = 1_u64.checked_shl(ipa_bits.into()).unwrap_or(u64::MAX);
+    let place = |at: u64, size: u64| PaRange { start: Pa(at), end: Pa(end.min(at + size)) };
+    let all = [place(GUEST_RAM0_BASE, GUEST_RAM0_SIZE), place(GUEST_RAM1_BASE, GUEST_RAM1_SIZE)];
+    let block = |bank: &Bank| PaRange {
+        start: Pa(bank.at.0 & !(BLOCK - 1)),
+        end: Pa(bank.end().checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)),
+    };
+    let taken: Vec<PaRange> = taken.iter().map(block).collect();
+    let holes = subtract(&all, &taken).into_iter().filter(|hole| hole.size() >= MIN_EXTENDED);
+    holes.map(|hole| Bank { at: Ipa(hole.start.0), size: hole.size() }).collect()
+}
+
 /// Where a guest finds what it is started with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Places {
@@ -88,12 +107,7 @@ pub(super) struct Places {
 }
 
 /// Places kernel, RAM disk and tree (lengths in bytes; 0 for no RAM disk) in the first bank.
-pub(super) fn place(
-    bank: Bank,
-    kernel: &KernelImage,
-    ramdisk: u64,
-    tree: u64,
-) -> Result<Places, GuestError> {
+pub(super) fn place(bank: Bank, kernel: &KernelImage, ramdisk: u64, tree: u64) -> Result<Places, GuestError> {
     let up = |value: u64, align: u64| value.checked_next_multiple_of(align);
     let no_kernel = GuestError::TooSmall("kernel", kernel.memory_size);
     let (start, limit) = match kernel.kind {
@@ -149,6 +163,19 @@ mod tests {
         let both = banks(4 << 30).unwrap();
         assert_eq!(both[1], Bank { at: Ipa(0x2_0000_0000), size: 1 << 30 });
         assert!(banks(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn holes_are_whole_blocks_beside_memory() {
+        let taken = [
+            Bank { at: Ipa(0x4000_0000), size: 100 * MIB + 4096 },
+            Bank { at: Ipa(0xc000_0000), size: 4096 },
+        ];
+        let holes = extended_regions(&taken, 36);
+        assert_eq!(holes[0], Bank { at: Ipa(0x4660_0000), size: 0xc000_0000 - 0x4660_0000 });
+        assert_eq!(holes[1], Bank { at: Ipa(0xc020_0000), size: 0x1_0000_0000 - 0xc020_0000 });
+        assert_eq!(holes[2], Bank { at: Ipa(0x2_0000_0000), size: (1 << 36) - 0x2_0000_0000 });
+        assert_eq!(extended_regions(&taken, 32).len(), 2);
     }
 
     #[test]

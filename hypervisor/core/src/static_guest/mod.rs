@@ -27,6 +27,7 @@ use vambrace_abi::hvm::{HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN};
 
 pub use self::accept::accept;
 pub use self::error::GuestError;
+use self::layout::Bank;
 use self::memory::GuestRam;
 use self::passthrough::Devices;
 use self::shared::SharedMemories;
@@ -84,6 +85,8 @@ pub fn build<M: Machine>(
         }
     }
     shares.release(hv);
+    // A guest that failed may have owned some.
+    hv.bury();
     built
 }
 
@@ -171,7 +174,10 @@ fn create<M: Machine>(
 }
 
 /// Gives a domain all that it starts with; answers where it is entered and where its tree is.
-#[expect(clippy::too_many_arguments, reason = "one step of `build_one`, apart so that its failure is seen at one place")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of `build_one`, apart so that its failure is seen at one place"
+)]
 fn fill<M: Machine>(
     hv: &Hypervisor<M>,
     domain: &Domain<M>,
@@ -203,10 +209,15 @@ fn fill<M: Machine>(
     }
     let bank = *ram.banks.first().ok_or(GuestError::OutOfMemory)?;
     let ramdisk = guest.modules.ramdisk;
+    let mut taken = ram.banks.clone();
+    taken.extend(guest.shared.iter().map(|shared| Bank { at: shared.at, size: shared.size }));
+    taken.extend(devices.places());
+    let extended = layout::extended_regions(&taken, hv.settings.shape.ipa_bits);
     // The tree's length does not depend on where the RAM disk is.
     let mut spec = TreeSpec {
         guest,
         banks: &ram.banks,
+        extended: &extended,
         ramdisk: tree::ramdisk(guest, Ipa(0)),
         gic: match hv.settings.guest_gic {
             GuestGic::V2 { .. } => Version::V2,
@@ -240,7 +251,8 @@ fn load_kernel<M: Machine>(
     match kernel.packing {
         Packing::Plain { offset } => ram.copy(at, module.start.offset(offset), kernel.file_size),
         Packing::Gzip { .. } => {
-            let read = |offset, buffer: &mut [u8]| hv.machine.read(module.start.offset(offset), buffer).is_ok();
+            let read =
+                |offset, buffer: &mut [u8]| hv.machine.read(module.start.offset(offset), buffer).is_ok();
             let write = |offset, bytes: &[u8]| ram.write(at.offset(offset), bytes);
             kernel.unpack(kernel.memory_size, read, write)?;
             Ok(())

@@ -13,7 +13,9 @@ use crate::hypervisor::Hypervisor;
 use crate::machine::{FIRST_SPI, Intid, Machine};
 use crate::p2m::Kind;
 use crate::platform::tree::{Node, Tree};
-use crate::platform::{Platform, PlatformError, Problem, StaticGuest, address_cells, node_interrupts, size_cells};
+use crate::platform::{
+    Platform, PlatformError, Problem, StaticGuest, address_cells, node_interrupts, size_cells,
+};
 use crate::virtual_gic::Effects;
 
 /// Properties that speak to the hypervisor.
@@ -51,7 +53,9 @@ impl Devices {
             devices.add(node, host, platform, guest, given)?;
             if devices.regions.len() + devices.interrupts.len() > MAX_RESOURCES {
                 let limit = MAX_RESOURCES as u64;
-                return Err(node.error("", Problem::TooLarge { what: "registers and interrupts", limit }).into());
+                return Err(node
+                    .error("", Problem::TooLarge { what: "registers and interrupts", limit })
+                    .into());
             }
         }
         Ok(devices)
@@ -82,14 +86,16 @@ impl Devices {
             return if forced { Ok(()) } else { Err(node.error("xen,path", Problem::Missing).into()) };
         };
         let device = host.by_path(path);
-        let device = device.ok_or_else(|| node.error("xen,path", Problem::Value("a node of the host's tree")))?;
+        let device =
+            device.ok_or_else(|| node.error("xen,path", Problem::Value("a node of the host's tree")))?;
         let hidden = platform.hidden.contains(&device.id()) && device.has("xen,passthrough");
         if !hidden {
             let problem = Problem::Missing;
             return Err(device.error("xen,passthrough", problem).into());
         }
         if !forced && device.has("iommus") {
-            let why = "no IOMMU is driven here: xen,force-assign-without-iommu gives the device away all the same";
+            let why =
+                "no IOMMU is driven here: xen,force-assign-without-iommu gives the device away all the same";
             return Err(node.error("xen,path", Problem::Unsupported(why)).into());
         }
         self.unconfined += 1;
@@ -115,6 +121,11 @@ impl Devices {
             self.interrupts.push(intid);
         }
         Ok(())
+    }
+
+    /// Where the guest finds registers.
+    pub(super) fn places(&self) -> impl Iterator<Item = Bank> + '_ {
+        self.regions.iter().map(|(bank, _)| *bank)
     }
 
     /// Maps the registers and routes the interrupts.

@@ -111,7 +111,8 @@ fn make<M: Machine>(hv: &Hypervisor<M>, shared: &SharedMemory, owner: DomId) -> 
     }
     for frame in &made {
         let range = PaRange { start: *frame, end: frame.offset(PAGE_SIZE) };
-        let cleared = hv.machine.zero(*frame, PAGE_SIZE).and_then(|()| hv.machine.clean_dcache(*frame, PAGE_SIZE));
+        let cleared =
+            hv.machine.zero(*frame, PAGE_SIZE).and_then(|()| hv.machine.clean_dcache(*frame, PAGE_SIZE));
         if cleared.is_err() {
             let mut frames = hv.frames.lock();
             made.iter().for_each(|frame| frames.put(*frame));

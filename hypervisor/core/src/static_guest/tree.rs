@@ -29,6 +29,8 @@ pub(super) struct TreeSpec<'a> {
     pub(super) guest: &'a StaticGuest,
     /// Its memory.
     pub(super) banks: &'a [Bank],
+    /// Where it may map other domains' pages.
+    pub(super) extended: &'a [Bank],
     /// Its RAM disk: address and length in bytes.
     pub(super) ramdisk: Option<(Ipa, u64)>,
     /// Its interrupt controller.
@@ -132,8 +134,7 @@ impl GuestTree<'_> {
 
     /// What is shared is memory too, which `/reserved-memory` sets apart.
     fn memory(&mut self) -> Result<(), TreeError> {
-        let mut ranges: Vec<(u64, u64)> =
-            self.spec.banks.iter().map(|bank| (bank.at.0, bank.size)).collect();
+        let mut ranges: Vec<(u64, u64)> = self.spec.banks.iter().map(|bank| (bank.at.0, bank.size)).collect();
         ranges.extend(self.spec.guest.shared.iter().map(|shared| (shared.at.0, shared.size)));
         let start = ranges.first().map_or(0, |(at, _)| *at);
         self.out.begin(&format!("memory@{start:x}"))?;
@@ -220,7 +221,9 @@ impl GuestTree<'_> {
         let (major, minor) = self.spec.version;
         self.out.begin("hypervisor")?;
         self.out.strings("compatible", &[&format!("xen,xen-{major}.{minor}"), "xen,xen"])?;
-        self.out.property("reg", &registers(&[(GUEST_GNTTAB_BASE, GUEST_GNTTAB_SIZE)]))?;
+        let mut windows = Vec::from([(GUEST_GNTTAB_BASE, GUEST_GNTTAB_SIZE)]);
+        windows.extend(self.spec.extended.iter().map(|hole| (hole.at.0, hole.size)));
+        self.out.property("reg", &registers(&windows))?;
         self.out.cells("interrupts", &self.ppis(&[GUEST_EVTCHN_PPI]))?;
         self.out.end()
     }

@@ -7,6 +7,7 @@ use vambrace_core::addr::{Pa, PaRange};
 use vambrace_core::dom0_tree::{Dom0Spec, build, free_address_space};
 use vambrace_core::platform::Platform;
 use vambrace_core::platform::tree::Tree;
+use vambrace_core::static_guest::accept;
 
 use crate::few;
 
@@ -39,6 +40,8 @@ const NAMES: &[&str] = &[
     "buffer@40000000",
     "pcie@10000000",
     "hypervisor",
+    "domU1",
+    "evtchn@1",
     "a-name-that-is-much-longer-than-the-specification-allows",
 ];
 const TEXTS: &[&str] = &[
@@ -72,6 +75,13 @@ const TEXTS: &[&str] = &[
     "fixed-clock",
     "virt",
     "hyp-phys",
+    "xen,domain",
+    "xen,evtchn-v1",
+    "xen,domain-shared-memory-v1",
+    "multiboot,ramdisk",
+    "multiboot,device-tree",
+    "owner",
+    "enabled",
 ];
 const TEXT_PROPERTIES: &[&str] = &[
     "compatible",
@@ -85,6 +95,9 @@ const TEXT_PROPERTIES: &[&str] = &[
     "interrupt-names",
     "xen,dom0-bootargs",
     "model",
+    "xen,enhanced",
+    "xen,shm-id",
+    "role",
 ];
 const CELL_PROPERTIES: &[&str] = &[
     "reg",
@@ -117,6 +130,16 @@ const CELL_PROPERTIES: &[&str] = &[
     "value",
     "mask",
     "size",
+    "memory",
+    "cpus",
+    "nr_spis",
+    "vpl011",
+    "direct-map",
+    "xen,static-mem",
+    "xen,shared-mem",
+    "xen,evtchn",
+    "xen,domain-p2m-mem-mb",
+    "max_grant_frames",
 ];
 /// Values that reach somewhere: counts of cells, interrupts, handles, addresses, the ends of ranges of numbers.
 const CELLS: &[u32] = &[
@@ -272,8 +295,52 @@ fn board() -> Node {
     }
 }
 
+/// What a boot decides about the guests of a tree: how many it would start.
+fn guests(blob: &[u8]) -> usize {
+    let Ok(platform) = Platform::parse(blob) else { return 0 };
+    let own = PaRange { start: Pa(0x4000_0000), end: Pa(0x4010_0000) };
+    let (accepted, refused) = accept(&platform, &[own]);
+    let found = &platform.boot.domains;
+    assert_eq!(accepted.len() + refused.len(), found.guests.len());
+    let in_ram = |range: PaRange| platform.ram.iter().any(|bank| bank.contains_range(range));
+    for guest in &accepted {
+        let ranges: Vec<PaRange> = guest.files().map(|(_, range)| range).chain(guest.reserved()).collect();
+        assert!(ranges.iter().all(|range| in_ram(*range) && !range.overlaps(own)), "{guest:?}");
+        assert!(guest.memory > 0 && guest.vcpus > 0 && guest.reserved().all(|range| !range.is_empty()));
+    }
+    for (near, far) in &found.channels {
+        assert!(near < far, "each once, and with two ends");
+    }
+    accepted.len()
+}
+
+/// A board with a guest, into which the nodes and properties are mixed.
+fn board_with_guest() -> Node {
+    let be = |cells: &[u32]| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect::<Vec<u8>>();
+    let text = |text: &str| text.bytes().chain([0]).collect::<Vec<u8>>();
+    let module = [
+        ("compatible", [text("multiboot,kernel"), text("multiboot,module")].concat()),
+        ("reg", be(&[0x4200_0000, 0x1000])),
+    ];
+    let guest = Node {
+        name: "domU1",
+        properties: vec![
+            ("compatible", text("xen,domain")),
+            ("#address-cells", be(&[1])),
+            ("#size-cells", be(&[1])),
+            ("memory", be(&[0, 1024])),
+            ("cpus", be(&[1])),
+        ],
+        children: vec![Node { name: "module@0", properties: module.to_vec(), children: vec![] }],
+    };
+    let mut root = board();
+    root.children.push(Node { name: "chosen", properties: vec![], children: vec![guest] });
+    root
+}
+
 #[test]
 fn the_board_that_others_are_made_from_boots() {
+    assert_eq!(guests(&board_with_guest().blob()), 1);
     assert_eq!(boot(&board().blob()), 4);
 }
 
@@ -300,5 +367,15 @@ proptest! {
         // The first property of a name counts, so these take the place of what was right.
         target.properties.splice(0..0, more);
         boot(&root.blob());
+    }
+
+    #[test]
+    fn guests_that_are_nearly_right(nodes in vec(node(), 0..4), more in properties(), in_guest in any::<bool>()) {
+        let mut root = board_with_guest();
+        let chosen = root.children.last_mut().unwrap();
+        let target = if in_guest { &mut chosen.children[0] } else { chosen };
+        target.children.extend(nodes);
+        target.properties.splice(0..0, more);
+        guests(&root.blob());
     }
 }

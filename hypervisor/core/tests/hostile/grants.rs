@@ -106,7 +106,7 @@ proptest! {
         let mut map: BTreeMap<u64, Pa> =
             (0..PAGES).map(|n| (n, frames.allocate_for(GRANTER, 0).unwrap())).collect();
         let (mut table, mut user) = (GrantTable::new(4, 0), GrantTable::new(1, 1));
-        let mut zeroed = |frames: &mut Frames, owner| {
+        let zeroed = |frames: &mut Frames, owner| {
             let frame = frames.allocate_for(owner, 0)?;
             machine.zero(frame, PAGE_SIZE).ok().map(|()| frame)
         };

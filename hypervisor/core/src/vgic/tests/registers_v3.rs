@@ -1,6 +1,6 @@
 //! The GICv3 distributor and redistributors as drivers use them.
 
-use super::super::VgicError;
+use super::super::{SgiRegister, VgicError};
 use super::*;
 
 const SGI_FRAME: u64 = 0x1_0000;
@@ -154,4 +154,31 @@ fn unreasonable_configurations_are_refused() {
     assert_eq!(new(V3, 989, 5, &[0]), Err(VgicError::Spis(989)));
     assert_eq!(new(V3, 32, 9, &[0]), Err(VgicError::PriorityBits(9)));
     assert_eq!(new(V3, 0, 8, &[0; 128]), Ok(()));
+}
+
+/// The largest guest: eight clusters of sixteen vCPUs, the last of which is reached by SGI, by SPI and by its frame.
+#[test]
+fn the_last_of_128_vcpus_is_reached() {
+    let mut domain = Domain::ready(V3, 128, 4);
+    let last = 127;
+    let typer = domain.vgic.redist_read(last, 8, 8);
+    assert_eq!((typer >> 32, typer & 0xff_ff10), (0x70f, 127 << 8 | 1 << 4), "affinity, number, Last");
+    assert_eq!(domain.vgic.redist_read(last - 1, 8, 8) & 1 << 4, 0);
+    domain.host.kicked.clear();
+    // Aff1 7, Aff0 15.
+    domain.vgic.sgi_write(0, SgiRegister::Sgi1, 3 << 24 | 7 << 16 | 1 << 15, &mut domain.host);
+    assert_eq!(domain.host.kicked.iter().copied().collect::<Vec<_>>(), [last]);
+    assert_eq!(domain.drain(last), [3]);
+    domain.vgic.dist_write(0, 0x6000 + 8 * 40, 8, 0x70f, &mut domain.host);
+    assert_eq!(domain.vgic.raise(0, 40), Some(last));
+    assert_eq!(domain.drain(last), [40]);
+    // To all but itself.
+    domain.host.kicked.clear();
+    domain.vgic.sgi_write(last, SgiRegister::Sgi1, 1 << 40 | 5 << 24, &mut domain.host);
+    assert_eq!(domain.host.kicked.len(), 127);
+    assert!(!domain.host.kicked.contains(&last));
+    // An affinity that none of them has.
+    domain.host.kicked.clear();
+    domain.vgic.sgi_write(0, SgiRegister::Sgi1, 3 << 24 | 8 << 16 | 1, &mut domain.host);
+    assert!(domain.host.kicked.is_empty());
 }
