@@ -89,6 +89,7 @@ fn main(info: BootInfo) -> ! {
     let cpus = cpus_to_start(&platform, info.mpidr, plan.options.max_cpus);
     let hv = new_hypervisor(machine, &platform, &plan, cpus.len(), info.entered, shape);
     set_machine(&hv.machine);
+    hv.console.note(format_args!("Vambrace {} for {BOARD}", env!("CARGO_PKG_VERSION")));
     hv.log(format_args!("{}, {} MiB of memory", platform.model, megabytes(&platform.ram)));
     for warning in &platform.warnings {
         hv.log(format_args!("{warning}"));

@@ -153,6 +153,12 @@ impl Console {
         self.log_written.store(true, Ordering::Release);
     }
 
+    /// Writes a line to the log alone: one that the UART has had already.
+    pub fn note(&self, line: fmt::Arguments<'_>) {
+        // The ring cannot fail.
+        let _ = self.inner.lock().log.write_fmt(format_args!("(VMB) {line}\n"));
+    }
+
     /// As [`Console::log`], for what guests do wrong: so many lines a second, and how many were left out. `second` is
     /// the time in whole seconds.
     pub fn warn(&self, uart: &impl machine::Console, second: u64, line: fmt::Arguments<'_>) {

@@ -291,7 +291,8 @@ impl<M: Machine> Hypervisor<M> {
     /// Sends the virtual interrupt request `virq`, which one domain has for all, to the domain that handles it.
     pub fn send_global_virq(&self, virq: u32) {
         let handler = self.virq_handlers.get(virq as usize).map_or(DOM0, |h| h.load(Ordering::Acquire));
-        if let Some(domain) = self.domain(handler) {
+        // A handler that is gone has left its part to dom0.
+        if let Some(domain) = self.domain(handler).or_else(|| self.domain(DOM0)) {
             self.send_virq(&domain, virq);
         }
     }

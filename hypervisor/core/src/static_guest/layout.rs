@@ -129,9 +129,10 @@ pub(super) fn place(bank: Bank, kernel: &KernelImage, ramdisk: u64, tree: u64) -
         let at = up(from, align).filter(|at| at.checked_add(size).is_some_and(|end| end <= limit));
         at.ok_or(GuestError::TooSmall(what, size))
     };
-    let ramdisk_at = fit("RAM disk", kernel_end, ramdisk, BLOCK)?;
-    // At a multiple of its largest size, it crosses no larger boundary.
-    let tree_at = fit("device tree", ramdisk_at.saturating_add(ramdisk), tree, BLOCK)?;
+    let ramdisk_at = fit("RAM disk", kernel_end, ramdisk, PAGE_SIZE)?;
+    // A multiple of its own size, rounded up to a power of two, crosses no larger boundary.
+    let align = tree.max(PAGE_SIZE).checked_next_power_of_two().unwrap_or(BLOCK);
+    let tree_at = fit("device tree", ramdisk_at.saturating_add(ramdisk), tree, align)?;
     Ok(Places { kernel: Ipa(start), ramdisk: Ipa(ramdisk_at), tree: Ipa(tree_at) })
 }
 
@@ -184,8 +185,8 @@ mod tests {
         let image = kernel(Kind::Arm64, 30 * MIB);
         let places = place(bank, &image, 3 * MIB + 5, 0x1_0000).unwrap();
         assert_eq!(places.kernel, Ipa(0x4008_0000));
-        assert_eq!((places.ramdisk, places.tree), (Ipa(0x4200_0000), Ipa(0x4240_0000)));
-        for (ramdisk, what) in [(32 * MIB, "RAM disk"), (u64::MAX, "RAM disk"), (31 * MIB, "device tree")] {
+        assert_eq!((places.ramdisk, places.tree), (Ipa(0x41e8_0000), Ipa(0x4219_0000)));
+        for (ramdisk, what) in [(34 * MIB, "RAM disk"), (u64::MAX, "RAM disk"), (33 * MIB, "device tree")] {
             let failed = place(bank, &image, ramdisk, 2 * MIB);
             assert!(matches!(failed, Err(GuestError::TooSmall(at, _)) if at == what), "{ramdisk} {failed:?}");
         }
