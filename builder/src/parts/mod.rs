@@ -82,7 +82,13 @@ impl Parts {
                 .iter()
                 .map(|(name, part)| (name.clone(), part.artifact.clone()))
                 .collect(),
-            guests: guests.config.guests.iter().zip(&self.guests).map(|(guest, made)| made.artifacts(guest)).collect(),
+            guests: guests
+                .config
+                .guests
+                .iter()
+                .zip(&self.guests)
+                .map(|(guest, made)| made.artifacts(guest))
+                .collect(),
         }
     }
 }

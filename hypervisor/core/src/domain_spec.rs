@@ -24,7 +24,7 @@ use crate::poll::Poll;
 use crate::runstate::Runstate;
 use crate::sched::VcpuKey;
 use crate::trap::GuestRegs;
-use crate::vgic::{VgicError, Version, Vgic, VgicConfig};
+use crate::vgic::{Version, Vgic, VgicConfig, VgicError};
 use crate::vpl011::Vpl011;
 
 /// Priority bits that every virtual CPU interface has.

@@ -132,8 +132,7 @@ impl<M: Machine> Hypervisor<M> {
         let mut effects = crate::virtual_gic::Effects::new(self, domain, None);
         let mut vgic = domain.vgic.lock();
         for vcpu in 0..domain.vcpus.len() {
-            let backed =
-                vgic.set_hardware(vcpu, domain.interrupts.virtual_timer, Some(timer), &mut effects);
+            let backed = vgic.set_hardware(vcpu, domain.interrupts.virtual_timer, Some(timer), &mut effects);
             backed.map_err(|_| Errno::EINVAL)?;
         }
         Ok(())

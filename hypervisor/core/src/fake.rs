@@ -436,7 +436,13 @@ impl Processor for FakeMachine {
         self.cpu.load(Ordering::SeqCst)
     }
     fn new_context(&self, spec: &ContextSpec) -> FakeContext {
-        FakeContext { spec: *spec, timer: TimerState::default(), injected: Vec::new(), loaded: None, system: SystemState::default() }
+        FakeContext {
+            spec: *spec,
+            timer: TimerState::default(),
+            injected: Vec::new(),
+            loaded: None,
+            system: SystemState::default(),
+        }
     }
     fn system_state(&self, context: &FakeContext, _: &mut GuestRegs) -> SystemState {
         context.system

@@ -17,7 +17,9 @@ use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
 use vambrace_abi::errno::Errno;
-use vambrace_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG};
+use vambrace_abi::sched::{
+    SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG,
+};
 use vambrace_abi::virq::VIRQ_DOM_EXC;
 
 use crate::domain::{Domain, NOWHERE};

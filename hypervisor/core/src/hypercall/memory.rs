@@ -43,7 +43,8 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, args: [u64; 5]) -> Outcome 
     let start = (command & 0xffff_ffff) >> COMMAND_BITS;
     let command = command & ((1 << COMMAND_BITS) - 1);
     // Where the call goes on that did `done` extents.
-    let again = |done: u64| Outcome::Again([command | done << COMMAND_BITS, argument, args[2], args[3], args[4]]);
+    let again =
+        |done: u64| Outcome::Again([command | done << COMMAND_BITS, argument, args[2], args[3], args[4]]);
     let outcome: Outcome = match command as u32 {
         XENMEM_POPULATE_PHYSMAP => reservation(caller, argument, start, again, populate),
         XENMEM_DECREASE_RESERVATION => reservation(caller, argument, start, again, give_back),
@@ -249,9 +250,10 @@ fn acquire_resource<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
     }
     for i in 0..u64::from(request.nr_frames) {
         let gpfn = caller.memory().read(request.frame_list.element(i).ok_or(Errno::EFAULT)?)?;
-        let page = domain.grants.lock().resource_frame(request.id, request.frame + i, || {
-            caller.hv.zeroed_frame(domain.id)
-        })?;
+        let page = domain
+            .grants
+            .lock()
+            .resource_frame(request.id, request.frame + i, || caller.hv.zeroed_frame(domain.id))?;
         map_held(caller.hv, caller.domain(), frame(gpfn)?, page, domain.id)?;
     }
     Ok(0)
@@ -295,8 +297,7 @@ fn reservation<M: Machine>(
 
 /// Whether the extent lies in the domain's RAM, where that is mapped one to one.
 fn in_direct_ram<M: Machine>(domain: &Domain<M>, at: Ipa, size: u64) -> bool {
-    PaRange::new(Pa(at.0), size)
-        .is_some_and(|extent| domain.ram.iter().any(|r| r.contains_range(extent)))
+    PaRange::new(Pa(at.0), size).is_some_and(|extent| domain.ram.iter().any(|r| r.contains_range(extent)))
 }
 
 /// Gives a domain an extent of RAM at `at`: zeroes, in memory and not in a cache.

@@ -48,11 +48,7 @@ impl<'a, M: Machine> Caller<'a, M> {
     /// The caller's memory. Its stage-2 tables must not be locked while that is used.
     pub(crate) fn memory(&self) -> GuestMemory<'a, M> {
         let (m, domain) = (&self.hv.machine, self.domain());
-        if domain.is_hardware {
-            GuestMemory::of_hardware(m)
-        } else {
-            GuestMemory::new(m, &domain.p2m)
-        }
+        if domain.is_hardware { GuestMemory::of_hardware(m) } else { GuestMemory::new(m, &domain.p2m) }
     }
 
     pub(crate) fn domain(&self) -> &'a Domain<M> {

@@ -450,7 +450,11 @@ fn a_multicall_answers_for_each() {
     assert_eq!(world.call(HYPERVISOR_MULTICALL, &[READ_ONLY, 1]), error(Errno::EFAULT));
     assert_eq!(world.call(HYPERVISOR_MULTICALL, &[u64::MAX - 10, 2]), error(Errno::EFAULT));
     for huge in [u64::MAX, 1 << 32, 1 << 20] {
-        assert_eq!(world.call(HYPERVISOR_MULTICALL, &[BUFFER, huge]), error(Errno::EFAULT), "beyond the buffer");
+        assert_eq!(
+            world.call(HYPERVISOR_MULTICALL, &[BUFFER, huge]),
+            error(Errno::EFAULT),
+            "beyond the buffer"
+        );
     }
 }
 

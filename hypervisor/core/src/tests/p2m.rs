@@ -274,8 +274,7 @@ fn random_use_agrees_with_a_model() {
             for page in (0..pages).step_by(stride) {
                 let offset = below(PAGE);
                 let found = t.p2m.lookup(&t.machine, Ipa(base + page * PAGE + offset));
-                let expected =
-                    model.get(&page).map(|&(pa, kind)| Mapping { pa: Pa(pa + offset), kind });
+                let expected = model.get(&page).map(|&(pa, kind)| Mapping { pa: Pa(pa + offset), kind });
                 assert_eq!(found, expected, "step {step}, page {page}");
             }
             t.taken();
