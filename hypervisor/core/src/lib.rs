@@ -8,7 +8,7 @@
 //! One direction of flow: the machine runs a vCPU until it traps, `hal` decodes the trap into a [`trap::Trap`], this
 //! crate handles it and tells the machine what to do, and the vCPU (or another) runs again.
 #![no_std]
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 

@@ -1,5 +1,7 @@
 //! Pauses, polls, shutdowns, and vCPUs that come and go, as a guest and its toolstack see them.
 
+use alloc::sync::Arc;
+
 use vambrace_abi::errno::Errno;
 use vambrace_abi::event_channel::*;
 use vambrace_abi::handle::XenHandle;
@@ -133,21 +135,21 @@ fn a_paused_domain_stands_still_and_goes_on() {
 
 #[test]
 fn a_vcpu_that_is_paused_as_it_runs_leaves_at_its_next_trap() {
-    let world = World::small();
+    let world = Arc::new(World::small());
     let key = world.domain.vcpus[0].key;
-    let hv: &'static _ = alloc::boxed::Box::leak(alloc::boxed::Box::new(world));
-    hv.machine().push_step(move |_, regs, _| {
+    let within = Arc::clone(&world);
+    world.machine().push_step(move |_, regs, _| {
         regs.x[5] = 55;
-        assert_eq!(hv.hv.scheduler.pause(key, 0), Some(0));
+        assert_eq!(within.hv.scheduler.pause(key, 0), Some(0));
         Trap::Interrupt
     });
-    hv.hv.round(0);
-    assert_eq!((status(hv, 0), hv.regs(0).x[5]), (Status::Runnable, 55));
-    assert!(!hv.hv.scheduler.is_running(key));
-    assert_eq!(hv.domain.vcpus[0].runstate.lock().info.state, RUNSTATE_OFFLINE);
-    hv.hv.scheduler.unpause(key, 0);
-    assert_eq!(go_on(hv), 0);
-    assert_eq!(hv.regs(0).x[5], 55);
+    world.hv.round(0);
+    assert_eq!((status(&world, 0), world.regs(0).x[5]), (Status::Runnable, 55));
+    assert!(!world.hv.scheduler.is_running(key));
+    assert_eq!(world.domain.vcpus[0].runstate.lock().info.state, RUNSTATE_OFFLINE);
+    world.hv.scheduler.unpause(key, 0);
+    assert_eq!(go_on(&world), 0);
+    assert_eq!(world.regs(0).x[5], 55);
 }
 
 #[test]
