@@ -371,29 +371,6 @@ impl Apt {
         Ok(path)
     }
 
-    /// Looks `name` up and fetches it. When the mirror has moved on since the lists were made, they are updated
-    /// once and the newer version is fetched.
-    ///
-    /// # Errors
-    /// As [`Apt::resolve`] and [`Apt::fetch`].
-    pub fn fetch_latest(&self, name: &str, arch: &str, progress: &Progress) -> Result<(Package, PathBuf)> {
-        let package = self.resolve(name, arch)?;
-        match self.fetch(&package, progress) {
-            Ok(path) => Ok((package, path)),
-            Err(first) => {
-                if self.update(arch, progress).is_err() {
-                    return Err(first);
-                }
-                let newer = self.resolve(name, arch)?;
-                if newer == package {
-                    return Err(first);
-                }
-                let path = self.fetch(&newer, progress)?;
-                Ok((newer, path))
-            }
-        }
-    }
-
     /// The folder of apt's state for `arch`. Another mirror has another one: lists of one say nothing about the other.
     fn state(&self, arch: &str) -> PathBuf {
         self.dir.join(format!("{}-{arch}-{}", self.suite, self.source_id()))

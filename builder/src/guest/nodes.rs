@@ -2,7 +2,7 @@
 //! Xen's docs/misc/arm/device-tree/booting.txt, as text for U-Boot's `fdt` command or for a tree that is written.
 
 use super::config::ImageConfig;
-use super::{EventChannel, Guest, Medium, SharedMemory};
+use super::{EventChannel, Guest, SharedMemory};
 use crate::layout::ModuleKind;
 
 /// A node.
@@ -177,12 +177,6 @@ impl Node {
         commands.extend(self.children.iter().flat_map(|child| child.commands(&own)));
         commands
     }
-}
-
-/// Whether a static guest has disks or networks, which dom0 gives it when both are up.
-pub fn wants_backends(guest: &Guest) -> bool {
-    guest.disks.iter().any(|disk| matches!(disk.on, Medium::File | Medium::Partition | Medium::Volume))
-        || !guest.networks.is_empty()
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn build<M: Machine>(
     plan: &Plan,
     cpus: usize,
 ) -> Result<Arc<Domain<M>>, BootError> {
-    let vcpus = vcpu_count(platform, plan, cpus);
+    let vcpus = vcpu_count(hv, platform, plan, cpus);
     let domain = Arc::new(new_domain(hv, platform, plan, vcpus)?);
     map_memory(hv, platform, plan, &domain)?;
     place_kernel(hv, plan)?;
@@ -68,11 +68,8 @@ pub fn build<M: Machine>(
 }
 
 /// As many vCPUs as asked for, else as CPUs; at most what the GIC can serve.
-fn vcpu_count(platform: &Platform, plan: &Plan, cpus: usize) -> u32 {
-    let limit = platform.gic.vcpu_limit().min(match platform.gic.frames {
-        GicFrames::V2 { .. } => crate::vgic::V2_MAX_VCPUS as u64,
-        GicFrames::V3 { .. } => crate::vgic::V3_MAX_VCPUS as u64,
-    });
+fn vcpu_count<M: Machine>(hv: &Hypervisor<M>, platform: &Platform, plan: &Plan, cpus: usize) -> u32 {
+    let limit = platform.gic.vcpu_limit().min(hv.guest_vcpu_limit().into());
     u64::from(plan.options.dom0_max_vcpus.unwrap_or(cpus as u32)).clamp(1, limit.max(1)) as u32
 }
 

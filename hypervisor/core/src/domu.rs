@@ -17,7 +17,6 @@ use crate::machine::Machine;
 use crate::p2m::Kind;
 use crate::platform::REDISTRIBUTOR_BYTES;
 use crate::sched::{CpuMask, DEFAULT_WEIGHT};
-use crate::vgic::{V2_MAX_VCPUS, V3_MAX_VCPUS, Version};
 
 /// Frames that stage-2 tables may take until the toolstack says how many (XEN_DOMCTL_set_paging_mempool_size): enough
 /// for the GIC's mapping.
@@ -49,10 +48,7 @@ pub struct DomuConfig {
 impl<M: Machine> Hypervisor<M> {
     /// Most vCPUs of a guest.
     pub fn guest_vcpu_limit(&self) -> u32 {
-        match self.settings.guest_gic {
-            GuestGic::V2 { .. } => V2_MAX_VCPUS as u32,
-            GuestGic::V3 => V3_MAX_VCPUS as u32,
-        }
+        self.settings.guest_gic.version().max_vcpus() as u32
     }
 
     /// Makes a domain as a toolstack wants it, paused, known to all. EEXIST, EINVAL, ENOMEM, EBUSY.
@@ -60,18 +56,17 @@ impl<M: Machine> Hypervisor<M> {
         if config.vcpus == 0 || config.vcpus > self.guest_vcpu_limit() {
             return Err(Errno::EINVAL);
         }
-        let (gic, mut mmio) = match self.settings.guest_gic {
+        let mut mmio = match self.settings.guest_gic {
             GuestGic::V2 { .. } => {
-                (Version::V2, Vec::from([region(GUEST_GICD_BASE, GUEST_GICD_SIZE, MmioDevice::Distributor)]))
+                Vec::from([region(GUEST_GICD_BASE, GUEST_GICD_SIZE, MmioDevice::Distributor)])
             }
             GuestGic::V3 => {
                 let redistributors = u64::from(config.vcpus) * REDISTRIBUTOR_BYTES;
                 let frames = MmioDevice::Redistributors { first: 0 };
-                let mmio = [
+                Vec::from([
                     region(GUEST_GICV3_GICR0_BASE, redistributors, frames),
                     region(GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICD_SIZE, MmioDevice::Distributor),
-                ];
-                (Version::V3, Vec::from(mmio))
+                ])
             }
         };
         mmio.push(region(GUEST_PL011_BASE, GUEST_PL011_SIZE, MmioDevice::Uart));
@@ -83,7 +78,7 @@ impl<M: Machine> Hypervisor<M> {
             DomainSpec {
                 id,
                 vcpus: config.vcpus,
-                gic,
+                gic: self.settings.guest_gic.version(),
                 spis: config.spis,
                 interrupts: GuestInterrupts {
                     event: GUEST_EVTCHN_PPI,

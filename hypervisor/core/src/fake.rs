@@ -110,7 +110,6 @@ pub struct FakeMachine {
     now: AtomicU64,
     frequency: u64,
     idles: AtomicU64,
-    timer_line: AtomicBool,
     cache_cleans: AtomicU64,
     off: AtomicBool,
     reset: AtomicBool,
@@ -135,7 +134,6 @@ impl FakeMachine {
             now: AtomicU64::new(0),
             frequency: 1_000_000,
             idles: AtomicU64::new(0),
-            timer_line: AtomicBool::new(false),
             cache_cleans: AtomicU64::new(0),
             off: AtomicBool::new(false),
             reset: AtomicBool::new(false),
@@ -158,10 +156,6 @@ impl FakeMachine {
     /// Chooses the CPU that executes from now on.
     pub fn set_this_cpu(&self, cpu: CpuId) {
         self.cpu.store(cpu, Ordering::SeqCst);
-    }
-    /// Sets whether the loaded vCPU's virtual timer asks for its interrupt.
-    pub fn set_timer_line(&self, high: bool) {
-        self.timer_line.store(high, Ordering::SeqCst);
     }
     /// How often the CPU went idle.
     pub fn idles(&self) -> u64 {
@@ -476,7 +470,7 @@ impl Processor for FakeMachine {
         context.timer
     }
     fn virtual_timer_line(&self) -> bool {
-        self.timer_line.load(Ordering::SeqCst)
+        false
     }
     fn id_register(&self, register: SysReg) -> u64 {
         self.processor.lock().id_registers.get(&register).copied().unwrap_or(0)

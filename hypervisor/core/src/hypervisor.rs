@@ -22,6 +22,7 @@ use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
 use crate::p2m::Shape;
 use crate::sched::{CpuMask, Scheduler, VcpuKey};
 use crate::timers::Timers;
+use crate::vgic::Version;
 use crate::vmid::Vmids;
 use crate::word;
 
@@ -48,6 +49,16 @@ pub enum GuestGic {
     },
     /// GICv3, by system registers.
     V3,
+}
+
+impl GuestGic {
+    /// Its version.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::V2 { .. } => Version::V2,
+            Self::V3 => Version::V3,
+        }
+    }
 }
 
 /// What is fixed at boot and belongs to no other part.

@@ -379,7 +379,11 @@ impl P2m {
             m.write_u64(slot, 0)?;
             if level < 3 && old & TABLE_OR_PAGE != 0 {
                 m.flush_tlb(self.stage2);
-                self.free_table(m, frames, Pa(old & ADDRESS), level + 1)?;
+                let (table, mut all) = (Pa(old & ADDRESS), u64::MAX);
+                self.clear_table(m, frames, table, ENTRIES, level + 1, &mut all)?;
+                if frames.deallocate(table).is_ok() {
+                    self.tables -= 1;
+                }
             } else {
                 m.flush_tlb_page(self.stage2, ipa);
                 self.drop_leaf(frames, old, level);
@@ -419,8 +423,8 @@ impl P2m {
     }
 
     /// Takes all mappings away, and all tables but the first, in steps: whether that is finished, after some `budget`
-    /// leaves and tables. From the first step on nothing is found and nothing can be mapped. No CPU may have the tables loaded, or TLB entries of theirs: the caller sees to that, before and
-    /// after.
+    /// leaves and tables. From the first step on nothing is found and nothing can be mapped. No CPU may have the tables
+    /// loaded, or TLB entries of theirs: the caller sees to that, before and after.
     pub fn clear<M: Memory>(
         &mut self,
         m: &M,
@@ -474,27 +478,6 @@ impl P2m {
         if self.tables != 0 && frames.deallocate(self.stage2.root).is_ok() {
             self.tables = 0;
         }
-    }
-
-    fn free_table<M: Memory>(
-        &mut self,
-        m: &M,
-        frames: &mut Frames,
-        table: Pa,
-        level: u8,
-    ) -> Result<(), P2mError> {
-        for i in 0..ENTRIES {
-            let descriptor = m.read_u64(table.offset(i * 8))?;
-            if level < 3 && descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE {
-                self.free_table(m, frames, Pa(descriptor & ADDRESS), level + 1)?;
-            } else {
-                self.drop_leaf(frames, descriptor, level);
-            }
-        }
-        if frames.deallocate(table).is_ok() {
-            self.tables -= 1;
-        }
-        Ok(())
     }
 }
 

@@ -77,12 +77,6 @@ pub(crate) fn zeroed_pages(count: u64) -> Option<Pa> {
     (!block.is_null()).then_some(Pa(block as u64))
 }
 
-/// Bytes in use (as asked for) and bytes in all.
-pub fn usage() -> (usize, usize) {
-    let heap = ALLOCATOR.0.lock();
-    (heap.stats_alloc_user(), heap.stats_total_bytes())
-}
-
 /// The right to give the heap more memory, which the binary has once, while it boots.
 #[derive(Debug)]
 pub struct HeapGrowth(());

@@ -122,6 +122,7 @@ impl<T> Scheduler<T> {
     }
 
     /// Whether the CPU's vCPU has to leave it.
+    #[cfg(test)]
     pub fn should_leave(&self, cpu: CpuId) -> bool {
         self.shared.flags(cpu).wants_leave()
     }
@@ -165,14 +166,6 @@ impl<T> Scheduler<T> {
     /// Makes a domain known that has no vCPU yet, in a pool. ESRCH without such a pool, ENODEV for one without CPUs.
     pub fn add_domain(&self, domain: u16, pool: u32) -> Result<(), Errno> {
         self.state.lock().join(domain, pool)
-    }
-
-    /// Forgets a domain that was added and got no vCPU. One that had some is forgotten with the last of them.
-    pub fn remove_domain(&self, domain: u16) {
-        let mut state = self.state.lock();
-        if state.groups.get(&domain).is_some_and(|group| group.units == 0) {
-            state.forget(domain);
-        }
     }
 
     /// Makes a vCPU known, offline. The domain, if it is not known, is put into pool 0 with the weight.

@@ -387,8 +387,6 @@ fn pools_follow_xens_rules() {
     assert_eq!((s.destroy_pool(1), s.destroy_pool(1)), (Ok(()), Err(Errno::ENOENT)));
     assert_eq!(s.add_domain(5, 0), Ok(()));
     assert_eq!(s.domain(5).map(|d| d.pool), Some(0));
-    s.remove_domain(5);
-    assert_eq!((s.domain(5), s.pool(0).unwrap().domains), (None, 2));
 }
 
 #[test]

@@ -37,14 +37,13 @@ use crate::domain::{DOM0, Domain};
 use crate::domu::DomuConfig;
 use crate::event::Port;
 use crate::grant;
-use crate::hypervisor::{GuestGic, Hypervisor};
+use crate::hypervisor::Hypervisor;
 use crate::idregs::{has_aarch32, has_aarch64};
 use crate::image::{KernelImage, Packing};
 use crate::life::Progress;
 use crate::machine::{FIRST_SPI, Machine};
 use crate::platform::tree::Tree;
 use crate::platform::{Enhanced, Platform, StaticGuest, StaticPort};
-use crate::vgic::Version;
 use crate::vpl011::Vpl011;
 
 /// Highest event-channel port, where no static channel has a higher one; the toolstack's default too.
@@ -219,10 +218,7 @@ fn fill<M: Machine>(
         banks: &ram.banks,
         extended: &extended,
         ramdisk: tree::ramdisk(guest, Ipa(0)),
-        gic: match hv.settings.guest_gic {
-            GuestGic::V2 { .. } => Version::V2,
-            GuestGic::V3 => Version::V3,
-        },
+        gic: hv.settings.guest_gic.version(),
         aarch32: kernel.is_aarch32(),
         partial,
         version: hv.settings.xen_version,

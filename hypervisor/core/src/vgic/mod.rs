@@ -92,9 +92,9 @@ const NO_PHYSICAL: u16 = 1023;
 /// INTIDs 1020 to 1023 are special and have no state (IHI 0069, 2.2).
 const INTID_LIMIT: u32 = 1020;
 /// Most vCPUs of a GICv2: its target masks have 8 bits.
-pub const V2_MAX_VCPUS: usize = crate::platform::GICV2_CPUS as usize;
+const V2_MAX_VCPUS: usize = crate::platform::GICV2_CPUS as usize;
 /// Most vCPUs of a GICv3 here.
-pub const V3_MAX_VCPUS: usize = 128;
+const V3_MAX_VCPUS: usize = 128;
 
 /// The vCPU has changes that its list registers do not show.
 const DIRTY: u8 = 1;
@@ -110,6 +110,16 @@ pub enum Version {
     V2,
     /// GICv3 without two security states, LPIs, or legacy operation (IHI 0069, GICD_CTLR.DS and ARE are 1).
     V3,
+}
+
+impl Version {
+    /// Most vCPUs that it can have here.
+    pub fn max_vcpus(self) -> usize {
+        match self {
+            Self::V2 => V2_MAX_VCPUS,
+            Self::V3 => V3_MAX_VCPUS,
+        }
+    }
 }
 
 /// What a domain's interrupt controller is to be.
@@ -252,11 +262,7 @@ impl Vgic {
     /// interrupts are in group 1, so that a guest written for the non-secure view finds what it knows.
     pub fn new(config: VgicConfig<'_>) -> Result<Self, VgicError> {
         let VgicConfig { version, spis, priority_bits, mpidrs } = config;
-        let most = match version {
-            Version::V2 => V2_MAX_VCPUS,
-            Version::V3 => V3_MAX_VCPUS,
-        };
-        if mpidrs.is_empty() || mpidrs.len() > most {
+        if mpidrs.is_empty() || mpidrs.len() > version.max_vcpus() {
             return Err(VgicError::Vcpus(mpidrs.len()));
         }
         if spis > INTID_LIMIT - 32 {

@@ -91,12 +91,6 @@ impl GicV2 {
         })
     }
 
-    /// Bytes from the start of the GICC region (and of the GICV region, which is laid out alike) to the 8 KiB that a
-    /// guest is to see as its CPU interface: not 0 on controllers that repeat each page through 64 KiB.
-    pub fn cpu_interface_offset(&self) -> usize {
-        self.cpu_offset
-    }
-
     fn gicc_read(&self, register: usize) -> u32 {
         self.cpu.read32(self.cpu_offset + register)
     }

@@ -5,10 +5,11 @@ use vambrace_abi::errno::HypercallResult;
 
 use super::Call;
 use crate::domain::Domain;
-use crate::hypervisor::{GuestGic, Hypervisor};
+use crate::hypervisor::Hypervisor;
 use crate::life::Stage;
 use crate::machine::Machine;
 use crate::sched::Status;
+use crate::vgic::Version;
 use core::sync::atomic::Ordering;
 
 /// What stands for a shutdown's reason before there is one.
@@ -17,6 +18,14 @@ const NO_REASON: u32 = u32::MAX;
 pub(super) fn get<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> HypercallResult {
     call.answer_domain(domain.id)?;
     call.answer(&info(call.caller.hv, domain))
+}
+
+/// The guests' interrupt controller, as `XEN_DOMCTL_CONFIG_GIC_*`.
+pub(super) fn gic_version<M: Machine>(hv: &Hypervisor<M>) -> u8 {
+    match hv.settings.guest_gic.version() {
+        Version::V2 => XEN_DOMCTL_CONFIG_GIC_V2,
+        Version::V3 => XEN_DOMCTL_CONFIG_GIC_V3,
+    }
 }
 
 /// A domain's state as the toolstack is told.
@@ -47,10 +56,7 @@ pub(in crate::hypercall) fn info<M: Machine>(
         flags |= if is { bit } else { 0 };
     }
     flags |= life.shutdown.unwrap_or(NO_REASON) << XEN_DOMINF_SHUTDOWNSHIFT;
-    let gic_version = match hv.settings.guest_gic {
-        GuestGic::V2 { .. } => XEN_DOMCTL_CONFIG_GIC_V2,
-        GuestGic::V3 => XEN_DOMCTL_CONFIG_GIC_V3,
-    };
+    let gic_version = gic_version(hv);
     XenDomctlGetdomaininfo {
         domain: domain.id,
         flags,

@@ -12,7 +12,7 @@ use vambrace_abi::hypercall::HYPERVISOR_DOMCTL;
 use vambrace_abi::sched::SHUTDOWN_SUSPEND;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::create::{Host, Request};
+use super::create::{self, Host};
 use crate::addr::{Ipa, PAGE_SIZE, Pa, PaRange};
 use crate::domain::Permissions;
 use crate::machine::SystemState;
@@ -126,7 +126,7 @@ fn a_domain_that_cannot_be_is_refused() {
     let check = |change: fn(&mut XenDomctlCreatedomain420)| {
         let mut config = config();
         change(&mut config);
-        Request::from(config).check(None, &host).map(|config| (config.max_grant_frames, config.max_port))
+        create::check(&config, None, &host).map(|config| (config.max_grant_frames, config.max_port))
     };
     assert_eq!(check(|_| {}), Ok((32, 1023)));
     assert_eq!(check(|c| c.max_grant_frames = -1), Ok((64, 1023)));
