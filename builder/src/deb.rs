@@ -194,8 +194,8 @@ impl Deb {
         Ok(entries)
     }
 
-    /// Reads one file. `inside` is its path on the target system; a leading `/` or `./` may be left out.
-    /// Links inside the package are followed.
+    /// Reads one file. `inside` is its path on the target system; a leading `/` or `./` may be left out, and
+    /// `/usr/bin/x` is `/bin/x`, whichever the package has. Links inside the package are followed.
     ///
     /// # Errors
     /// When the package is damaged, holds no such file (near names are given), or the file is over 1 GiB.
@@ -216,7 +216,9 @@ impl Deb {
             let mut redirected = false;
             self.walk(|path, entry| {
                 // A link's target may come later in this very pass, so each entry is held against the current names.
-                let Some(first) = (0..wanted.len()).find(|&i| found[i].is_none() && wanted[i] == path) else {
+                let Some(first) =
+                    (0..wanted.len()).find(|&i| found[i].is_none() && same_file(&wanted[i], path))
+                else {
                     return Ok(true);
                 };
                 let kind = entry.header().entry_type();
@@ -227,7 +229,7 @@ impl Deb {
                     let target = String::from_utf8_lossy(&target).into_owned();
                     let target =
                         if kind.is_hard_link() { normalise(&target) } else { resolve(path, &target) };
-                    for name in wanted.iter_mut().filter(|name| *name == path) {
+                    for name in wanted.iter_mut().filter(|name| same_file(name, path)) {
                         name.clone_from(&target);
                     }
                     redirected = true;
@@ -238,7 +240,7 @@ impl Deb {
                 }
                 let data = read_bounded(entry, path)?;
                 for i in first..wanted.len() {
-                    if found[i].is_none() && wanted[i] == path {
+                    if found[i].is_none() && same_file(&wanted[i], path) {
                         found[i] = Some(data.clone());
                     }
                 }
@@ -428,6 +430,18 @@ fn read_bounded(entry: &mut tar::Entry<'_, Unpacked>, path: &str) -> Result<Vec<
     Ok(data)
 }
 
+/// Whether two paths are one file where `/bin`, `/lib` and `/sbin` are links into `/usr`, as on every Debian since 12.
+/// Packages took years to move their files there.
+fn same_file(a: &str, b: &str) -> bool {
+    fn short(path: &str) -> &str {
+        match path.strip_prefix("/usr") {
+            Some(rest) if ["/bin/", "/lib/", "/sbin/"].iter().any(|folder| rest.starts_with(folder)) => rest,
+            _ => path,
+        }
+    }
+    short(a) == short(b)
+}
+
 /// An absolute path without `.`, `..` and doubled slashes; `..` stops at the root.
 fn normalise(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -503,6 +517,26 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn folders_that_are_links_into_usr_are_those_in_usr() {
+        for (a, b) in
+            [("/usr/bin/x", "/bin/x"), ("/sbin/x", "/usr/sbin/x"), ("/lib/a/b", "/usr/lib/a/b"), ("/a", "/a")]
+        {
+            assert!(same_file(a, b), "{a} {b}");
+        }
+        for (a, b) in
+            [("/usr/share/x", "/share/x"), ("/usr/binary", "/binary"), ("/bin/x", "/sbin/x"), ("/usr", "/")]
+        {
+            assert!(!same_file(a, b), "{a} {b}");
+        }
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        tar.append_data(&mut header, "./bin/busybox", &b"old"[..]).unwrap();
+        let file = package("data.tar", &tar.into_inner().unwrap());
+        assert_eq!(Deb::open(file.path()).unwrap().read("/usr/bin/busybox").unwrap(), b"old");
     }
 
     #[test]

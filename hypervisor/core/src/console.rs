@@ -30,7 +30,7 @@ const INPUT_BYTES: usize = 4096;
 const SWITCH_COUNT: u8 = 3;
 /// Most warnings about guests that are printed in a second; a guest must not fill the console.
 const WARNINGS_A_SECOND: u32 = 10;
-/// Most lines in a second of a guest that was not given this console.
+/// Most lines in a second of all guests together that were not given this console.
 const LINES_A_SECOND: u32 = 50;
 
 /// Who gets the input.
@@ -76,16 +76,17 @@ struct Inner {
     switches: u8,
     /// Whose line on the UART has no end yet.
     unfinished: Option<DomId>,
+    /// Lines, in the second, of all guests that were not given this console.
+    strangers_lines: u32,
+    strangers_second: u64,
 }
 
 /// A guest's output.
 #[derive(Default)]
 struct Output {
     line: GuestLine,
-    /// Lines in the second `second`, and how many more were left out.
-    lines: u32,
+    /// Lines that were left out.
     left_out: u32,
-    second: u64,
 }
 
 impl Default for Console {
@@ -107,6 +108,8 @@ impl Console {
             switch: switch.map_or(0, |letter| letter & 0x1f),
             switches: 0,
             unfinished: None,
+            strangers_lines: 0,
+            strangers_second: 0,
         };
         Self {
             inner: Mutex::new(inner),
@@ -175,7 +178,7 @@ impl Console {
 
     /// Puts a guest's output on the UART: dom0's as it comes, another's line by line, and that into the log too. The
     /// domain that has the input is heard at once, byte by byte, so that its user sees what he types. `second` is the
-    /// time in whole seconds: a guest that was not given this console may say so much in one.
+    /// time in whole seconds: guests that were not given this console may say so much in one, together.
     pub fn guest_output(&self, uart: &impl machine::Console, domain: DomId, second: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -190,22 +193,25 @@ impl Console {
         if domain == DOM0 {
             return;
         }
-        let limit = if inner.holders.contains(&domain) { u32::MAX } else { LINES_A_SECOND };
-        let mut output = inner.outputs.remove(&domain).unwrap_or_default();
-        if output.second != second {
-            if output.left_out > 0 {
-                inner.end_line(uart, None);
-                inner.write(uart, format_args!("(VMB) d{domain}: {} lines were left out\n", output.left_out));
-            }
-            (output.second, output.lines, output.left_out) = (second, 0, 0);
+        let is_holder = inner.holders.contains(&domain);
+        if inner.strangers_second != second {
+            (inner.strangers_second, inner.strangers_lines) = (second, 0);
         }
-        let Output { line, lines, left_out, .. } = &mut output;
+        let mut lines = if is_holder { 0 } else { inner.strangers_lines };
+        let limit = if is_holder { u32::MAX } else { LINES_A_SECOND };
+        let mut output = inner.outputs.remove(&domain).unwrap_or_default();
+        let Output { line, left_out } = &mut output;
+        if *left_out > 0 && lines < limit {
+            inner.end_line(uart, None);
+            inner.write(uart, format_args!("(VMB) d{domain}: {left_out} lines were left out\n"));
+            *left_out = 0;
+        }
         line.push(domain, bytes, |text| {
-            if *lines >= limit {
+            if lines >= limit {
                 *left_out = left_out.saturating_add(1);
                 return;
             }
-            *lines = lines.saturating_add(1);
+            lines = lines.saturating_add(1);
             if raw {
                 // The sink cannot fail.
                 let _ = inner.log.write_fmt(text);
@@ -215,6 +221,9 @@ impl Console {
             }
             self.log_written.store(true, Ordering::Release);
         });
+        if !is_holder {
+            inner.strangers_lines = lines;
+        }
         inner.outputs.insert(domain, output);
     }
 
@@ -512,6 +521,8 @@ mod tests {
         let text = said(&machine);
         assert_eq!(text.matches("(d1) ").count(), LINES_A_SECOND as usize);
         assert_eq!(text.matches("(d2) ").count(), 1000, "the console is its own");
+        console.guest_output(&machine, 3, 7, b"one more\n");
+        assert_eq!(said(&machine), "", "two guests say no more than one");
         console.guest_output(&machine, 1, 8, b"again\n");
         assert_eq!(said(&machine), "(VMB) d1: 950 lines were left out\n(d1) again\n");
         console.guest_output(&machine, 1, 8, b"last words");

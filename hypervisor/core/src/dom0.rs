@@ -177,7 +177,7 @@ fn permissions(platform: &Platform, intid_limit: Intid) -> Permissions {
     let devices = platform.occupied.iter().map(|range| range.page_outer());
     let uart = platform.console.as_ref();
     let uart_interrupt = uart.and_then(|uart| uart.interrupt).map(|interrupt| interrupt.intid);
-    let interrupts = (FIRST_SPI..intid_limit).filter(|intid| Some(*intid) != uart_interrupt).collect();
+    let interrupts = (FIRST_SPI..intid_limit).filter(|intid| Some(*intid) != uart_interrupt);
     let mut permissions = Permissions::new(devices, interrupts);
     let own = platform.gic.all_frames().into_iter().chain(uart.map(|uart| uart.registers));
     for kept in own.chain(platform.ram.iter().copied()) {

@@ -22,6 +22,11 @@ use crate::sched::{CpuMask, DEFAULT_WEIGHT};
 /// for the GIC's mapping.
 const FIRST_TABLES: u64 = 16;
 
+/// Heap that a domain and each of its vCPUs takes at most, and what is kept for all else, in bytes.
+const DOMAIN_HEAP: u64 = 64 << 10;
+const VCPU_HEAP: u64 = 8 << 10;
+const KEPT_HEAP: u64 = 2 << 20;
+
 /// What a toolstack says of a domain that it wants made (`domctl.h`, XEN_DOMCTL_createdomain).
 #[derive(Clone, Copy, Debug)]
 pub struct DomuConfig {
@@ -55,6 +60,9 @@ impl<M: Machine> Hypervisor<M> {
     pub fn create_domain(&self, config: &DomuConfig) -> Result<Arc<Domain<M>>, Errno> {
         if config.vcpus == 0 || config.vcpus > self.guest_vcpu_limit() {
             return Err(Errno::EINVAL);
+        }
+        if self.machine.heap_room() < KEPT_HEAP + DOMAIN_HEAP + u64::from(config.vcpus) * VCPU_HEAP {
+            return Err(Errno::ENOMEM);
         }
         let mut mmio = match self.settings.guest_gic {
             GuestGic::V2 { .. } => {

@@ -15,7 +15,7 @@
 //!      ^ next/prev link the first frames of free blocks, one list an order
 //! ```
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -97,6 +97,10 @@ pub struct Frames {
     total: u64,
     /// Frames that belong to each domain that has any.
     owned: BTreeMap<u16, u64>,
+    /// Dead domains, whose last frames others hold.
+    watched: BTreeSet<u16>,
+    /// One of those has but one frame left.
+    left: bool,
 }
 
 impl Frames {
@@ -119,6 +123,8 @@ impl Frames {
             free: 0,
             total: u64::from(offset),
             owned: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            left: false,
         }
     }
 
@@ -251,6 +257,7 @@ impl Frames {
         let owner = info.prev as u16;
         if let Some(count) = self.owned.get_mut(&owner) {
             *count -= 1;
+            self.left |= *count <= 1 && self.watched.contains(&owner);
             if *count == 0 {
                 self.owned.remove(&owner);
             }
@@ -271,6 +278,22 @@ impl Frames {
     /// Frames that belong to the domain, whoever else holds them.
     pub fn owned_by(&self, domain: u16) -> u64 {
         self.owned.get(&domain).copied().unwrap_or(0)
+    }
+
+    /// Has [`Frames::take_left`] tell when a dead domain has but one frame left, which it may have already.
+    pub fn watch(&mut self, domain: u16) {
+        self.watched.insert(domain);
+        self.left |= self.owned_by(domain) <= 1;
+    }
+
+    /// Takes a [`Frames::watch`] back.
+    pub fn unwatch(&mut self, domain: u16) {
+        self.watched.remove(&domain);
+    }
+
+    /// Whether a watched domain has come down to one frame since the last call.
+    pub fn take_left(&mut self) -> bool {
+        core::mem::take(&mut self.left)
     }
 
     fn own(&mut self, first: u64, count: u64, domain: u16) {

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use spin::{Mutex, RwLock};
 use vambrace_abi::errno::Errno;
 use vambrace_abi::shared_info;
+use vambrace_abi::vcpu::RUNSTATE_OFFLINE;
 use vambrace_abi::virq::NR_VIRQS;
 
 use crate::addr::{PAGE_SIZE, Pa, PaRange};
@@ -266,6 +267,13 @@ impl<M: Machine> Hypervisor<M> {
         }
     }
 
+    /// Switches a vCPU off, of a domain that is paused: it keeps its registers and does not run.
+    pub fn take_offline(&self, vcpu: &Vcpu<M>) {
+        vcpu.online.store(false, Ordering::Release);
+        self.scheduler.take_offline(vcpu.key, self.machine.now());
+        vcpu.runstate.lock().enter(RUNSTATE_OFFLINE, self.system_time());
+    }
+
     /// Raises the event-channel interrupt of a vCPU, whose event is pending in guest memory already.
     pub fn raise_event(&self, domain: &Domain<M>, vcpu: usize) {
         let told = domain.vgic.lock().raise(vcpu, domain.interrupts.event);
@@ -302,8 +310,7 @@ impl<M: Machine> Hypervisor<M> {
     /// Sends the virtual interrupt request `virq`, which one domain has for all, to the domain that handles it.
     pub fn send_global_virq(&self, virq: u32) {
         let handler = self.virq_handlers.get(virq as usize).map_or(DOM0, |h| h.load(Ordering::Acquire));
-        // A handler that is gone has left its part to dom0.
-        if let Some(domain) = self.domain(handler).or_else(|| self.domain(DOM0)) {
+        if let Some(domain) = self.domain(handler) {
             self.send_virq(&domain, virq);
         }
     }
@@ -313,6 +320,13 @@ impl<M: Machine> Hypervisor<M> {
         let handler = self.virq_handlers.get(virq as usize).filter(|_| !is_per_vcpu(virq));
         handler.ok_or(Errno::EINVAL)?.store(domain, Ordering::Release);
         Ok(())
+    }
+
+    /// Dom0 handles again what an ending domain did: the next one of its number is not to be told.
+    pub fn drop_virq_handler(&self, domain: u16) {
+        for handler in &self.virq_handlers {
+            let _ = handler.compare_exchange(domain, DOM0, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// System time: nanoseconds since the hypervisor started.

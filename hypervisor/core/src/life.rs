@@ -147,10 +147,11 @@ impl<M: Machine> Hypervisor<M> {
                 return;
             }
             let reason = life.shutdown_code.unwrap_or(reason);
+            // Both in one go: who resumes it takes both back.
             life.shutdown = Some(reason);
+            self.pause_nosync(domain);
             Some(life.suspend_port).filter(|port| *port != 0 && reason == SHUTDOWN_SUSPEND)
         };
-        self.pause_nosync(domain);
         if domain.is_hardware {
             self.end(reason);
         } else if let Some(port) = subscriber {
@@ -226,6 +227,7 @@ impl<M: Machine> Hypervisor<M> {
         }
         if progress == Progress::Done {
             self.zombies.fetch_add(1, Ordering::SeqCst);
+            self.frames.lock().watch(domain.id);
             self.bury();
             self.send_global_virq(VIRQ_DOM_EXC);
         }
@@ -240,6 +242,7 @@ impl<M: Machine> Hypervisor<M> {
             self.scheduler.remove(vcpu.key);
         }
         self.cancel_timers(domain);
+        self.drop_virq_handler(domain.id);
         self.machine.flush_tlb(domain.stage2);
         self.close_uart(domain);
         self.console.forget(&self.machine, domain.id);
@@ -289,7 +292,7 @@ impl<M: Machine> Hypervisor<M> {
     /// Forgets the dead domains of which nobody holds a page any more. No lock of a domain's, nor that of the frames, may
     /// be held.
     pub fn bury(&self) {
-        if self.zombies.load(Ordering::SeqCst) == 0 {
+        if self.zombies.load(Ordering::SeqCst) == 0 || !self.frames.lock().take_left() {
             return;
         }
         let mut gone = 0;
@@ -300,6 +303,7 @@ impl<M: Machine> Hypervisor<M> {
                 // The shared page goes last.
                 let dead = domain.life.lock().stage == Stage::Dead && frames.owned_by(*id) <= 1;
                 if dead {
+                    frames.unwatch(*id);
                     frames.put(domain.shared_info);
                     gone += 1;
                 }

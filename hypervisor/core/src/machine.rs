@@ -32,6 +32,10 @@ pub trait Memory {
     fn update_u32(&self, pa: Pa, f: impl FnMut(u32) -> Option<u32>) -> Result<u32, BadAddress>;
     /// Cleans and invalidates the data cache to the point of coherency, for readers with their caches off.
     fn clean_dcache(&self, pa: Pa, len: u64) -> Result<(), BadAddress>;
+    /// Bytes of the hypervisor's heap that are free.
+    fn heap_room(&self) -> u64 {
+        u64::MAX
+    }
     /// First physical address that the hypervisor cannot have its heap at or above; it may reach more in other ways.
     fn heap_limit(&self) -> Pa {
         Pa(u64::MAX)

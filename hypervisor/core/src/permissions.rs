@@ -21,8 +21,15 @@ pub struct Permissions {
 
 impl Permissions {
     /// Permission for the ranges, in any order, and the interrupts.
-    pub fn new(memory: impl IntoIterator<Item = PaRange>, interrupts: BTreeSet<Intid>) -> Self {
-        let mut permissions = Self { memory: Vec::new(), interrupts };
+    pub fn new(
+        memory: impl IntoIterator<Item = PaRange>,
+        interrupts: impl IntoIterator<Item = Intid>,
+    ) -> Self {
+        let mut permissions = Self::default();
+        // One by one: to collect them would bring a sort into the image, for a list that is in order.
+        interrupts.into_iter().for_each(|intid| {
+            permissions.interrupts.insert(intid);
+        });
         for range in memory {
             // A tree with more ranges than that loses the last.
             let _ = permissions.allow_memory(range);
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn ranges_join_and_part() {
-        let mut p = Permissions::new([range(0x5000, 0x6000), range(0x1000, 0x2000)], BTreeSet::from([40]));
+        let mut p = Permissions::new([range(0x5000, 0x6000), range(0x1000, 0x2000)], [40]);
         assert!(!p.has_memory(range(0x1000, 0x3000)));
         p.allow_memory(range(0x2000, 0x3000)).unwrap();
         assert!(p.has_memory(range(0x1000, 0x3000)));

@@ -102,7 +102,7 @@ impl World {
         machine.map_virtual(GuestVa(READ_ONLY), Pa(RAM + 0x20_0000), false);
         let ram = range(RAM, 16 * MIB);
         let mut frames = Frames::new(&[ram]);
-        frames.release(range(FREE, 4 * MIB)).unwrap();
+        frames.release(range(FREE, 8 * MIB)).unwrap();
         let settings = Settings {
             interrupts: HostInterrupts {
                 hypervisor_timer: HYPERVISOR_TIMER,

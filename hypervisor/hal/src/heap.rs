@@ -77,6 +77,12 @@ pub(crate) fn zeroed_pages(count: u64) -> Option<Pa> {
     (!block.is_null()).then_some(Pa(block as u64))
 }
 
+/// Bytes that are free, in whatever pieces.
+pub(crate) fn room() -> u64 {
+    let heap = ALLOCATOR.0.lock();
+    (heap.stats_total_bytes() - heap.stats_alloc_actual()) as u64
+}
+
 /// The right to give the heap more memory, which the binary has once, while it boots.
 #[derive(Debug)]
 pub struct HeapGrowth(());

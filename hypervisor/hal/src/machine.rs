@@ -16,7 +16,7 @@ use crate::gic::{Gic, GicError};
 use crate::memory::Reach;
 use crate::panic::{console, stop_if_panicking};
 use crate::sequence::{self, Host};
-use crate::{firmware, mmu, smp, timer};
+use crate::{firmware, heap, mmu, smp, timer};
 
 /// A machine of either width.
 pub struct Arm {
@@ -98,6 +98,9 @@ impl Memory for Arm {
     }
     fn clean_dcache(&self, pa: Pa, len: u64) -> Result<(), BadAddress> {
         self.reach.clean_dcache(pa, len)
+    }
+    fn heap_room(&self) -> u64 {
+        heap::room()
     }
     fn heap_limit(&self) -> Pa {
         // Whole blocks, and the last byte's successor has an address too.

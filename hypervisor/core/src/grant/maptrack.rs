@@ -177,6 +177,11 @@ impl Maptrack {
         Some(self.claim(memory, handle).map_or(Swept::Nothing, |mapping| Swept::Handle(handle, mapping)))
     }
 
+    /// How many frames it takes.
+    pub(super) fn frames(&self) -> u32 {
+        self.book.frames()
+    }
+
     /// Takes the memory out, to give it back, at the domain's end: there are no handles then, and will be none.
     pub(super) fn take_frames(&mut self) -> impl Iterator<Item = Pa> + '_ {
         (self.free, self.used, self.max_frames) = (NONE, 0, 0);

@@ -137,6 +137,12 @@ impl GrantTable {
         self.shared.iter().chain(&self.status).map(|frame| frame.pa)
     }
 
+    /// Frames that the table takes, for the guest to see and for the hypervisor's records.
+    pub fn frame_count(&self) -> u64 {
+        let records = self.active.frames() + self.maptrack.frames();
+        (self.shared.len() + self.status.len()) as u64 + u64::from(records)
+    }
+
     /// Has at least `count` shared frames, and the status frames that go with them in version 2. EINVAL beyond the
     /// largest number, ENOMEM; then there may be some more than before.
     fn ensure(&mut self, count: u32, allocate: &mut impl FnMut() -> Option<Pa>) -> Result<(), Errno> {

@@ -169,6 +169,7 @@ fn add_foreign<M: Machine>(
         .map(&hv.machine, &mut hv.frames.lock(), at, page.pa, PAGE_SIZE, Kind::Data)
         .map_err(Errno::from)?;
     page.keep();
+    domain.forget_shared_pages(at, PAGE_SIZE);
     Ok(())
 }
 
@@ -254,12 +255,14 @@ fn acquire_resource<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
             .grants
             .lock()
             .resource_frame(request.id, request.frame + i, || caller.hv.zeroed_frame(domain.id))?;
-        map_held(caller.hv, caller.domain(), frame(gpfn)?, page, domain.id)?;
+        let at = frame(gpfn)?;
+        map_held(caller.hv, caller.domain(), at, page, domain.id)?;
+        caller.domain().forget_shared_pages(at, PAGE_SIZE);
     }
     Ok(0)
 }
 
-/// Runs `each` over the extents of a reservation from number `start` on; the answer is how many succeeded (`memory.h`).
+/// Runs `each` over the parts of a reservation's extents from number `start` on; the answer is how many succeeded (`memory.h`).
 fn reservation<M: Machine>(
     caller: &Caller<'_, M>,
     argument: u64,
@@ -270,29 +273,35 @@ fn reservation<M: Machine>(
     // The count of extents done is the answer even when the argument is bad.
     let finish = |done: u64| Outcome::Done(Ok(done));
     let Ok(request) = caller.memory().read(XenHandle::<XenMemoryReservation>::new(argument)) else {
-        return finish(start);
+        return finish(0);
     };
-    let Ok(target) = caller.target(request.domid) else { return finish(start) };
+    let Ok(target) = caller.target(request.domid) else { return finish(0) };
     let limit = if caller.privileged().is_ok() { MAX_TOOLSTACK_EXTENT_ORDER } else { MAX_EXTENT_ORDER };
-    let order = request.extent_order;
-    if order > limit || request.nr_extents > 1 << (32 - COMMAND_BITS) {
-        return finish(start);
+    if request.extent_order > limit {
+        return finish(0);
     }
+    // A large extent is so many parts, for nobody waits until a gigabyte is zeroed. `start` counts parts.
+    let order = request.extent_order.min(MAX_EXTENT_ORDER);
+    let parts = 1 << (request.extent_order - order);
+    let total = request.nr_extents.checked_mul(parts).filter(|total| *total <= 1 << (32 - COMMAND_BITS));
+    let Some(total) = total else { return finish(0) };
     let (mut done, mut pages) = (start, 0);
-    while done < request.nr_extents {
+    while done < total {
         if pages >= PAGES_AT_ONCE {
             return again(done);
         }
-        let Some(handle) = request.extent_start.element(done) else { break };
+        let Some(handle) = request.extent_start.element(done / parts) else { break };
         let Ok(gfn) = caller.memory().read(handle) else { break };
-        let Ok(at) = frame(gfn) else { break };
-        if !at.is_aligned(PAGE_SIZE << order) || each(caller.hv, &target, at, order).is_err() {
+        let Ok(extent) = frame(gfn) else { break };
+        let at = extent.offset((done % parts) * (PAGE_SIZE << order));
+        let aligned = extent.is_aligned(PAGE_SIZE << request.extent_order);
+        if !aligned || each(caller.hv, &target, at, order).is_err() {
             break;
         }
         pages += 1 << order;
         done += 1;
     }
-    finish(done)
+    finish(done / parts)
 }
 
 /// Whether the extent lies in the domain's RAM, where that is mapped one to one.
@@ -315,17 +324,20 @@ fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: 
         domain.forget_shared_pages(at, size);
         return Ok(());
     }
+    // Its shared page, and what its grant table is made of.
+    let not_ram = 1 + domain.grants.lock().frame_count();
     let block = hv.frames.lock().allocate_for(domain.id, order as u8).ok_or(Errno::ENOMEM)?;
     let mapped = (|| {
         // Nobody must see what was there, not even with caches off.
         m.zero(block, size).map_err(|_| Errno::ENOMEM)?;
         m.clean_dcache(block, size).map_err(|_| Errno::ENOMEM)?;
         let mut p2m = domain.p2m.lock();
-        let room = domain.max_pages.load(Ordering::Acquire).saturating_sub(p2m.ram_pages());
-        if room < 1 << order {
+        let mut frames = hv.frames.lock();
+        // What it has given back counts while somebody holds it, or it would have as much as it can grant.
+        let has = frames.owned_by(domain.id).saturating_sub(not_ram);
+        if has > domain.max_pages.load(Ordering::Acquire) {
             return Err(Errno::ENOMEM);
         }
-        let mut frames = hv.frames.lock();
         p2m.map(m, &mut frames, at, block, size, Kind::Ram)?;
         Ok(())
     })();

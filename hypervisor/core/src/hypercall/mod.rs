@@ -148,7 +148,7 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
         number::HYPERVISOR_XEN_VERSION => version::op(caller, args[0], args[1]).into(),
         number::HYPERVISOR_EVENT_CHANNEL_OP => event_channel::op(caller, args[0], args[1]).into(),
         number::HYPERVISOR_SCHED_OP => sched::op(caller, args[0], args[1]),
-        number::HYPERVISOR_CONSOLE_IO => console_io::op(caller, args[0], args[1], args[2]).into(),
+        number::HYPERVISOR_CONSOLE_IO => console_io::op(caller, args),
         number::HYPERVISOR_MEMORY_OP => memory::op(caller, args),
         number::HYPERVISOR_GRANT_TABLE_OP => grant_table::op(caller, args),
         number::HYPERVISOR_VCPU_OP => vcpu::op(caller, args[0], args[1], args[2]).into(),

@@ -198,6 +198,11 @@ impl<T> Scheduler<T> {
         lowest(self.with(|state| state.wake(key, now, true)).1)
     }
 
+    /// Takes a vCPU offline, until [`Scheduler::bring_online`]. One that is on a CPU stays as it is: pause it first.
+    pub fn take_offline(&self, key: VcpuKey, now: u64) {
+        self.state.lock().take_offline(key, now);
+    }
+
     /// Keeps a vCPU from running until [`Scheduler::unpause`] was called as often. If it runs, it leaves the CPU, which is
     /// to be kicked; it has left when [`Scheduler::is_running`] says so.
     pub fn pause(&self, key: VcpuKey, now: u64) -> Option<CpuId> {

@@ -217,6 +217,16 @@ impl<T> State<T> {
         }
     }
 
+    /// Takes a vCPU offline that is not on a CPU.
+    pub(super) fn take_offline(&mut self, key: VcpuKey, now: u64) {
+        self.dequeue(key);
+        let Some(unit) = self.units.get_mut(&key) else { return };
+        if !matches!(unit.status, Status::Running(_)) {
+            unit.status = Status::Offline;
+            unit.note_waiting(now);
+        }
+    }
+
     /// Forgets a vCPU: at once, or when it leaves the CPU that it is pushed off.
     pub(super) fn remove(&mut self, key: VcpuKey) {
         self.dequeue(key);

@@ -77,6 +77,9 @@ impl<'a, M: Machine> GuestRam<'a, M> {
         // How much of the usual banks is filled.
         let mut filled = 0;
         for range in &guest.banks {
+            if guest.direct {
+                layout::check_clear(what, Bank { at: Ipa(range.start.0), size: range.size() })?;
+            }
             let why = "is not free memory";
             let adopted = self.hv.frames.lock().adopt(*range, domain.id);
             adopted.map_err(|_| GuestError::Place { what, range: *range, why })?;
@@ -89,7 +92,6 @@ impl<'a, M: Machine> GuestRam<'a, M> {
                 };
                 let part = Part { at, to: rest.start, size: rest.size().min(room) };
                 if guest.direct {
-                    layout::check_clear(what, Bank { at, size: part.size })?;
                     self.banks.push(Bank { at, size: part.size });
                 }
                 rest.start = rest.start.offset(part.size);

@@ -162,7 +162,7 @@ fn create<M: Machine>(
         id: Some(guest.id),
         handle: [0; 16],
         vcpus: guest.vcpus,
-        spis: spis.next_multiple_of(32),
+        spis,
         max_port: own.max().unwrap_or(0).max(MAX_PORT),
         max_grant_frames: guest.grant_frames.0.unwrap_or(GRANT_FRAMES),
         max_maptrack_frames: guest.grant_frames.1.unwrap_or(MAPTRACK_FRAMES),

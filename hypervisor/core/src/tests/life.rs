@@ -107,7 +107,7 @@ fn a_domain_leaves_nothing_behind() {
 #[test]
 fn a_populated_page_is_zero_and_counts() {
     let world = World::small();
-    let dirty: Vec<u8> = alloc::vec![0xaa; 4 * MIB as usize];
+    let dirty: Vec<u8> = alloc::vec![0xaa; 8 * MIB as usize];
     world.machine().write(crate::addr::Pa(FREE), &dirty).unwrap();
     let domain = create(&world, 10);
     assert_eq!(populate(&world, domain.id, 0, 16, 0), 10, "no more than it may have");
@@ -117,6 +117,40 @@ fn a_populated_page_is_zero_and_counts() {
         assert!(bytes_at(world.machine(), at.0, PAGE_SIZE as usize).iter().all(|byte| *byte == 0));
     }
     destroy(&world, &domain);
+}
+
+#[test]
+fn what_a_domain_gives_back_counts_while_somebody_holds_it() {
+    let world = World::small();
+    let domain = create(&world, 10);
+    assert_eq!(populate(&world, domain.id, 0, 10, 0), 10);
+    assert_eq!(map_foreign(&world, domain.id, GUEST_RAM / PAGE_SIZE, WINDOW), 0);
+    world.put(0x100, GUEST_RAM / PAGE_SIZE);
+    let request = XenMemoryReservation {
+        extent_start: XenHandle::new(BUFFER + 0x100),
+        nr_extents: 1,
+        domid: domain.id,
+        ..Default::default()
+    };
+    assert_eq!(world.with(HYPERVISOR_MEMORY_OP, XENMEM_DECREASE_RESERVATION, request).0, 1);
+    assert_eq!(domain.pages(), 9);
+    assert_eq!(populate(&world, domain.id, 10, 1, 0), 0, "it would have eleven");
+    assert_eq!(unmap(&world, WINDOW), 0);
+    assert_eq!(populate(&world, domain.id, 10, 2, 0), 1);
+    destroy(&world, &domain);
+}
+
+#[test]
+fn a_large_extent_is_populated_in_parts() {
+    let world = World::small();
+    let before = free(&world);
+    let domain = create(&world, 1536);
+    assert_eq!(populate(&world, domain.id, 0, 1, 10), 1);
+    assert_eq!(domain.pages(), 1024);
+    assert_eq!(populate(&world, domain.id, 1024, 1, 10), 0, "one part of two, which is none");
+    assert_eq!(domain.pages(), 1536);
+    destroy(&world, &domain);
+    assert_eq!(free(&world), before);
 }
 
 #[test]

@@ -109,11 +109,6 @@ impl Exynos4210 {
         self.registers.write32(UINTM, INT_ALL & !INT_RECEIVE);
     }
 
-    /// Masks all interrupts.
-    pub fn disable_receive_interrupt(&self) {
-        self.registers.write32(UINTM, INT_ALL);
-    }
-
     /// Whether everything written has left the UART.
     pub fn is_drained(&self) -> bool {
         self.registers.read32(UTRSTAT) & UTRSTAT_EMPTY != 0

@@ -129,11 +129,6 @@ impl Uart {
         dispatch!(self, uart => uart.enable_receive_interrupt())
     }
 
-    /// Masks the receive interrupt.
-    pub fn disable_receive_interrupt(&self) {
-        dispatch!(self, uart => uart.disable_receive_interrupt())
-    }
-
     /// Whether everything written has left the UART.
     pub fn is_drained(&self) -> bool {
         dispatch!(self, uart => uart.is_drained())

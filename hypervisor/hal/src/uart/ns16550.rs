@@ -173,11 +173,6 @@ impl Ns16550 {
         self.write(IER, IER_RECEIVE);
     }
 
-    /// Masks all interrupts.
-    pub fn disable_receive_interrupt(&self) {
-        self.write(IER, 0);
-    }
-
     /// Whether everything written has left the UART.
     pub fn is_drained(&self) -> bool {
         self.read(LSR) & LSR_TEMT != 0

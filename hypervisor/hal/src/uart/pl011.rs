@@ -89,11 +89,6 @@ impl Pl011 {
         self.registers.write32(IMSC, INT_RX);
     }
 
-    /// Masks all interrupts.
-    pub fn disable_receive_interrupt(&self) {
-        self.registers.write32(IMSC, 0);
-    }
-
     /// Whether everything written has left the UART.
     pub fn is_drained(&self) -> bool {
         self.registers.read32(FR) & FR_BUSY == 0

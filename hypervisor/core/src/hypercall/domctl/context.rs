@@ -1,7 +1,5 @@
 //! A vCPU's registers (`XEN_DOMCTL_setvcpucontext`, `_getvcpucontext`; `arch-arm.h`).
 
-use core::sync::atomic::Ordering;
-
 use vambrace_abi::arch_arm::*;
 use vambrace_abi::domctl::XenDomctlVcpucontext;
 use vambrace_abi::errno::{Errno, HypercallResult};
@@ -82,9 +80,8 @@ pub(super) fn set<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> Hyp
     }
     if given.flags & VGCF_ONLINE != 0 {
         hv.bring_online(vcpu);
-    } else if vcpu.online.swap(false, Ordering::AcqRel) {
-        // It goes offline when it is next on a CPU.
-        hv.notify(vcpu);
+    } else {
+        hv.take_offline(vcpu);
     }
     hv.unpause(domain);
     Ok(0)

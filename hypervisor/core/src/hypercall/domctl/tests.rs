@@ -318,6 +318,10 @@ fn registers_come_back_as_they_were_given() {
     let reset = XenDomctlVcpucontext { ctxt: XenHandle::NULL, ..request };
     assert_eq!(ask(&world, XEN_DOMCTL_SETVCPUCONTEXT, id, reset).0, 0);
     assert!(!seat.vcpu.is_online());
+    let status = || world.hv.scheduler.account(seat.vcpu.key).unwrap().status;
+    assert_eq!(status(), Status::Offline, "or it would run with no registers");
+    world.hv.scheduler.wake(seat.vcpu.key, 0);
+    assert_eq!(status(), Status::Offline);
 }
 
 #[test]
@@ -335,13 +339,21 @@ fn a_32_bit_domain_is_one_from_before_it_has_memory() {
     assert_eq!((size(32), get()), (0, 32));
     assert!(domain.vcpus.iter().all(|vcpu| vcpu.run.lock().context.spec.aarch32));
     assert_eq!((size(64), size(32)), (0, 0));
+    // Registers of the one width are none of the other.
+    let request = XenDomctlVcpucontext { ctxt: XenHandle::new(BUFFER + POINTEE), ..Default::default() };
+    let user_regs = VcpuGuestCoreRegs { cpsr: PSR_GUEST32_INIT, ..Default::default() };
+    world.put(POINTEE, VcpuGuestContext { user_regs, flags: VGCF_ONLINE, ..Default::default() });
+    assert_eq!(ask(&world, XEN_DOMCTL_SETVCPUCONTEXT, id, request).0, 0);
+    assert_eq!((size(64), size(32)), (0, 0));
+    assert_eq!(ask(&world, XEN_DOMCTL_GETVCPUCONTEXT, id, request).0, error(Errno::ENODATA));
+    assert_eq!(world.hv.scheduler.account(domain.vcpus[0].key).unwrap().status, Status::Offline);
+    assert!(!domain.vcpus[0].is_online());
     let (hv, m) = (&world.hv, world.machine());
     let page = hv.zeroed_frame(id).unwrap();
     let mapped =
         domain.p2m.lock().map(m, &mut hv.frames.lock(), Ipa(GUEST_RAM_BASE), page, PAGE_SIZE, Kind::Ram);
     mapped.unwrap();
     assert_eq!((size(64), size(32), get()), (error(Errno::EBUSY), error(Errno::EBUSY), 32));
-    let request = XenDomctlVcpucontext { ctxt: XenHandle::new(BUFFER + POINTEE), ..Default::default() };
     for (cpsr, expected) in [(PSR_GUEST32_INIT, 0), (PSR_GUEST64_INIT, EINVAL), (0x1da, EINVAL)] {
         let user_regs = VcpuGuestCoreRegs { cpsr, ..Default::default() };
         world.put(POINTEE, VcpuGuestContext { user_regs, ..Default::default() });
@@ -483,7 +495,7 @@ fn hardware_goes_where_it_may() {
     let id = create(&world);
     let domain = world.hv.domain(id).unwrap();
     let device = PaRange::new(Pa(DEVICE), 4 * PAGE_SIZE).unwrap();
-    *world.domain.permissions.lock() = Permissions::new([device], [41, 60].into());
+    *world.domain.permissions.lock() = Permissions::new([device], [41, 60]);
     let first = DEVICE / PAGE_SIZE;
     let permit = |first_mfn, nr_mfns, allow_access| {
         let request = XenDomctlIomemPermission { first_mfn, nr_mfns, allow_access, ..Default::default() };
