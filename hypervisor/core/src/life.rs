@@ -246,8 +246,14 @@ impl<M: Machine> Hypervisor<M> {
         self.machine.flush_tlb(domain.stage2);
         self.close_uart(domain);
         self.console.forget(&self.machine, domain.id);
-        // A port that cannot be closed now, for its other end's changing, is closed by that end.
-        let pages = pair::reset(&self.machine, domain, |id| self.domain(id)).unwrap_or_default();
+    }
+
+    /// Closes the domain's event channels, some each time, and gives back the pages that it registered.
+    fn release_events(&self, domain: &Domain<M>) -> Progress {
+        // A port that cannot be closed now, for its other end's changing, is closed with the next try.
+        let Ok(Some(pages)) = pair::reset(&self.machine, domain, |id| self.domain(id)) else {
+            return Progress::Again;
+        };
         let registered = domain.events.lock().end();
         let areas = domain.vcpus.iter().filter_map(|vcpu| vcpu.runstate.lock().area.take());
         let areas: Vec<_> = areas.flat_map(|area| area.pages()).collect();
@@ -255,10 +261,11 @@ impl<M: Machine> Hypervisor<M> {
         for page in pages.into_iter().chain(registered).chain(areas) {
             frames.put(page);
         }
+        Progress::Done
     }
 
     fn take_apart(&self, domain: &Arc<Domain<M>>) -> Progress {
-        if self.release_grants(domain) == Progress::Again {
+        if self.release_events(domain) == Progress::Again || self.release_grants(domain) == Progress::Again {
             return Progress::Again;
         }
         let cleared = domain.p2m.lock().clear(&self.machine, &mut self.frames.lock(), LEAVES_AT_ONCE);

@@ -450,6 +450,13 @@ impl EventChannels {
         self.channels.len() as Port
     }
 
+    /// The first port, from `from` on, that the guest can close.
+    pub fn next_open(&self, from: Port) -> Option<Port> {
+        let open = |c: &Channel| !matches!(c.state, State::Free | State::Reserved) && !c.internal;
+        let rest = self.channels.get(from as usize..)?;
+        rest.iter().position(open).map(|at| from + at as Port)
+    }
+
     /// `EVTCHNOP_bind_vcpu`: has a port notify another vCPU from its next event on. ENOENT without such a vCPU; EINVAL for
     /// a port that is closed or belongs to its vCPU.
     pub fn bind_vcpu(&mut self, port: Port, vcpu: VcpuId) -> Result<(), Errno> {

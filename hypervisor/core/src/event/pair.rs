@@ -13,6 +13,8 @@ use crate::machine::Memory;
 
 /// How often a close starts again because the guest connected the port elsewhere meanwhile.
 const TRIES: u32 = 16;
+/// Ports that are closed in one go.
+const CLOSES_AT_ONCE: u32 = 256;
 
 /// What has event channels: a domain.
 pub trait Owner {
@@ -143,20 +145,24 @@ pub fn close<M: Memory, D: Owner, H: Deref<Target = D>>(
     if closed == Closed::Done { Ok(()) } else { Err(Errno::EAGAIN) }
 }
 
-/// `EVTCHNOP_reset`, and the end of a domain: closes all ports of `local`, and goes back to the 2-level ABI. Returns the
-/// guest's pages that are in use no more, see [`EventChannels::finish_reset`].
+/// `EVTCHNOP_reset`, and the end of a domain: closes ports of `local`, and when all are closed goes back to the 2-level
+/// ABI. Returns the guest's pages that are then in use no more, see [`EventChannels::finish_reset`]; `None` while there
+/// are ports left, for another call. EAGAIN as for [`close`].
 pub fn reset<M: Memory, D: Owner, H: Deref<Target = D>>(
     memory: &M,
     local: &D,
     find: impl Fn(DomId) -> Option<H>,
-) -> Result<Vec<Pa>, Errno> {
-    let ports = local.events().lock().ports();
-    for port in 1..ports {
+) -> Result<Option<Vec<Pa>>, Errno> {
+    let mut from = 1;
+    for _ in 0..CLOSES_AT_ONCE {
+        let open = local.events().lock().next_open(from);
+        let Some(port) = open else { return Ok(Some(local.events().lock().finish_reset())) };
         match close(memory, local, port, &find) {
             // EINVAL: it is closed already.
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(errno) => return Err(errno),
         }
+        from = port + 1;
     }
-    Ok(local.events().lock().finish_reset())
+    Ok(None)
 }

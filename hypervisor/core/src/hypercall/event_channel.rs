@@ -1,18 +1,29 @@
 //! `event_channel_op` (`event_channel.h`).
 
-use vambrace_abi::errno::{Errno, HypercallResult};
+use vambrace_abi::errno::Errno;
 use vambrace_abi::event_channel::*;
 use vambrace_abi::handle::XenHandle;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::Caller;
+use super::{Caller, Outcome};
 use crate::domain::Domain;
 use crate::event::pair;
+use crate::life::Progress;
 use crate::machine::Machine;
 use crate::page::Page;
 
 #[inline]
-pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> HypercallResult {
+pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, args: [u64; 5]) -> Outcome {
+    let [command, argument, ..] = args;
+    match short(caller, command, argument) {
+        Ok(Progress::Done) => Outcome::Done(Ok(0)),
+        Ok(Progress::Again) => Outcome::Again(args),
+        Err(errno) => Outcome::Done(Err(errno)),
+    }
+}
+
+#[inline]
+fn short<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> Result<Progress, Errno> {
     let (hv, domain, m) = (caller.hv, caller.domain(), &caller.hv.machine);
     match u32::try_from(command).map_err(|_| Errno::ENOSYS)? {
         EVTCHNOP_SEND => {
@@ -30,8 +41,8 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             let notify = domain.events.lock().unmask(m, unmask.port)?;
             raise(caller, notify);
         }
-        EVTCHNOP_ALLOC_UNBOUND => return alloc_unbound(caller, argument),
-        EVTCHNOP_BIND_INTERDOMAIN => return bind_interdomain(caller, argument),
+        EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(caller, argument)?,
+        EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(caller, argument)?,
         EVTCHNOP_BIND_VIRQ => {
             let mut bind: EvtchnBindVirq = get(caller, argument)?;
             bind.port = domain.events.lock().bind_virq(m, bind.virq, bind.vcpu)?;
@@ -64,7 +75,9 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         EVTCHNOP_RESET => {
             let reset: EvtchnReset = get(caller, argument)?;
             let target = caller.target(reset.dom)?;
-            let pages = pair::reset(m, &*target, |id| hv.domain(id))?;
+            let Some(pages) = pair::reset(m, &*target, |id| hv.domain(id))? else {
+                return Ok(Progress::Again);
+            };
             let mut frames = hv.frames.lock();
             pages.into_iter().for_each(|page| frames.put(page));
         }
@@ -91,7 +104,7 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
         }
         _ => return Err(Errno::ENOSYS),
     }
-    Ok(0)
+    Ok(Progress::Done)
 }
 
 fn get<M: Machine, T: FromBytes + IntoBytes>(caller: &Caller<'_, M>, argument: u64) -> Result<T, Errno> {
@@ -128,17 +141,17 @@ fn raise<M: Machine>(caller: &Caller<'_, M>, vcpu: Option<u32>) {
     }
 }
 
-fn alloc_unbound<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {
+fn alloc_unbound<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<(), Errno> {
     let mut alloc: EvtchnAllocUnbound = get(caller, argument)?;
     let target = caller.target(alloc.dom)?;
     let remote = if caller.is_self(alloc.remote_dom) { caller.domain().id } else { alloc.remote_dom };
     let port = target.events.lock().alloc_unbound(&caller.hv.machine, remote)?;
     alloc.port = port;
     put(caller, argument, &alloc).inspect_err(|_| close(caller, &target, port))?;
-    Ok(0)
+    Ok(())
 }
 
-fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResult {
+fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Result<(), Errno> {
     let mut bind: EvtchnBindInterdomain = get(caller, argument)?;
     let (own, m) = (caller.domain(), &caller.hv.machine);
     let (port, notify) = if caller.is_self(bind.remote_dom) {
@@ -150,5 +163,5 @@ fn bind_interdomain<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
     raise(caller, notify);
     bind.local_port = port;
     put_bound(caller, argument, &bind, port)?;
-    Ok(0)
+    Ok(())
 }

@@ -146,7 +146,7 @@ pub(crate) fn dispatch<M: Machine>(
 fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outcome {
     match u32::try_from(op).unwrap_or(u32::MAX) {
         number::HYPERVISOR_XEN_VERSION => version::op(caller, args[0], args[1]).into(),
-        number::HYPERVISOR_EVENT_CHANNEL_OP => event_channel::op(caller, args[0], args[1]).into(),
+        number::HYPERVISOR_EVENT_CHANNEL_OP => event_channel::op(caller, args),
         number::HYPERVISOR_SCHED_OP => sched::op(caller, args[0], args[1]),
         number::HYPERVISOR_CONSOLE_IO => console_io::op(caller, args),
         number::HYPERVISOR_MEMORY_OP => memory::op(caller, args),
