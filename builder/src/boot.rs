@@ -17,6 +17,15 @@ pub enum ConsoleUser {
     Program,
 }
 
+/// What becomes of what the machine writes onto its medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// It is gone when QEMU ends, and the image is what it was.
+    Forgotten,
+    /// It is in the image.
+    Kept,
+}
+
 /// The command that boots `image`.
 ///
 /// `firmware` gives the file of a firmware by its name, `loaded` the arguments that load the image's files where the
@@ -31,6 +40,7 @@ pub fn qemu_command(
     firmware: impl Fn(&str) -> Result<PathBuf>,
     loaded: impl FnOnce() -> Result<Vec<String>>,
     user: ConsoleUser,
+    writes: Writes,
     extra: &[String],
 ) -> Result<QemuCommand> {
     let qemu = decision.qemu()?;
@@ -56,7 +66,7 @@ pub fn qemu_command(
             }
         }
     }
-    args.extend(qemu.disk.iter().map(|arg| fill(arg, "{image}", image)));
+    args.extend(qemu.disk.iter().map(|arg| medium(arg, image, writes)));
     args.extend(qemu.args.iter().cloned());
     let console: &[&str] = match user {
         ConsoleUser::Person => &["-serial", "mon:stdio", "-echr", "0x1d"],
@@ -65,6 +75,13 @@ pub fn qemu_command(
     args.extend(["-display", "none", "-no-reboot"].iter().chain(console).map(|arg| (*arg).to_owned()));
     args.extend(extra.iter().cloned());
     Ok(QemuCommand { binary: qemu.binary.clone(), args })
+}
+
+/// An argument that attaches `image`. Boards attach it with `snapshot=on`; of an option that is there twice, QEMU takes
+/// the last.
+fn medium(arg: &str, image: &Path, writes: Writes) -> String {
+    let off = writes == Writes::Kept && arg.contains("={image}");
+    fill(arg, "{image}", image) + if off { ",snapshot=off" } else { "" }
 }
 
 /// Puts `path` in the place of `placeholder`. Behind a `key=` it is part of a list that commas divide, and QEMU takes
@@ -249,6 +266,15 @@ mod tests {
             assert!(error.what().contains("memory: "), "{error}");
         }
         assert!(judge(&report(&["vambrace-selftest: done"], None), Path::new("l")).is_err());
+    }
+
+    #[test]
+    fn only_the_medium_s_drive_is_told_to_keep_what_is_written() {
+        let drive = "if=none,id=disk,format=raw,snapshot=on,file={image}";
+        let kept = "if=none,id=disk,format=raw,snapshot=on,file=/x.img,snapshot=off";
+        assert_eq!(medium(drive, Path::new("/x.img"), Writes::Kept), kept);
+        assert_eq!(medium(drive, Path::new("/x.img"), Writes::Forgotten), drive.replace("{image}", "/x.img"));
+        assert_eq!(medium("-drive", Path::new("/x.img"), Writes::Kept), "-drive");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command line: `vambrace`.
 
-use crate::boot::{ConsoleUser, check, qemu_command};
+use crate::boot::{ConsoleUser, Writes, check, qemu_command};
 use crate::build::{Built, Options, build, manifest_path};
 use crate::cache::{Cache, to_json};
 use crate::decision::{Decision, Request};
@@ -10,6 +10,7 @@ use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::lock::ImageLock;
 use crate::parts::{Maker, epoch};
+use crate::persistent::{is_persistent, persistent};
 use crate::plan::Plan;
 use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
@@ -100,7 +101,7 @@ enum Command {
     /// Boot the image of a board in QEMU; it is built first if it is not up to date
     #[command(after_help = BOOT_EXAMPLE)]
     Boot(Boot),
-    /// Remove images, and with --cache everything that can be made again
+    /// Remove images, and with --cache everything that can be made again; copies of `boot --persistent` stay
     Clean {
         /// The board; all of them where none is named
         board: Option<String>,
@@ -220,6 +221,9 @@ struct Boot {
     /// Build what is not up to date, and print QEMU's command line instead of running it
     #[arg(long, help_heading = "Run")]
     print: bool,
+    /// Keep what is written, in a copy of the image beside it; it is made once, and a rebuild leaves it alone
+    #[arg(long, help_heading = "Run")]
+    persistent: bool,
     /// Show the console while it is followed
     #[arg(long, help_heading = "Run")]
     console: bool,
@@ -415,10 +419,10 @@ fn plan(
     let qemu = match decision.board.qemu {
         Some(_) => {
             let loaded = || Ok(vec![format!("<{}>", direct::folder(&plan.image).display())]);
-            Some(
-                qemu_command(&decision, &plan.image, firmware, loaded, ConsoleUser::Person, &[])?
-                    .shell_line(),
-            )
+            let user = ConsoleUser::Person;
+            let command =
+                qemu_command(&decision, &plan.image, firmware, loaded, user, Writes::Forgotten, &[])?;
+            Some(command.shell_line())
         }
         None => None,
     };
@@ -439,6 +443,10 @@ fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<E
     decision.qemu()?;
     let cache = Cache::open(None)?;
     let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
+    let (built, writes) = match boot.persistent {
+        true => (persistent(&built, progress)?, Writes::Kept),
+        false => (built, Writes::Forgotten),
+    };
     let maker =
         Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -447,7 +455,7 @@ fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<E
     let architecture = decision.board.architecture;
     let loaded = || direct::load(&built.image, &built.manifest.plan, architecture, decision.cpus);
     let firmware = |name: &str| maker.firmware_file(name);
-    let command = qemu_command(&decision, &built.image, firmware, loaded, user, &boot.qemu)?;
+    let command = qemu_command(&decision, &built.image, firmware, loaded, user, writes, &boot.qemu)?;
     if boot.print {
         return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
     }
@@ -482,7 +490,8 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let image = entry.context_at(&folder, || "cannot list the images")?.path();
-            if image.extension().is_none_or(|extension| extension != "img") {
+            // What somebody has written in a machine cannot be made again.
+            if image.extension().is_none_or(|extension| extension != "img") || is_persistent(&image) {
                 continue;
             }
             // What another process is just making stays.

@@ -3,16 +3,20 @@
 use crate::error::{Error, Result};
 use crate::guest::{Guests, ImageConfig, layout::with_guests};
 use crate::hypervisor::HypervisorKind;
-use crate::layout::{Content, Layout, not_for};
+use crate::layout::{Content, Filesystem, Kind, Layout, Partition, not_for};
 use crate::profile::Profile;
 use crate::workspace::{Workspace, described};
 use std::path::PathBuf;
 use vambrace_bsp::{
-    Architecture, Board, BootMethod, Driver, Method, Qemu, Size, Source, Variant, did_you_mean,
+    Architecture, Board, BootMethod, DeviceTree, Driver, Method, Qemu, Size, Source, Variant, did_you_mean,
 };
 use vambrace_core::cmdline::{self, Warning};
 
 const MIB: u64 = 1 << 20;
+/// What drives a guest's disks and networks; a ramdisk without a hypervisor's devices passes them over.
+const GUEST_DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
+/// The label of a root file system that is alone on its medium.
+pub(crate) const ROOT_LABEL: &str = "root";
 
 /// What a user asked for. What is `None` is decided from the board.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -167,12 +171,12 @@ impl Decision {
             return Err(Error::new("dom0 cannot run without a CPU").help("give 1 or more with --dom0-cpus"));
         }
         let Line { text: hypervisor_args, dom0_cpus, warnings } = hypervisor_line(dom0_mem, cpus, request)?;
-        dom0_fits(&board, variant.as_ref(), dom0_cpus)?;
+        vcpus_fit(&board, variant.as_ref(), dom0_cpus, &request.config)?;
         let dom0_args = join("console=hvc0", request.dom0_args.as_deref());
         command_line("--dom0-args", &dom0_args)?;
         let hypervisor = hypervisor(workspace, &board, method, &profile, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-        // Each dom0, and each hypervisor, has an image of its own.
+        // Each dom0, each hypervisor and each description has an image of its own.
         let mut name = format!("{}-{}", layout.id, profile.spec.id);
         if let Some(release) = release {
             name.push_str(&format!("-{release}"));
@@ -182,6 +186,9 @@ impl Decision {
         }
         if request.kind != HypervisorKind::default() {
             name.push_str(&format!("-{}", request.kind.traits().name));
+        }
+        if let Some(stem) = request.config.stem() {
+            name.push_str(&format!("-{stem}"));
         }
         let image = out.join(&board.id).join(format!("{name}.img"));
         Ok(Self {
@@ -217,6 +224,30 @@ impl Decision {
             Error::new(format!("no machine of QEMU is described for {}", self.board.id))
                 .help("write the image onto a card and boot the board from that")
         })
+    }
+
+    /// The same for a guest's disk, or to make what a guest is started with: as if it were dom0 of a machine whose medium
+    /// has nothing on it but, with `root`, a root file system. `id` is the layout's.
+    pub(crate) fn for_guest(mut self, id: String, root: bool) -> Self {
+        self.board.dom0.modules.extend(GUEST_DRIVERS.map(str::to_owned));
+        self.board.device_tree = DeviceTree::Firmware {};
+        self.boot.firmware.clear();
+        self.guests = Guests::default();
+        self.layout.id = id;
+        self.layout.partitions.clear();
+        if root {
+            self.layout.partitions.push(Partition {
+                name: ROOT_LABEL.into(),
+                kind: Kind::Linux,
+                bootable: false,
+                filesystem: Filesystem::Ext4,
+                label: ROOT_LABEL.into(),
+                min_size: Size(0),
+                slack: Size(0),
+                files: Vec::new(),
+            });
+        }
+        self
     }
 
     /// The number of CPUs dom0 should come up with.
@@ -446,10 +477,35 @@ fn unknown_option(option: &str, nearest: Option<&str>) -> Error {
     }
 }
 
-/// dom0's interrupt controller is of the kind of the machine's, and lies where that does.
-fn dom0_fits(board: &Board, variant: Option<&(String, Variant)>, wanted: Option<u32>) -> Result<()> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let (limit, gic) = vcpu_limit(board, variant.map(|(_, variant)| variant));
+/// dom0 and the guests have no more CPUs than the interrupt controller serves, which is of the kind of the machine's.
+fn vcpus_fit(
+    board: &Board,
+    variant: Option<&(String, Variant)>,
+    dom0: Option<u32>,
+    config: &ImageConfig,
+) -> Result<()> {
+    if let Some(wanted) = dom0 {
+        check_vcpus(board, variant, ("dom0", wanted), dom0_vcpu_limit, Error::new, "--dom0-cpus")?;
+    }
+    for (index, guest) in config.guests.iter().enumerate() {
+        let asked = (format!("the guest `{}`", guest.name), guest.vcpus);
+        let at_field = |what| config.at(&format!("guest.{index}.vcpus"), what);
+        check_vcpus(board, variant, (&asked.0, asked.1), vcpu_limit, at_field, "`vcpus`")?;
+    }
+    Ok(())
+}
+
+/// One domain, by its name and the CPUs that are wanted for it. `error` makes the error, `option` is where they are asked
+/// for.
+fn check_vcpus(
+    board: &Board,
+    variant: Option<&(String, Variant)>,
+    (domain, wanted): (&str, u32),
+    limit_of: impl Fn(&Board, Option<&Variant>) -> (u32, Option<Driver>),
+    error: impl FnOnce(String) -> Error,
+    option: &str,
+) -> Result<()> {
+    let (limit, gic) = limit_of(board, variant.map(|(_, variant)| variant));
     if wanted <= limit {
         return Ok(());
     }
@@ -458,28 +514,29 @@ fn dom0_fits(board: &Board, variant: Option<&(String, Variant)>, wanted: Option<
         None => board.id.clone(),
     };
     let controller = gic.map_or("interrupt controller", Driver::name);
-    let error = Error::new(format!(
-        "dom0 cannot have {wanted} CPUs: the {controller} of {name} serves at most {limit}"
+    let error = error(format!(
+        "{domain} cannot have {wanted} CPUs: the {controller} of {name} serves at most {limit}"
     ));
-    let others = board.qemu.iter().flat_map(|qemu| &qemu.variants);
-    let more = others
-        .map(|(name, other)| (name, vcpu_limit(board, Some(other)).0))
-        .find(|(_, limit)| *limit >= wanted)
-        .map(|(name, _)| name);
-    Err(match more {
-        Some(name) => error.help(format!("--variant {name} takes as many")),
-        None => error.help(format!("give 1 to {limit} with --dom0-cpus")),
+    let mut others = board.qemu.iter().flat_map(|qemu| &qemu.variants);
+    Err(match others.find(|(_, other)| limit_of(board, Some(other)).0 >= wanted) {
+        Some((name, _)) => error.help(format!("--variant {name} takes as many")),
+        None => error.help(format!("give 1 to {limit} with {option}")),
     })
 }
 
-/// The most virtual CPUs of dom0, and the interrupt controller that says so. A machine whose controller is not known
+/// The most virtual CPUs of a guest, and the interrupt controller that says so. A machine whose controller is not known
 /// gets the benefit of the doubt: the largest limit of those it has drivers for.
 fn vcpu_limit(board: &Board, variant: Option<&Variant>) -> (u32, Option<Driver>) {
     let gic = match variant.and_then(|variant| variant.gic) {
         Some(gic) => Some(gic),
         None => board.hypervisor.drivers.iter().copied().max_by_key(|driver| driver.max_vcpus()),
     };
-    let limit = gic.and_then(Driver::max_vcpus).unwrap_or(u32::MAX);
+    (gic.and_then(Driver::max_vcpus).unwrap_or(u32::MAX), gic)
+}
+
+/// The same of dom0, whose interrupt controller lies where the machine's does.
+fn dom0_vcpu_limit(board: &Board, variant: Option<&Variant>) -> (u32, Option<Driver>) {
+    let (limit, gic) = vcpu_limit(board, variant);
     // Each vCPU of a GICv3 has a redistributor, and QEMU's machine has room for as many as it takes CPUs.
     let room = match (gic, &board.qemu) {
         (Some(Driver::Gicv3), Some(qemu)) => {

@@ -25,6 +25,7 @@ pub mod layout;
 mod lock;
 pub mod modules;
 pub mod parts;
+pub mod persistent;
 pub mod plan;
 pub mod port;
 pub mod profile;

@@ -1,23 +1,17 @@
 //! A root file system by itself, as a file: for a guest's disk, or to look at.
 
 use crate::cache::Cache;
-use crate::decision::Decision;
+use crate::decision::{Decision, ROOT_LABEL};
 use crate::disk::{Ext4, ext4_size, write_ext4};
 use crate::error::{Error, Result, ResultExt};
-use crate::guest::Guests;
-use crate::layout::{Filesystem, Kind, Partition};
 use crate::parts::{Maker, Part, epoch};
 use crate::progress::Progress;
 use std::fs;
 use std::path::{Path, PathBuf};
-use vambrace_bsp::{DeviceTree, Size};
+use vambrace_bsp::Size;
 
 /// What is left free where neither a size nor the profile says how much.
 const ROOM: u64 = 64 << 20;
-/// What drives disks and networks of a guest; a ramdisk without a hypervisor's devices passes them over.
-const GUEST_DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
-/// The file system's label.
-const LABEL: &str = "root";
 
 /// Where the parts go.
 #[derive(Debug, Clone, Default)]
@@ -43,23 +37,7 @@ pub fn write(
     progress: &Progress,
     outputs: &Outputs,
 ) -> Result<()> {
-    let mut decision = decision.clone();
-    // As it is for a medium with nothing else on it.
-    decision.boot.firmware.clear();
-    decision.board.device_tree = DeviceTree::Firmware {};
-    decision.board.dom0.modules.extend(GUEST_DRIVERS.map(str::to_owned));
-    decision.guests = Guests::default();
-    decision.layout.id = "rootfs".into();
-    decision.layout.partitions = vec![Partition {
-        name: LABEL.into(),
-        kind: Kind::Linux,
-        bootable: false,
-        filesystem: Filesystem::Ext4,
-        label: LABEL.into(),
-        min_size: Size(0),
-        slack: Size(0),
-        files: Vec::new(),
-    }];
+    let decision = decision.clone().for_guest("rootfs".into(), true);
     let epoch = epoch()?;
     let maker = Maker { root, decision: &decision, cache, progress, epoch };
     maker.resolve_packages()?;
@@ -69,7 +47,7 @@ pub fn write(
         None => ext4_size(made.artifact.tree, room)?,
         Some(size) => size.bytes() / 4096 * 4096,
     };
-    let spec = Ext4 { label: LABEL.into(), uuid: made.uuid, tree: made.tree };
+    let spec = Ext4 { label: ROOT_LABEL.into(), uuid: made.uuid, tree: made.tree };
     let step = progress.step(format!("writing {}", outputs.image.display()));
     into_place(&outputs.image, |file| write_ext4(file, &spec, size, epoch))?;
     step.finish();

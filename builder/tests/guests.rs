@@ -184,6 +184,45 @@ fn what_does_not_fit_the_board_is_refused() {
 }
 
 #[test]
+fn a_guest_has_no_more_cpus_than_the_interrupt_controller_serves() {
+    let with =
+        |board: &str, vcpus: u32| decide(board, &GOOD.replace("vcpus = 2", &format!("vcpus = {vcpus}")));
+    for (board, vcpus) in [("qemu-arm64", 8), ("qemu-arm64:gicv3", 128)] {
+        with(board, vcpus).unwrap();
+    }
+    let report = with("qemu-arm64", 9).unwrap_err().report();
+    for expected in [
+        "image.toml:12:9: in `guest.0.vcpus`: the guest `web` cannot have 9 CPUs: the gicv2 of qemu-arm64:gicv2 serves at most 8",
+        "12 | vcpus = 9",
+        "--variant gicv3 takes as many",
+    ] {
+        assert!(report.contains(expected), "{report}");
+    }
+    let report = with("qemu-armv7", 9).unwrap_err().report();
+    assert!(
+        report.contains("the gicv2 of qemu-armv7 serves") && report.contains("give 1 to 8 with `vcpus`"),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_image_has_its_description_s_name() {
+    for (file, expected) in [
+        ("some/where/web.toml", "gpt-uboot-root-minimal-web.img"),
+        ("Two Guests.v2.toml", "gpt-uboot-root-minimal-two-guests-v2.img"),
+        ("/dev/stdin", "gpt-uboot-root-minimal-stdin.img"),
+    ] {
+        let config = ImageConfig::parse(file, GOOD).unwrap();
+        let request = Request { board: "qemu-arm64".into(), config, ..Request::default() };
+        let image = Decision::new(&workspace(), &request).unwrap().image;
+        assert_eq!(image, Path::new("out/qemu-arm64").join(expected));
+    }
+    let request = Request { board: "qemu-arm64".into(), ..Request::default() };
+    let image = Decision::new(&workspace(), &request).unwrap().image;
+    assert_eq!(image, Path::new("out/qemu-arm64/gpt-uboot-minimal.img"));
+}
+
+#[test]
 fn a_layout_with_dom0_s_root_is_taken_where_guests_need_one() {
     let decision = decide("qemu-arm64", GOOD).unwrap();
     assert_eq!(decision.layout.id, "gpt-uboot-root");

@@ -14,6 +14,7 @@ mod partial;
 mod sparse;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -264,6 +265,31 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
     file.sync_all().context(|| "cannot bring the image onto the disk")?;
     step.finish();
     Ok(())
+}
+
+/// Copies the image `from` to `to`, sparsely.
+///
+/// # Errors
+/// When a file cannot be read or written. There is then nothing at `to`.
+pub fn copy_image(from: &Path, to: &Path, progress: &Progress) -> Result<()> {
+    let mut source = File::open(from).context_at(from, || "cannot open the image")?;
+    let size = source.metadata().context_at(from, || "cannot look at the image")?.len();
+    let partial = partial::Partial::create(to)?;
+    let step = progress.step(format!("copying to {}", to.display()));
+    partial.file().set_len(size).context_at(to, || "cannot make a file of the image's size")?;
+    let mut writer = Writer::new(partial.file(), |_| ());
+    let mut block = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let count = source.read(&mut block).context_at(from, || "cannot read the image")?;
+        let Some(data) = block.get(..count).filter(|data| !data.is_empty()) else { break };
+        writer.write(at, data).context_at(to, || "cannot write the copy")?;
+        at += count as u64;
+        step.set(at, size);
+    }
+    partial.file().sync_all().context_at(to, || "cannot bring the copy onto the disk")?;
+    step.finish();
+    partial.keep()
 }
 
 /// Makes `content` by itself, as a file of `size` bytes that has no name.

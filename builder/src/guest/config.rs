@@ -80,6 +80,16 @@ impl ImageConfig {
         described(Box::new(fault_at(file, text, path, message)))
     }
 
+    /// The file's name without its extension, in a-z, 0-9, - and _: part of the image's name. `None` without a file.
+    pub fn stem(&self) -> Option<String> {
+        // A file system takes names of 255 bytes, and this one becomes part of a longer one.
+        const MOST: usize = 64;
+        let plain =
+            |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+        let stem = Path::new(&self.source.0).file_stem()?;
+        Some(stem.to_string_lossy().chars().take(MOST).map(plain).collect())
+    }
+
     /// The volume group's name, and the bytes that are left free in it; `None` where there is none.
     pub fn volume_group(&self) -> Option<(String, u64)> {
         let wanted = self.guests.iter().flat_map(|guest| &guest.disks).any(|disk| disk.on == Medium::Volume);

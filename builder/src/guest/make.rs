@@ -12,7 +12,7 @@ use crate::decision::Decision;
 use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
 use crate::error::{Error, Result, ResultExt};
 use crate::kernel::{Format as KernelFormat, KernelImage};
-use crate::layout::{Filesystem, Kind, ModuleKind, Partition};
+use crate::layout::ModuleKind;
 use crate::parts::{Maker, Part, Root};
 use crate::plan::{Artifact, Artifacts, RootArtifact};
 use crate::profile::Profile;
@@ -22,14 +22,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use vambrace_bsp::{Architecture, DeviceTree, Size};
+use vambrace_bsp::{Architecture, Size};
 
 /// What a disk with a root file system has left free where no size is asked for.
 const SLACK: u64 = 64 << 20;
 /// A file larger than this is no kernel, RAM disk or tree.
 const MAX_MODULE: u64 = 1 << 30;
-/// What drives a guest's disks and networks.
-const DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
 /// The profile of a guest that names none: its root is its RAM disk.
 const SMALL: &str = "minimal";
 
@@ -231,25 +229,10 @@ impl Maker<'_> {
         let mut decision = self.decision.clone();
         decision.profile = profile.ok_or_else(|| Error::new("a guest's profile was not read"))?.clone();
         decision.dom0_arch = architecture;
-        decision.board.dom0.modules = DRIVERS.map(str::to_owned).to_vec();
-        decision.board.device_tree = DeviceTree::Firmware {};
-        decision.boot.firmware.clear();
-        decision.guests = Guests::default();
-        decision.layout.id = format!("guest {} {}", guest.name, disk.map_or("", |disk| &disk.name));
-        decision.layout.partitions.clear();
-        if disk.is_some() {
-            decision.layout.partitions.push(Partition {
-                name: "root".into(),
-                kind: Kind::Linux,
-                bootable: false,
-                filesystem: Filesystem::Ext4,
-                label: "root".into(),
-                min_size: Size(0),
-                slack: Size(0),
-                files: Vec::new(),
-            });
-        }
-        Ok(decision)
+        // It has no devices of the board's.
+        decision.board.dom0.modules.clear();
+        let id = format!("guest {} {}", guest.name, disk.map_or("", |disk| &disk.name));
+        Ok(decision.for_guest(id, disk.is_some()))
     }
 
     /// The decisions of all guests: for each what it is started with, and for each of its disks with a root file system
