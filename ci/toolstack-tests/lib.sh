@@ -147,6 +147,7 @@ exchanges() {
 import hashlib, os, socket, sys
 block, count = os.urandom(1 << 20), 100
 listener = socket.create_server((sys.argv[1], 5001))
+print("listening", flush=True)
 for way in ("down", "up"):
     peer, _ = listener.accept()
     digest = hashlib.md5()
@@ -162,7 +163,7 @@ for way in ("down", "up"):
     print(way, digest.hexdigest(), flush=True)
 P
     timeout 280 python3 server.py "$2" >sums 2>&1 &
-    sleep 2
+    within 60 grep -q '^listening' sums || fail "no server: $(cat sums)"
     down=$(ask "$1" "nc $2 5001 </dev/null | md5sum | cut -c1-32" 140 | tail -n 1)
     within 5 grep -q '^down' sums || fail "dom0 sent nothing: $(cat sums)"
     equal "MD5 of 100 MiB that the guest received" "$(sed -n 's/^down //p' sums)" "$down"
