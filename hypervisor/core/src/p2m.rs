@@ -379,11 +379,7 @@ impl P2m {
             m.write_u64(slot, 0)?;
             if level < 3 && old & TABLE_OR_PAGE != 0 {
                 m.flush_tlb(self.stage2);
-                let (table, mut all) = (Pa(old & ADDRESS), u64::MAX);
-                self.clear_table(m, frames, table, ENTRIES, level + 1, &mut all)?;
-                if frames.deallocate(table).is_ok() {
-                    self.tables -= 1;
-                }
+                self.free_table(m, frames, Pa(old & ADDRESS), level + 1, &mut { u64::MAX })?;
             } else {
                 m.flush_tlb_page(self.stage2, ipa);
                 self.drop_leaf(frames, old, level);
@@ -458,12 +454,8 @@ impl P2m {
             }
             *budget = budget.saturating_sub(cost);
             if is_table {
-                let below = Pa(descriptor & ADDRESS);
-                if !self.clear_table(m, frames, below, ENTRIES, level + 1, budget)? {
+                if !self.free_table(m, frames, Pa(descriptor & ADDRESS), level + 1, budget)? {
                     return Ok(false);
-                }
-                if frames.deallocate(below).is_ok() {
-                    self.tables -= 1;
                 }
             } else {
                 self.drop_leaf(frames, descriptor, level);
@@ -471,6 +463,22 @@ impl P2m {
             m.write_u64(slot, 0)?;
         }
         Ok(true)
+    }
+
+    /// Clears a table below the first, within the budget, and gives it back once it is empty: whether it is.
+    fn free_table<M: Memory>(
+        &mut self,
+        m: &M,
+        frames: &mut Frames,
+        table: Pa,
+        level: u8,
+        budget: &mut u64,
+    ) -> Result<bool, BadAddress> {
+        let empty = self.clear_table(m, frames, table, ENTRIES, level, budget)?;
+        if empty && frames.deallocate(table).is_ok() {
+            self.tables -= 1;
+        }
+        Ok(empty)
     }
 
     /// Gives the first table back; what is left must not be used any more. After [`P2m::clear`].
