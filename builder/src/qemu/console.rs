@@ -76,7 +76,7 @@ impl Console {
         let open = String::from_utf8_lossy(&self.open).into_owned();
         while self.from.0 <= self.lines.len() {
             let line = self.lines.get(self.from.0).unwrap_or(&open);
-            let rest = line.get(self.from.1..).unwrap_or_default();
+            let rest = line.get(self.from.1..).filter(|_| !is_guests(line)).unwrap_or_default();
             let found =
                 words.iter().filter_map(|word| rest.find(word.as_str()).map(|at| at + word.len())).min();
             if let Some(end) = found {
@@ -93,7 +93,7 @@ impl Console {
 
     /// The first line not yet looked at that has one of `words`; the open line is looked at each time.
     pub(super) fn find(&mut self, words: &[String]) -> Option<String> {
-        let has = |line: &str| words.iter().any(|word| line.contains(word.as_str()));
+        let has = |line: &str| !is_guests(line) && words.iter().any(|word| line.contains(word.as_str()));
         let found = self.lines.iter().skip(self.failures_from).find(|line| has(line)).cloned();
         self.failures_from = self.lines.len();
         found.or_else(|| Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line)))
@@ -105,6 +105,17 @@ impl Console {
         }
         self.lines
     }
+}
+
+/// Whether the hypervisor shows a line for another domain than dom0 (`(d1) `, or Xen's `(XEN) DOM1: `): what a guest
+/// says is not dom0's boot.
+fn is_guests(line: &str) -> bool {
+    let digits = |text: &str, end: &str| {
+        let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.len() < text.len() && rest.starts_with(end)
+    };
+    let of_ours = line.strip_prefix("(d").is_some_and(|rest| digits(rest, ") "));
+    of_ours || line.strip_prefix("(XEN) DOM").is_some_and(|rest| digits(rest, ": "))
 }
 
 #[cfg(test)]
@@ -153,6 +164,15 @@ mod tests {
         assert_eq!(console.find(&words(&["panic"])), None);
         console.push(b"ic - x");
         assert_eq!(console.find(&words(&["panic"])).as_deref(), Some("Kernel panic - x"));
+    }
+
+    #[test]
+    fn other_domains_lines_are_not_searched() {
+        let mut console = Console::default();
+        console.push(b"(d1) Kernel panic\n(XEN) DOM12: ready\n(dx) ready?\nready\n(d1) ready");
+        assert_eq!(console.find(&words(&["panic"])), None);
+        assert!(console.take(&words(&["ready"])) && console.take(&words(&["ready"])));
+        assert!(!console.take(&words(&["ready"])));
     }
 
     #[test]

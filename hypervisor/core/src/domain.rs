@@ -211,8 +211,8 @@ impl<M: Machine> Domain<M> {
     }
 
     /// Forgets that pages of the hypervisor's were mapped at the `size` bytes from `at`, where there is something else
-    /// now, or nothing. Neither the p2m nor the grant table may be locked.
-    pub fn forget_shared_pages(&self, at: Ipa, size: u64) {
+    /// now, or nothing ([`Hypervisor::map`](crate::hypervisor::Hypervisor::map) calls it).
+    pub(crate) fn forget_shared_pages(&self, at: Ipa, size: u64) {
         self.shared_info_at.lock().take_if(|mapped| mapped.0.wrapping_sub(at.0) < size);
         self.grants.lock().forget_mapped(at, size);
     }

@@ -147,6 +147,8 @@ pub struct P2m {
     end_gfn: u64,
     /// The domain's RAM is mapped one to one and stays its own when it is unmapped.
     direct: bool,
+    /// A counted page has been unmapped or replaced, see [`P2m::take_counted_gone`].
+    counted_gone: bool,
     /// The domain ends: nothing is mapped any more.
     closed: bool,
 }
@@ -164,6 +166,7 @@ impl P2m {
             ram_pages: 0,
             end_gfn: 0,
             direct: false,
+            counted_gone: false,
             closed: false,
         })
     }
@@ -183,6 +186,12 @@ impl P2m {
     /// The highest frame number at which something was ever mapped.
     pub fn last_gfn(&self) -> Option<u64> {
         self.end_gfn.checked_sub(1)
+    }
+
+    /// Whether a mapping of kind [`Kind::Data`] or [`Kind::ReadOnly`] has gone since the last call: whoever knows such
+    /// pages by their place has to look.
+    pub fn take_counted_gone(&mut self) -> bool {
+        core::mem::take(&mut self.counted_gone)
     }
 
     /// Most frames that the tables may take, see [`P2m::limit_tables`].
@@ -408,6 +417,7 @@ impl P2m {
         if descriptor & VALID == 0 || !held {
             return;
         }
+        self.counted_gone |= kind != Kind::Ram;
         let pages = level_size(level) / PAGE_SIZE;
         let first = Pa(descriptor & ADDRESS);
         for page in 0..pages {

@@ -179,16 +179,22 @@ impl EventChannels {
         self.vcpus.get_mut(vcpu as usize)?.virqs.get_mut(virq as usize)
     }
 
+    /// Grows the table to hold `port`, which is below the limit. ENOMEM.
+    fn make_room(&mut self, port: Port) -> Result<(), Errno> {
+        let len = self.channels.len();
+        if port as usize >= len {
+            let to = (port + 1).next_multiple_of(PORTS_AT_ONCE).min(self.limit()) as usize;
+            self.channels.try_reserve(to - len).map_err(|_| Errno::ENOMEM)?;
+            self.channels.resize(to, Channel::default());
+        }
+        Ok(())
+    }
+
     /// The lowest free port that the guest has in no queue any more; ENOSPC, or ENOMEM for the table.
     fn free_port<M: Memory>(&mut self, memory: &M) -> Result<Port, Errno> {
         let mut all_used = true;
         for port in self.first_free..self.limit() {
-            let len = self.channels.len();
-            if port as usize >= len {
-                let to = (port + 1).next_multiple_of(PORTS_AT_ONCE).min(self.limit()) as usize;
-                self.channels.try_reserve(to - len).map_err(|_| Errno::ENOMEM)?;
-                self.channels.resize(to, Channel::default());
-            }
+            self.make_room(port)?;
             if self.channel(port)?.state != State::Free {
                 continue;
             }
@@ -254,23 +260,13 @@ impl EventChannels {
         if port == 0 || port >= self.limit() {
             return Err(Errno::ENOSPC);
         }
-        let len = self.channels.len();
-        if port as usize >= len {
-            let to = (port + 1).next_multiple_of(PORTS_AT_ONCE).min(self.limit()) as usize;
-            self.channels.try_reserve(to - len).map_err(|_| Errno::ENOMEM)?;
-            self.channels.resize(to, Channel::default());
-        }
+        self.make_room(port)?;
         let channel = self.channel_mut(port)?;
         if channel.state != State::Free {
             return Err(Errno::EBUSY);
         }
         channel.state = State::Interdomain(far);
         Ok(())
-    }
-
-    /// Takes back a port that was connected a moment ago.
-    fn abandon<M: Memory>(&mut self, memory: &M, port: Port) {
-        self.release(memory, port);
     }
 
     /// A port to which `remote` may connect, and behind which there is a device that the hypervisor emulates: the guest

@@ -116,11 +116,11 @@ pub fn connect_at<M: Memory, D: Owner>(
     if a.id() == b.id() {
         let mut both = a.events().lock();
         both.connect_at(a_port, far)?;
-        return both.connect_at(b_port, near).inspect_err(|_| both.abandon(memory, a_port));
+        return both.connect_at(b_port, near).inspect_err(|_| both.release(memory, a_port));
     }
     let (mut a, mut b) = lock_both(a, b);
     a.connect_at(a_port, far)?;
-    b.connect_at(b_port, near).inspect_err(|_| a.abandon(memory, a_port))
+    b.connect_at(b_port, near).inspect_err(|_| a.release(memory, a_port))
 }
 
 /// `EVTCHNOP_close` of a port of `local`, whose other end may be in a domain that `find` finds. EINVAL for a port that is

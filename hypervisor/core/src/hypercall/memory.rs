@@ -78,14 +78,10 @@ fn short<M: Machine>(caller: &Caller<'_, M>, command: u32, argument: u64) -> Hyp
             let request = caller.memory().read(XenHandle::<XenRemoveFromPhysmap>::new(argument))?;
             let target = caller.target(request.domid)?;
             let at = frame(request.gpfn)?;
-            {
-                let mut p2m = target.p2m.lock();
-                if p2m.lookup(&caller.hv.machine, at).is_none() {
-                    return Err(Errno::ENOENT);
-                }
-                p2m.unmap(&caller.hv.machine, &mut caller.hv.frames.lock(), at, PAGE_SIZE)?;
+            if target.p2m.lock().lookup(&caller.hv.machine, at).is_none() {
+                return Err(Errno::ENOENT);
             }
-            target.forget_shared_pages(at, PAGE_SIZE);
+            caller.hv.unmap(&target, at, PAGE_SIZE)?;
             Ok(0)
         }
         XENMEM_CURRENT_RESERVATION => query(caller, argument, Domain::pages),
@@ -114,11 +110,9 @@ fn map_held<M: Machine>(
     page: Pa,
     owner: u16,
 ) -> Result<(), Errno> {
-    let mut p2m = domain.p2m.lock();
-    let mut frames = hv.frames.lock();
-    frames.hold(page, owner).map_err(|_| Errno::EINVAL)?;
-    p2m.map(&hv.machine, &mut frames, at, page, PAGE_SIZE, Kind::Data).map_err(|error| {
-        frames.put(page);
+    hv.frames.lock().hold(page, owner).map_err(|_| Errno::EINVAL)?;
+    hv.map(domain, at, page, PAGE_SIZE, Kind::Data).map_err(|error| {
+        hv.frames.lock().put(page);
         error.into()
     })
 }
@@ -134,19 +128,17 @@ fn add_page<M: Machine>(
     let at = frame(gpfn)?;
     match space {
         XENMAPSPACE_SHARED_INFO if index == 0 => {
-            // Once at a time: what knows the page by its place must not be left behind.
-            let mut mapped = domain.shared_info_at.lock();
-            if mapped.is_some() {
+            // Once at a time: the toolstack is told one place.
+            if domain.shared_info_at.lock().is_some() {
                 return Err(Errno::EBUSY);
             }
             map_held(hv, domain, at, domain.shared_info, domain.id)?;
-            *mapped = Some(at);
+            *domain.shared_info_at.lock() = Some(at);
         }
         XENMAPSPACE_SHARED_INFO => return Err(Errno::EINVAL),
         _ => {
             let page = domain.grants.lock().frame(index, || hv.zeroed_frame(domain.id))?;
             map_held(hv, domain, at, page, domain.id)?;
-            domain.forget_shared_pages(at, PAGE_SIZE);
             domain.grants.lock().set_mapped(index, at);
         }
     }
@@ -163,13 +155,8 @@ fn add_foreign<M: Machine>(
 ) -> Result<(), Errno> {
     let at = frame(gpfn)?;
     let page = hv.page(foreign, gfn)?;
-    domain
-        .p2m
-        .lock()
-        .map(&hv.machine, &mut hv.frames.lock(), at, page.pa, PAGE_SIZE, Kind::Data)
-        .map_err(Errno::from)?;
+    hv.map(domain, at, page.pa, PAGE_SIZE, Kind::Data)?;
     page.keep();
-    domain.forget_shared_pages(at, PAGE_SIZE);
     Ok(())
 }
 
@@ -257,7 +244,6 @@ fn acquire_resource<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> Hyperc
             .resource_frame(request.id, request.frame + i, || caller.hv.zeroed_frame(domain.id))?;
         let at = frame(gpfn)?;
         map_held(caller.hv, caller.domain(), at, page, domain.id)?;
-        caller.domain().forget_shared_pages(at, PAGE_SIZE);
     }
     Ok(0)
 }
@@ -319,10 +305,7 @@ fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: 
         if !in_direct_ram(domain, at, size) {
             return Err(Errno::EINVAL);
         }
-        let to = Pa(at.0);
-        domain.p2m.lock().map(m, &mut hv.frames.lock(), at, to, size, Kind::Ram)?;
-        domain.forget_shared_pages(at, size);
-        return Ok(());
+        return Ok(hv.map(domain, at, Pa(at.0), size, Kind::Ram)?);
     }
     // Its shared page, and what its grant table is made of.
     let not_ram = 1 + domain.grants.lock().frame_count();
@@ -331,25 +314,20 @@ fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: 
         // Nobody must see what was there, not even with caches off.
         m.zero(block, size).map_err(|_| Errno::ENOMEM)?;
         m.clean_dcache(block, size).map_err(|_| Errno::ENOMEM)?;
-        let mut p2m = domain.p2m.lock();
-        let mut frames = hv.frames.lock();
         // What it has given back counts while somebody holds it, or it would have as much as it can grant.
-        let has = frames.owned_by(domain.id).saturating_sub(not_ram);
+        let has = hv.frames.lock().owned_by(domain.id).saturating_sub(not_ram);
         if has > domain.max_pages.load(Ordering::Acquire) {
             return Err(Errno::ENOMEM);
         }
-        p2m.map(m, &mut frames, at, block, size, Kind::Ram)?;
-        Ok(())
+        Ok(hv.map(domain, at, block, size, Kind::Ram)?)
     })();
     if mapped.is_err() {
         let mut frames = hv.frames.lock();
         for page in 0..1 << order {
             frames.put(block.offset(page * PAGE_SIZE));
         }
-        return mapped;
     }
-    domain.forget_shared_pages(at, size);
-    Ok(())
+    mapped
 }
 
 /// Takes an extent of RAM out of the domain's map. A direct-mapped domain's still counts as its own, see [`populate`].

@@ -371,6 +371,13 @@ fn what_is_mapped_in_the_place_of_a_grant_leaves_the_grant_in_use() {
     let request = GnttabSetupTable { dom: DOMID_SELF, nr_frames: 1, frame_list, ..Default::default() };
     world.with(OP, GNTTABOP_SETUP_TABLE, request);
     assert_eq!(world.get::<u64>(0x100), u64::MAX);
+    // Nor one whose place another of the hypervisor's pages takes.
+    assert_eq!(add(&world, XENMAPSPACE_GRANT_TABLE, 0, FREE_GFN + 9), 0);
+    world.with(OP, GNTTABOP_SETUP_TABLE, request);
+    assert_eq!(world.get::<u64>(0x100), FREE_GFN + 9);
+    assert_eq!(add(&world, XENMAPSPACE_SHARED_INFO, 0, FREE_GFN + 9), 0);
+    world.with(OP, GNTTABOP_SETUP_TABLE, request);
+    assert_eq!(world.get::<u64>(0x100), u64::MAX);
 }
 
 #[test]

@@ -57,13 +57,11 @@ pub(super) fn map<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> Hyp
     if domain.is_dying() {
         return Err(Errno::ESRCH);
     }
-    let mut p2m = domain.p2m.lock();
     if request.add_mapping == DPCI_ADD_MAPPING {
-        p2m.map(&hv.machine, &mut hv.frames.lock(), at, range.start, range.size(), Kind::Device)?;
-        drop(p2m);
-        domain.forget_shared_pages(at, range.size());
+        hv.map(domain, at, range.start, range.size(), Kind::Device)?;
         return Ok(0);
     }
+    let mut p2m = domain.p2m.lock();
     // Only what was mapped there, for RAM may have taken its place.
     for page in 0..request.nr_mfns {
         let (at, pa) = (at.offset(page * PAGE_SIZE), range.start.offset(page * PAGE_SIZE));

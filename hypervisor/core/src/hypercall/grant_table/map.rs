@@ -76,15 +76,7 @@ fn try_map<M: Machine>(
 /// Maps a granted page into a domain; whether that was possible.
 fn map_page<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, page: Pa, write: bool) -> bool {
     let kind = if write { Kind::Grant } else { Kind::GrantReadOnly };
-    let (before, mapped) = {
-        let mut p2m = domain.p2m.lock();
-        let before = p2m.lookup(&hv.machine, at);
-        (before, p2m.map(&hv.machine, &mut hv.frames.lock(), at, page, PAGE_SIZE, kind))
-    };
-    if before.is_some_and(|mapping| mapping.kind == Kind::Data) && mapped.is_ok() {
-        domain.forget_shared_pages(at, PAGE_SIZE);
-    }
-    mapped.is_ok()
+    hv.map(domain, at, page, PAGE_SIZE, kind).is_ok()
 }
 
 /// `GNTTABOP_unmap_grant_ref`.
