@@ -51,18 +51,31 @@ pub const FIRST_SPI: Intid = 32;
 /// A physical CPU by its index in the hypervisor's own numbering, 0 for the boot CPU.
 pub type CpuId = usize;
 
-/// State of a list register (IHI 0048B GICH_LRn.State, IHI 0069 ICH_LRn_EL2.State).
+/// State of a list register, by its number in both GICs (IHI 0048B GICH_LRn.State, IHI 0069 ICH_LRn_EL2.State).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
 pub enum LrState {
     /// Free.
     #[default]
-    Invalid,
+    Invalid = 0,
     /// Waiting to be taken.
-    Pending,
+    Pending = 1,
     /// Taken, not yet ended.
-    Active,
+    Active = 2,
     /// Taken, and raised again.
-    PendingAndActive,
+    PendingAndActive = 3,
+}
+
+impl LrState {
+    /// The state whose number is in the low two bits.
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::Invalid,
+            1 => Self::Pending,
+            2 => Self::Active,
+            _ => Self::PendingAndActive,
+        }
+    }
 }
 
 /// A list register, in terms that hold for GICv2 and GICv3.

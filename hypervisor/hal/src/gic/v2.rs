@@ -324,17 +324,18 @@ const fn here() -> CpuId {
 
 /// GICH_LR<n> (IHI 0048B 5.3.12) of a list register.
 const fn encode(lr: ListRegister) -> u32 {
-    let state = match lr.state {
-        LrState::Invalid => return 0,
-        LrState::Pending => 1,
-        LrState::Active => 2,
-        LrState::PendingAndActive => 3,
-    };
+    if matches!(lr.state, LrState::Invalid) {
+        return 0;
+    }
     let origin = match lr.physical {
         Some(physical) => 1 << 31 | (physical & 0x3ff) << 10,
         None => (lr.source as u32 & 7) << 10 | (lr.eoi_maintenance as u32) << 19,
     };
-    origin | (lr.group1 as u32) << 30 | state << 28 | (lr.priority as u32 >> 3) << 23 | lr.intid & 0x3ff
+    origin
+        | (lr.group1 as u32) << 30
+        | (lr.state as u32) << 28
+        | (lr.priority as u32 >> 3) << 23
+        | lr.intid & 0x3ff
 }
 
 /// The list register that GICH_LR<n> holds.
@@ -342,12 +343,7 @@ const fn decode(value: u32) -> ListRegister {
     let hardware = value & 1 << 31 != 0;
     ListRegister {
         intid: value & 0x3ff,
-        state: match value >> 28 & 3 {
-            0 => LrState::Invalid,
-            1 => LrState::Pending,
-            2 => LrState::Active,
-            _ => LrState::PendingAndActive,
-        },
+        state: LrState::from_bits((value >> 28) as u8),
         priority: (value >> 23 << 3) as u8,
         group1: value & 1 << 30 != 0,
         physical: if hardware { Some(value >> 10 & 0x3ff) } else { None },

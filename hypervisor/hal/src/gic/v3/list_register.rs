@@ -4,17 +4,14 @@ use vambrace_core::machine::{ListRegister, LrState};
 
 /// ICH_LR<n>_EL2 of a list register.
 pub(super) const fn encode(lr: ListRegister) -> u64 {
-    let state = match lr.state {
-        LrState::Invalid => return 0,
-        LrState::Pending => 1,
-        LrState::Active => 2,
-        LrState::PendingAndActive => 3,
-    };
+    if matches!(lr.state, LrState::Invalid) {
+        return 0;
+    }
     let origin = match lr.physical {
         Some(physical) => 1 << 61 | (physical as u64 & 0x1fff) << 32,
         None => (lr.eoi_maintenance as u64) << 41,
     };
-    state << 62 | origin | (lr.group1 as u64) << 60 | (lr.priority as u64) << 48 | lr.intid as u64
+    (lr.state as u64) << 62 | origin | (lr.group1 as u64) << 60 | (lr.priority as u64) << 48 | lr.intid as u64
 }
 
 /// The list register that ICH_LR<n>_EL2 holds.
@@ -22,12 +19,7 @@ pub(super) const fn decode(value: u64) -> ListRegister {
     let hardware = value & 1 << 61 != 0;
     ListRegister {
         intid: value as u32,
-        state: match value >> 62 {
-            0 => LrState::Invalid,
-            1 => LrState::Pending,
-            2 => LrState::Active,
-            _ => LrState::PendingAndActive,
-        },
+        state: LrState::from_bits((value >> 62) as u8),
         priority: (value >> 48) as u8,
         group1: value & 1 << 60 != 0,
         physical: if hardware { Some((value >> 32) as u32 & 0x1fff) } else { None },
