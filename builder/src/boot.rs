@@ -2,8 +2,9 @@
 
 use crate::decision::Decision;
 use crate::error::{Error, Result};
+use crate::guest::{ImageConfig, Module};
 use crate::progress::Progress;
-use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Stage, follow};
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vambrace_bsp::{Loader, Method};
@@ -110,6 +111,7 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     );
     let stage = |name: &str, marks: &[&str]| Stage {
         name: name.to_owned(),
+        speaker: Speaker::Machine,
         any_of: marks.iter().map(|mark| (*mark).to_owned()).collect(),
         send: (marks == [READY] && !by_itself).then(|| command.clone()),
     };
@@ -132,12 +134,27 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     if decision.layout.root().is_some() {
         stages.push(stage("root on the medium", &["vambrace-dom0: root file system on"]));
     }
+    stages.extend(guests(&decision.guests.config));
     stages.push(stage("dom0 user space", &[READY]));
     stages.push(stage("self-test", &["vambrace-selftest: done"]));
     // QEMU ends, or cannot and is told to when the hypervisor says so.
     let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { hypervisor.powered_off };
     stages.push(stage("power-off", off));
     stages
+}
+
+/// A stage for each guest of which the hypervisor shows that its kernel has begun: a static one with Debian's kernel on
+/// the virtual UART. The hypervisor numbers static guests in their order, after dom0.
+fn guests(config: &ImageConfig) -> impl Iterator<Item = Stage> {
+    (1..).zip(config.static_guests()).filter_map(|(domain, (_, guest))| {
+        let shown = guest.vuart && guest.kernel == Module::Debian && guest.args.contains("ttyAMA0");
+        shown.then(|| Stage {
+            name: format!("kernel of guest `{}`", guest.name),
+            speaker: Speaker::Guest(domain),
+            any_of: vec!["Linux version ".to_owned()],
+            send: None,
+        })
+    })
 }
 
 /// Console lines after which no further stage can come, whatever the hypervisor.

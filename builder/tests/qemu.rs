@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vambrace::progress::Progress;
-use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Stage, follow};
+use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
 
 fn command(binary: &str, args: &[&str]) -> QemuCommand {
     QemuCommand { binary: binary.into(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
@@ -13,6 +13,7 @@ fn command(binary: &str, args: &[&str]) -> QemuCommand {
 fn stage(name: &str, words: &[&str], send: Option<&str>) -> Stage {
     Stage {
         name: name.into(),
+        speaker: Speaker::Machine,
         any_of: words.iter().map(|&word| word.to_owned()).collect(),
         send: send.map(str::to_owned),
     }

@@ -7,8 +7,11 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=dumb
 cd /tmp || exit 1
 logs=/var/log/xen/console
 
+# The test's own output, also where a function's goes elsewhere.
+exec 3>&1
+
 fail() {
-    echo "FAIL: $*"
+    echo "FAIL: $*" >&3
     exit 1
 }
 
@@ -137,6 +140,24 @@ keeps_bytes() {
     wait_for g
     equal "MD5 of 64 MiB after a restart" "$sum" "$(ask g 'dd if=/dev/xvda bs=1M count=64 2>/dev/null | md5sum | cut -c1-32' 150 | tail -n 1)"
     shut_down g
+}
+
+# keeps_a_file NAME READY [running]: starts the guest of /etc/xen/NAME.cfg, which says READY when its shell has the console,
+# has it write a file, shuts it down, and finds the file at the next start. What the guest has for a root goes to the file
+# `root`; with a third word, what dom0's bridge has meanwhile goes to `bridged`.
+keeps_a_file() {
+    cp "/etc/xen/$1.cfg" . || fail "no /etc/xen/$1.cfg"
+    mark=$$-$RANDOM
+    create "$1"
+    wait_for "$1" "$2" 200
+    ask "$1" "grep ' / ' /proc/mounts | tail -n 1" >root
+    if [ -n "${3:-}" ]; then ls /sys/class/net/xenbr0/brif >bridged; fi
+    ask "$1" "echo $mark >/root/mark; sync" >out
+    shut_down "$1"
+    create "$1"
+    wait_for "$1" "$2" 200
+    equal "the file after a restart" "$mark" "$(ask "$1" 'cat /root/mark; rm /root/mark; sync' | tail -n 1)"
+    shut_down "$1"
 }
 
 # --- networks

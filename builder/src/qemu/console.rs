@@ -1,9 +1,29 @@
 //! A console's bytes as lines of text, without escape sequences, and the search for words in them.
 
+use std::collections::BTreeMap;
+
 /// Longest line that is kept: a guest that never ends one must not fill our memory.
 const MAX_LINE: usize = 1 << 16;
 /// Most lines that are kept; the oldest half goes when there are more.
 const MAX_LINES: usize = 1 << 18;
+
+/// Who says a line of the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speaker {
+    /// Firmware, hypervisor or dom0.
+    #[default]
+    Machine,
+    /// The domain of this number, whose lines the hypervisor marks: `(d1) `, or Xen's `(XEN) DOM1: `.
+    Guest(u16),
+}
+
+impl Speaker {
+    /// Who says `line`.
+    fn of(line: &str) -> Self {
+        let number = |start: &str, end: &str| line.strip_prefix(start)?.split_once(end)?.0.parse().ok();
+        number("(d", ") ").or_else(|| number("(XEN) DOM", ": ")).map_or(Self::Machine, Self::Guest)
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Escape {
@@ -24,8 +44,8 @@ pub(super) struct Console {
     /// The line that has not ended: a prompt, perhaps.
     open: Vec<u8>,
     escape: Escape,
-    /// The first line not yet searched for stages, and the first byte of it.
-    from: (usize, usize),
+    /// The first line of each speaker's not yet searched for stages, and the first byte of it.
+    from: BTreeMap<Speaker, (usize, usize)>,
     /// The first line not yet searched for failures.
     failures_from: usize,
 }
@@ -66,34 +86,40 @@ impl Console {
         if self.lines.len() > MAX_LINES {
             let gone = MAX_LINES / 2;
             self.lines.drain(..gone);
-            self.from = if self.from.0 < gone { (0, 0) } else { (self.from.0 - gone, self.from.1) };
+            for from in self.from.values_mut() {
+                *from = if from.0 < gone { (0, 0) } else { (from.0 - gone, from.1) };
+            }
             self.failures_from = self.failures_from.saturating_sub(gone);
         }
     }
 
-    /// Looks for the first of `words` behind what was taken before; if it is there, everything up to its end is taken.
-    pub(super) fn take(&mut self, words: &[String]) -> bool {
+    /// Looks for the first of `words` behind what was taken of the speaker's before; if it is there, everything up to its
+    /// end is taken.
+    pub(super) fn take(&mut self, speaker: Speaker, words: &[String]) -> bool {
         let open = String::from_utf8_lossy(&self.open).into_owned();
-        while self.from.0 <= self.lines.len() {
-            let line = self.lines.get(self.from.0).unwrap_or(&open);
-            let rest = line.get(self.from.1..).filter(|_| !is_guests(line)).unwrap_or_default();
+        let from = self.from.entry(speaker).or_default();
+        while from.0 <= self.lines.len() {
+            let line = self.lines.get(from.0).unwrap_or(&open);
+            let rest = line.get(from.1..).filter(|_| Speaker::of(line) == speaker).unwrap_or_default();
             let found =
                 words.iter().filter_map(|word| rest.find(word.as_str()).map(|at| at + word.len())).min();
             if let Some(end) = found {
-                self.from.1 += end;
+                from.1 += end;
                 return true;
             }
-            if self.from.0 == self.lines.len() {
+            if from.0 == self.lines.len() {
                 return false;
             }
-            self.from = (self.from.0 + 1, 0);
+            *from = (from.0 + 1, 0);
         }
         false
     }
 
-    /// The first line not yet looked at that has one of `words`; the open line is looked at each time.
+    /// The first line not yet looked at, but for guests', that has one of `words`; the open line is looked at each time.
     pub(super) fn find(&mut self, words: &[String]) -> Option<String> {
-        let has = |line: &str| !is_guests(line) && words.iter().any(|word| line.contains(word.as_str()));
+        let has = |line: &str| {
+            Speaker::of(line) == Speaker::Machine && words.iter().any(|word| line.contains(word.as_str()))
+        };
         let found = self.lines.iter().skip(self.failures_from).find(|line| has(line)).cloned();
         self.failures_from = self.lines.len();
         found.or_else(|| Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line)))
@@ -105,17 +131,6 @@ impl Console {
         }
         self.lines
     }
-}
-
-/// Whether the hypervisor shows a line for another domain than dom0 (`(d1) `, or Xen's `(XEN) DOM1: `): what a guest
-/// says is not dom0's boot.
-fn is_guests(line: &str) -> bool {
-    let digits = |text: &str, end: &str| {
-        let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
-        rest.len() < text.len() && rest.starts_with(end)
-    };
-    let of_ours = line.strip_prefix("(d").is_some_and(|rest| digits(rest, ") "));
-    of_ours || line.strip_prefix("(XEN) DOM").is_some_and(|rest| digits(rest, ": "))
 }
 
 #[cfg(test)]
@@ -142,18 +157,21 @@ mod tests {
     fn words_are_taken_in_order_and_once() {
         let mut console = Console::default();
         console.push(b"one two\nthree\n~ #");
-        assert!(console.take(&words(&["two"])));
-        assert!(!console.take(&words(&["one"])), "what is behind is behind");
+        assert!(console.take(Speaker::Machine, &words(&["two"])));
+        assert!(!console.take(Speaker::Machine, &words(&["one"])), "what is behind is behind");
         let mut console = Console::default();
         console.push(b"one two\nthree\n~ #");
-        assert!(console.take(&words(&["one"])) && console.take(&words(&["x", "two"])));
-        assert!(console.take(&words(&["~ #"])), "a prompt has no line end");
-        assert!(!console.take(&words(&["~ #"])));
+        assert!(
+            console.take(Speaker::Machine, &words(&["one"]))
+                && console.take(Speaker::Machine, &words(&["x", "two"]))
+        );
+        assert!(console.take(Speaker::Machine, &words(&["~ #"])), "a prompt has no line end");
+        assert!(!console.take(Speaker::Machine, &words(&["~ #"])));
         console.push(b" echo ~ #\n~ # ");
         assert!(
-            console.take(&words(&["~ #"]))
-                && console.take(&words(&["~ #"]))
-                && !console.take(&words(&["~ #"]))
+            console.take(Speaker::Machine, &words(&["~ #"]))
+                && console.take(Speaker::Machine, &words(&["~ #"]))
+                && !console.take(Speaker::Machine, &words(&["~ #"]))
         );
     }
 
@@ -167,12 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn other_domains_lines_are_not_searched() {
+    fn each_speaker_is_searched_apart() {
         let mut console = Console::default();
-        console.push(b"(d1) Kernel panic\n(XEN) DOM12: ready\n(dx) ready?\nready\n(d1) ready");
+        console.push(b"(d1) Kernel panic\n(XEN) DOM12: up\n(dx) up?\n(d1) up\n(d1 up\n(d1) ");
+        let up = words(&["up"]);
         assert_eq!(console.find(&words(&["panic"])), None);
-        assert!(console.take(&words(&["ready"])) && console.take(&words(&["ready"])));
-        assert!(!console.take(&words(&["ready"])));
+        assert!(console.take(Speaker::Machine, &up) && console.take(Speaker::Machine, &up));
+        assert!(!console.take(Speaker::Machine, &up));
+        assert!(console.take(Speaker::Guest(12), &up) && !console.take(Speaker::Guest(12), &up));
+        assert!(console.take(Speaker::Guest(1), &up) && !console.take(Speaker::Guest(1), &up));
+        console.push(b"up");
+        assert!(console.take(Speaker::Guest(1), &up) && !console.take(Speaker::Machine, &up));
     }
 
     #[test]
@@ -185,6 +208,6 @@ mod tests {
         }
         assert!(console.lines.len() <= MAX_LINES);
         console.push(b"end\n");
-        assert!(console.take(&words(&["end"])));
+        assert!(console.take(Speaker::Machine, &words(&["end"])));
     }
 }

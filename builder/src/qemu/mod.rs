@@ -17,6 +17,7 @@ mod console;
 pub mod direct;
 
 use console::Console;
+pub use console::Speaker;
 
 /// How often the clock is looked at while the console is silent.
 const TICK: Duration = Duration::from_millis(50);
@@ -70,6 +71,8 @@ impl QemuCommand {
 pub struct Stage {
     /// Its name, for reports.
     pub name: String,
+    /// Who has to say it.
+    pub speaker: Speaker,
     /// Any of these in one line of the console reaches it; none at all waits for QEMU's own end.
     pub any_of: Vec<String>,
     /// What is typed, followed by a line end, when it is reached.
@@ -181,7 +184,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             reason = Some(format!("the console says `{line}`"));
             break;
         }
-        if !stage.any_of.is_empty() && console.take(&stage.any_of) {
+        if !stage.any_of.is_empty() && console.take(stage.speaker, &stage.any_of) {
             typed(stage, &ours);
             reached.push((stage.name.clone(), began.elapsed()));
             waiting.note("reached");
