@@ -208,9 +208,9 @@ fn a_guest_has_no_more_cpus_than_the_interrupt_controller_serves() {
 #[test]
 fn an_image_has_its_description_s_name() {
     for (file, expected) in [
-        ("some/where/web.toml", "gpt-uboot-root-minimal-web.img"),
-        ("Two Guests.v2.toml", "gpt-uboot-root-minimal-two-guests-v2.img"),
-        ("/dev/stdin", "gpt-uboot-root-minimal-stdin.img"),
+        ("some/where/web.toml", "gpt-uboot-root-minimal+web.img"),
+        ("Two Guests.v2.toml", "gpt-uboot-root-minimal+two-guests-v2.img"),
+        ("/dev/stdin", "gpt-uboot-root-minimal+stdin.img"),
     ] {
         let config = ImageConfig::parse(file, GOOD).unwrap();
         let request = Request { board: "qemu-arm64".into(), config, ..Request::default() };
