@@ -5,7 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::guest::nodes as guest;
-use vambrace_core::platform::tree::{Node, Tree, total_size};
+use std::collections::BTreeSet;
+use vambrace_core::platform::tree::{Node, NodeId, Tree, total_size};
 use writer::Writer;
 
 mod writer;
@@ -155,6 +156,8 @@ pub struct BootModules {
     pub modules: Vec<Module>,
     /// The guests that the hypervisor starts, for `/chosen`.
     pub guests: Vec<guest::Node>,
+    /// The devices that are marked as guests', by their paths in the tree.
+    pub devices: Vec<String>,
     /// RAM, first address and size in bytes, that is described where the tree's memory nodes do not cover it; `None`
     /// where firmware fills that in.
     pub memory: Option<(u64, u64)>,
@@ -215,7 +218,7 @@ impl BootModules {
     ///
     /// # Errors
     /// When `base` is no sound device tree, a command line is too long or has a control character, a module is empty,
-    /// does not fit the cells of `/chosen`, wraps around, or overlaps another.
+    /// does not fit the cells of `/chosen`, wraps around, or overlaps another; when a guest's device is not in the tree.
     pub fn insert(&self, base: &[u8]) -> Result<Vec<u8>> {
         let known = summary(base)?;
         let tree = parse(base)?;
@@ -226,6 +229,11 @@ impl BootModules {
         let modules = self.checked(cells)?;
         let covered = |(start, size): (u64, u64)| covers(&known.memory, start, start.saturating_add(size));
         let memory = self.memory.filter(|memory| !covered(*memory));
+        let missing = |path: &String| {
+            Error::new(format!("the device tree has no `{path}`, which a guest's partial device tree names"))
+        };
+        let device = |path: &String| tree.by_path(path).map(|node| node.id()).ok_or_else(|| missing(path));
+        let devices: BTreeSet<NodeId> = self.devices.iter().map(device).collect::<Result<_>>()?;
         let mut writer = Writer::default();
         writer.begin("");
         for property in root.properties() {
@@ -235,7 +243,7 @@ impl BootModules {
             if child.name() == "chosen" || memory.is_some() && is_memory(&child) {
                 continue;
             }
-            copy(&mut writer, &child)?;
+            copy(&mut writer, &child, &devices)?;
         }
         if let Some((start, size)) = memory {
             let cells =
@@ -318,7 +326,7 @@ impl BootModules {
         writer.strings("xen,dom0-bootargs", &[&self.dom0_args])?;
         for child in there.into_iter().flat_map(|node| node.children()) {
             if !child.is_compatible("multiboot,module") {
-                copy(writer, &child)?;
+                copy(writer, &child, &BTreeSet::new())?;
             }
         }
         for module in modules {
@@ -369,14 +377,17 @@ fn write_guest(writer: &mut Writer, node: &guest::Node) -> Result<()> {
     Ok(())
 }
 
-/// Copies a node with all below it; the reader has bounded how deep that goes.
-fn copy(writer: &mut Writer, from: &Node<'_, '_>) -> Result<()> {
+/// Copies a node with all below it, and marks those of `devices` as guests'; the reader has bounded how deep that goes.
+fn copy(writer: &mut Writer, from: &Node<'_, '_>, devices: &BTreeSet<NodeId>) -> Result<()> {
     writer.begin(from.name());
     for property in from.properties() {
         writer.property(property.name, property.value)?;
     }
+    if devices.contains(&from.id()) && !from.has("xen,passthrough") {
+        writer.property("xen,passthrough", &[])?;
+    }
     for child in from.children() {
-        copy(writer, &child)?;
+        copy(writer, &child, devices)?;
     }
     writer.end();
     Ok(())
@@ -397,6 +408,7 @@ mod tests {
                 Module { kind: ModuleKind::Kernel, address: 0x4200_0000, size: 0x23e_a800 },
             ],
             guests: Vec::new(),
+            devices: Vec::new(),
             memory: None,
         }
     }
@@ -434,6 +446,20 @@ mod tests {
         let mut longer = blob.clone();
         longer.extend([0xff; 100]);
         assert_eq!(summary(&longer).unwrap(), read);
+    }
+
+    #[test]
+    fn guests_devices_are_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(blob) = dtc(dir.path(), BOARD) else { return };
+        let devices = vec!["/reserved-memory/fw@50000000".to_owned()];
+        let made = BootModules { devices, ..modules() }.insert(&blob).unwrap();
+        let tree = Tree::parse(&made).unwrap();
+        let marked: Vec<String> =
+            tree.nodes().filter(|node| node.has("xen,passthrough")).map(|node| node.path()).collect();
+        assert_eq!(marked, ["/reserved-memory/fw@50000000"]);
+        let none = BootModules { devices: vec!["/rtc".to_owned()], ..modules() }.insert(&blob);
+        assert!(none.unwrap_err().what().contains("no `/rtc`"));
     }
 
     #[test]

@@ -92,6 +92,7 @@ fn artifacts(decision: &Decision) -> Artifacts {
         kernel: executable(decision.dom0_arch, 9_000_001, 40 << 20),
         ramdisk: Some(part(1_000_003)),
         device_tree: None,
+        devices: Vec::new(),
         disks: guest
             .disks
             .iter()

@@ -90,8 +90,8 @@ pub struct GuestParts {
     pub kernel: Part,
     /// Its RAM disk.
     pub ramdisk: Option<Part>,
-    /// Its partial device tree.
-    pub device_tree: Option<Part>,
+    /// Its partial device tree, and what that names.
+    pub device_tree: Option<(Part, Resources)>,
     /// Its disks: the bytes of each, and its root file system.
     pub disks: Vec<(u64, Option<Root>)>,
 }
@@ -109,6 +109,8 @@ pub struct GuestArtifacts {
     pub ramdisk: Option<Artifact>,
     /// Its partial device tree.
     pub device_tree: Option<Artifact>,
+    /// The devices of the machine that it has, by their paths in the machine's tree.
+    pub devices: Vec<String>,
     /// Its disks.
     pub disks: Vec<GuestDiskArtifact>,
 }
@@ -153,7 +155,8 @@ impl GuestParts {
             start: guest.start,
             kernel: self.kernel.artifact.clone(),
             ramdisk: artifact(&self.ramdisk),
-            device_tree: artifact(&self.device_tree),
+            device_tree: self.device_tree.as_ref().map(|(part, _)| part.artifact.clone()),
+            devices: self.device_tree.iter().flat_map(|(_, resources)| resources.paths.clone()).collect(),
             disks: disks
                 .map(|(disk, (size, root))| GuestDiskArtifact {
                     name: disk_name(guest, disk),
@@ -170,7 +173,7 @@ impl GuestParts {
         match kind {
             ModuleKind::Kernel => Some(&self.kernel),
             ModuleKind::Ramdisk => self.ramdisk.as_ref(),
-            ModuleKind::DeviceTree => self.device_tree.as_ref(),
+            ModuleKind::DeviceTree => self.device_tree.as_ref().map(|(part, _)| part),
         }
     }
 }
@@ -309,14 +312,14 @@ impl Maker<'_> {
         Ok(part)
     }
 
-    /// The partial device tree of a guest, looked at.
-    fn guest_tree(&self, guest: &Guest, index: usize) -> Result<Option<Part>> {
+    /// The partial device tree of a guest, and what it names.
+    fn guest_tree(&self, guest: &Guest, index: usize) -> Result<Option<(Part, Resources)>> {
         let Some(devices) = &guest.passthrough else { return Ok(None) };
         let field = format!("guest.{index}.passthrough.device-tree");
         let part = self.guest_file(&devices.device_tree, &field)?;
         let read = Resources::of(&part.data);
-        read.map_err(|error| self.decision.guests.config.at(&field, error.what().to_owned()))?;
-        Ok(Some(part))
+        let read = read.map_err(|error| self.decision.guests.config.at(&field, error.what().to_owned()))?;
+        Ok(Some((part, read)))
     }
 
     /// Makes all guests' parts.
@@ -383,13 +386,17 @@ impl Maker<'_> {
                 let size = self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?;
                 disks.push(GuestDiskArtifact { name: disk_name(guest, disk), on: disk.on, size, root });
             }
-            let device_tree = self.guest_tree(guest, index)?.map(|part| part.artifact);
+            let (device_tree, devices) = match self.guest_tree(guest, index)? {
+                Some((part, resources)) => (Some(part.artifact), resources.paths),
+                None => (None, Vec::new()),
+            };
             all.push(GuestArtifacts {
                 name: guest.name.clone(),
                 start: guest.start,
                 kernel,
                 ramdisk,
                 device_tree,
+                devices,
                 disks,
             });
         }
@@ -425,7 +432,10 @@ impl Maker<'_> {
                 match kind {
                     ModuleKind::Kernel => facts.kernel = path,
                     ModuleKind::Ramdisk => facts.ramdisk = Some(path),
-                    ModuleKind::DeviceTree => facts.device_tree = Some((path, Resources::of(&part.data)?)),
+                    ModuleKind::DeviceTree => {
+                        facts.device_tree =
+                            parts.device_tree.as_ref().map(|(_, resources)| (path, resources.clone()));
+                    }
                 }
             }
             for (disk, (size, content)) in guest.disks.iter().zip(&parts.disks) {

@@ -15,7 +15,9 @@ pub struct Resources {
     pub iomem: Vec<(u64, u64, u64)>,
     /// Interrupts, as the GIC counts them.
     pub irqs: Vec<u32>,
-    /// The devices behind an IOMMU, by their paths in the machine's tree.
+    /// The devices' paths in the machine's tree (`xen,path`).
+    pub paths: Vec<String>,
+    /// Those behind an IOMMU.
     pub dtdev: Vec<String>,
 }
 
@@ -24,7 +26,7 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// Bytes that are no device tree, and one without `/passthrough`.
+    /// Bytes that are no device tree, and one without `/passthrough` or with properties that cannot be.
     pub fn of(blob: &[u8]) -> Result<Self> {
         if total_size(blob).is_none() {
             return Err(Error::new("this is not a device tree blob"));
@@ -68,13 +70,16 @@ impl Resources {
                 self.irqs.push(number.checked_add(32).ok_or_else(|| odd("interrupts"))?);
             }
         }
-        if let Some(path) = node.string("xen,path")
-            && !node.has("xen,force-assign-without-iommu")
-        {
-            if path.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+        if let Some(path) = node.string("xen,path") {
+            // Devicetree Specification 0.4, 2.2.1 and 2.2.3; nothing that a boot script or xl would take for its own.
+            let of_a_name = |c: char| c.is_ascii_alphanumeric() || ",._+-@/".contains(c);
+            if !path.starts_with('/') || !path.chars().all(of_a_name) {
                 return Err(odd("xen,path"));
             }
-            self.dtdev.push(path.to_owned());
+            self.paths.push(path.to_owned());
+            if !node.has("xen,force-assign-without-iommu") {
+                self.dtdev.push(path.to_owned());
+            }
         }
         node.children().try_for_each(|child| self.add(&child, depth + 1))
     }
@@ -100,7 +105,14 @@ mod tests {
         let resources = Resources::of(&blob).unwrap();
         assert_eq!(resources.iomem, [(0x9040, 1, 0x10000)]);
         assert_eq!(resources.irqs, [40]);
+        assert_eq!(resources.paths, ["/pl011@9040000"]);
         assert_eq!(resources.dtdev, ["/pl011@9040000"]);
+        let at = blob.windows(6).position(|bytes| bytes == b"/pl011").unwrap();
+        for bad in [b'"', b';', b'$', b' ', 7] {
+            let mut blob = blob.clone();
+            blob[at + 2] = bad;
+            assert!(Resources::of(&blob).unwrap_err().what().contains("xen,path"), "{bad}");
+        }
         assert!(Resources::of(&blob[..40]).is_err());
         assert!(Resources::of(b"no tree").is_err());
     }

@@ -10,6 +10,7 @@ use crate::guest::nodes::nodes;
 use crate::kernel::Format;
 use crate::layout::{self, Content, GuestModule};
 use crate::qemu::direct;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use vambrace_bsp::{Architecture, Loader, Method};
 
@@ -39,6 +40,12 @@ pub(super) fn by_uefi(decision: &Decision) -> Result<Booting> {
             decision.board.id
         ))
         .help("set `device-tree = { from = \"firmware\" }` in the board's description"));
+    }
+    let config = &decision.guests.config;
+    if let Some(index) = config.guests.iter().position(|guest| guest.passthrough.is_some()) {
+        let text = "UEFI firmware hands on its own device tree, and nobody marks devices in it as guests'";
+        let error = config.at(&format!("guest.{index}.passthrough"), text);
+        return Err(error.help("boot through U-Boot: --method uboot"));
     }
     let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
     let text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args)?;
@@ -115,6 +122,8 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         loads.iter().find(|load| load.content == content).map(|load| (load.address, load.size))
     };
     let guests = nodes(&decision.guests.config, place);
+    let devices: BTreeSet<&String> = artifacts.guests.iter().flat_map(|guest| &guest.devices).collect();
+    let devices: Vec<String> = devices.into_iter().cloned().collect();
     let tree: Option<Arc<[u8]>> = match &artifacts.device_tree {
         None => None,
         Some(own) => {
@@ -131,6 +140,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
                     module(ModuleKind::Ramdisk, Content::Ramdisk)?,
                 ],
                 guests: guests.clone(),
+                devices: devices.clone(),
                 memory: told_of_memory(decision).then(|| (base, decision.memory.bytes())),
             };
             let made = modules.insert(&own.data).map_err(|error| error.context(own.artifact.from.clone()))?;
@@ -156,6 +166,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             hypervisor_args: &decision.hypervisor_args,
             dom0_args: &decision.dom0_args,
             guests: &guests,
+            devices: &devices,
         };
         text = script.text()?;
         // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.

@@ -39,6 +39,8 @@ pub struct Script<'a> {
     pub dom0_args: &'a str,
     /// The guests that the hypervisor starts, as nodes of `/chosen`.
     pub guests: &'a [Node],
+    /// The devices that are guests', by their paths in the firmware's tree.
+    pub devices: &'a [String],
 }
 
 impl Script<'_> {
@@ -97,7 +99,7 @@ impl Script<'_> {
         let mut edits = vec![
             "fdt addr ${fdtcontroladdr}".to_owned(),
             format!("fdt move ${{fdtcontroladdr}} {tree:#x} {room:#x}"),
-            format!("fdt resize {:#x}", 0x8000 + 0x1000 * self.guests.len()),
+            format!("fdt resize {:#x}", 0x8000 + 0x1000 * self.guests.len() + 0x100 * self.devices.len()),
             "fdt chosen".to_owned(),
             "fdt set /chosen \\#address-cells <2>".to_owned(),
             "fdt set /chosen \\#size-cells <2>".to_owned(),
@@ -116,6 +118,7 @@ impl Script<'_> {
                 format!("fdt set /chosen/{node} reg <{} {}>", cells(*address), cells(*size)),
             ]);
         }
+        edits.extend(self.devices.iter().map(|path| format!("fdt set {path} xen,passthrough")));
         edits.extend(self.guests.iter().flat_map(|guest| guest.commands("/chosen")));
         Ok(edits)
     }
@@ -205,6 +208,7 @@ mod tests {
             hypervisor_args: "console=dtuart",
             dom0_args: "console=hvc0",
             guests: &[],
+            devices: &[],
         }
         .text()
     }

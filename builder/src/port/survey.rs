@@ -49,6 +49,7 @@ impl<'t> Survey<'t> {
                 dom0_args: String::new(),
                 modules: Vec::new(),
                 guests: Vec::new(),
+                devices: Vec::new(),
                 memory: Some(ASSUMED_RAM),
             };
             if let Ok(filled) = filled.insert(blob) {
