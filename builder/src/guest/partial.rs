@@ -70,7 +70,8 @@ impl Resources {
                 self.irqs.push(number.checked_add(32).ok_or_else(|| odd("interrupts"))?);
             }
         }
-        if let Some(path) = node.string("xen,path") {
+        if node.has("xen,path") {
+            let path = node.string("xen,path").unwrap_or_default();
             // Devicetree Specification 0.4, 2.2.1 and 2.2.3; nothing that a boot script or xl would take for its own.
             let of_a_name = |c: char| c.is_ascii_alphanumeric() || ",._+-@/".contains(c);
             if !path.starts_with('/') || !path.chars().all(of_a_name) {
