@@ -15,8 +15,9 @@ const MAX_PARTITION_NAME: usize = 36;
 const MAX_RAW: u64 = 1 << 30;
 /// The devices that a guest's disk can be by itself; more have to be named.
 const LETTERS: usize = 16;
-/// Ports of an event channel end here, in any format.
-const MAX_PORT: u32 = 131_072;
+/// Ports of a static event channel end here: it is there before a guest can ask for more than the 2-level ABI has
+/// (`event_channel.h`, EVTCHN_2L_NR_CHANNELS).
+const MAX_PORT: u32 = 4096;
 
 type Fault = Option<(String, String)>;
 

@@ -8,10 +8,16 @@
 //!
 //! What only the running vCPU needs lies in [`VcpuRun`], behind a lock that the CPU keeps while the vCPU is on it, so
 //! it is never contended. What others may touch meanwhile lies in the domain, each thing behind a lock of its own.
-//! Lock order, where two are held: the place of shared_info, then stage-2 tables, then frames; one domain's grants, then
-//! one domain's stage-2 tables (its own, to find a page; the caller's, to write an answer), then frames; of two domains'
-//! event channels the lower number first; virtual UART, then virtual GIC, then the scheduler. Nothing else is held
-//! together: no two domains' grants, no two domains' stage-2 tables.
+//! Lock order, where two are held, each row by itself; a vCPU's own `run` comes before all of them:
+//!
+//! - making a domain, the list of domains, a domain's life, the owners of SPIs, virtual GIC, scheduler
+//! - the list of domains, frames, a domain's life
+//! - one domain's grants, one domain's stage-2 tables (its own, to find a page; the caller's, to write an answer), frames
+//! - two domains' event channels, the lower number first
+//! - virtual UART, virtual GIC, scheduler
+//! - watchdogs, or those who poll, then timers
+//!
+//! Nothing else is held together: no two domains' grants, no two domains' stage-2 tables.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -22,10 +22,10 @@ use crate::sched::{CpuMask, DEFAULT_WEIGHT};
 /// for the GIC's mapping.
 const FIRST_TABLES: u64 = 16;
 
-/// Heap that a domain and each of its vCPUs takes at most, and what is kept for all else, in bytes.
+/// Heap that a domain and each of its vCPUs takes when it is made, and what is kept for what cannot wait, in bytes.
 const DOMAIN_HEAP: u64 = 64 << 10;
 const VCPU_HEAP: u64 = 8 << 10;
-const KEPT_HEAP: u64 = 2 << 20;
+pub(crate) const KEPT_HEAP: u64 = 2 << 20;
 
 /// What a toolstack says of a domain that it wants made (`domctl.h`, XEN_DOMCTL_createdomain).
 #[derive(Clone, Copy, Debug)]

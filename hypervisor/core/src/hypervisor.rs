@@ -341,13 +341,21 @@ impl<M: Machine> Hypervisor<M> {
         *self.wall_clock.lock() = now.saturating_sub(u128::from(system_time));
         // None of them is forgotten, with its shared page, while they are looked at.
         for domain in self.domains.read().values() {
-            self.show_wall_clock(domain);
+            self.write_wall_clock(domain);
+        }
+    }
+
+    /// Shows the wall clock to one domain, if it is not forgotten. The list of domains must not be locked.
+    pub fn show_wall_clock(&self, domain: &Domain<M>) {
+        let domains = self.domains.read();
+        if let Some(known) = domains.get(&domain.id).filter(|known| core::ptr::eq(&***known, domain)) {
+            self.write_wall_clock(known);
         }
     }
 
     /// Writes the wall clock into a domain's shared_info (`xen.h`, wc_*): the time at which system time was 0, for this
-    /// domain.
-    pub fn show_wall_clock(&self, domain: &Domain<M>) {
+    /// domain, which must be known as long.
+    fn write_wall_clock(&self, domain: &Domain<M>) {
         let at_boot = *self.wall_clock.lock();
         let offset = domain.time_offset.load(Ordering::Acquire);
         let seconds = ((at_boot / 1_000_000_000) as u64).saturating_add_signed(offset);

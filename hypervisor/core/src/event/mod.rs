@@ -42,6 +42,7 @@ use self::fifo::EventArray;
 use self::poll::Pollers;
 use self::vcpu::VcpuEvents;
 use crate::addr::Pa;
+use crate::domu::KEPT_HEAP;
 use crate::machine::Memory;
 
 /// A domain's number for one end of a channel.
@@ -179,11 +180,17 @@ impl EventChannels {
         self.vcpus.get_mut(vcpu as usize)?.virqs.get_mut(virq as usize)
     }
 
-    /// Grows the table to hold `port`, which is below the limit. ENOMEM.
-    fn make_room(&mut self, port: Port) -> Result<(), Errno> {
+    /// Grows the table to hold `port`, which is below the limit. ENOMEM, also where the hypervisor's heap would have too
+    /// little left for what cannot wait: how many ports it opens is up to the guest.
+    fn make_room<M: Memory>(&mut self, memory: &M, port: Port) -> Result<(), Errno> {
         let len = self.channels.len();
         if port as usize >= len {
             let to = (port + 1).next_multiple_of(PORTS_AT_ONCE).min(self.limit()) as usize;
+            // Twice, for the vector grows by doubling, and the old one is there until the new one is.
+            let most = (2 * to * size_of::<Channel>()) as u64;
+            if memory.heap_room() < KEPT_HEAP + most {
+                return Err(Errno::ENOMEM);
+            }
             self.channels.try_reserve(to - len).map_err(|_| Errno::ENOMEM)?;
             self.channels.resize(to, Channel::default());
         }
@@ -194,7 +201,7 @@ impl EventChannels {
     fn free_port<M: Memory>(&mut self, memory: &M) -> Result<Port, Errno> {
         let mut all_used = true;
         for port in self.first_free..self.limit() {
-            self.make_room(port)?;
+            self.make_room(memory, port)?;
             if self.channel(port)?.state != State::Free {
                 continue;
             }
@@ -256,11 +263,11 @@ impl EventChannels {
 
     /// Connects port `port` to the end `far` of another domain's, whatever the ports below: a static event channel.
     /// EBUSY if it is in use; ENOSPC, ENOMEM.
-    pub fn connect_at(&mut self, port: Port, far: Peer) -> Result<(), Errno> {
+    pub fn connect_at<M: Memory>(&mut self, memory: &M, port: Port, far: Peer) -> Result<(), Errno> {
         if port == 0 || port >= self.limit() {
             return Err(Errno::ENOSPC);
         }
-        self.make_room(port)?;
+        self.make_room(memory, port)?;
         let channel = self.channel_mut(port)?;
         if channel.state != State::Free {
             return Err(Errno::EBUSY);
@@ -563,15 +570,19 @@ impl EventChannels {
     }
 
     /// The end of `EVTCHNOP_reset`, when all ports are closed ([`pair::reset`] does both): forgets the pages of the FIFO
-    /// ABI and goes back to the 2-level one. Returns those pages, each as often as it was given.
-    pub fn finish_reset(&mut self) -> Vec<Pa> {
-        let Some(fifo) = self.fifo.take() else { return Vec::new() };
+    /// ABI and goes back to the 2-level one. Returns those pages, each as often as it was given; `None` where the guest has
+    /// opened another port meanwhile.
+    pub fn finish_reset(&mut self) -> Option<Vec<Pa>> {
+        if self.next_open(1).is_some() {
+            return None;
+        }
+        let Some(fifo) = self.fifo.take() else { return Some(Vec::new()) };
         let mut pages = fifo.into_pages();
         for vcpu in &mut self.vcpus {
             pages.extend(vcpu.control.take().map(Pa::page));
             vcpu.tails = Default::default();
         }
-        pages
+        Some(pages)
     }
 
     /// The end of the domain, after a reset: no port is ever opened again. Returns the pages that hold a `vcpu_info`.

@@ -115,12 +115,12 @@ pub fn connect_at<M: Memory, D: Owner>(
     let (near, far) = (Peer { domain: a.id(), port: a_port }, Peer { domain: b.id(), port: b_port });
     if a.id() == b.id() {
         let mut both = a.events().lock();
-        both.connect_at(a_port, far)?;
-        return both.connect_at(b_port, near).inspect_err(|_| both.release(memory, a_port));
+        both.connect_at(memory, a_port, far)?;
+        return both.connect_at(memory, b_port, near).inspect_err(|_| both.release(memory, a_port));
     }
     let (mut a, mut b) = lock_both(a, b);
-    a.connect_at(a_port, far)?;
-    b.connect_at(b_port, near).inspect_err(|_| a.release(memory, a_port))
+    a.connect_at(memory, a_port, far)?;
+    b.connect_at(memory, b_port, near).inspect_err(|_| a.release(memory, a_port))
 }
 
 /// `EVTCHNOP_close` of a port of `local`, whose other end may be in a domain that `find` finds. EINVAL for a port that is
@@ -156,7 +156,7 @@ pub fn reset<M: Memory, D: Owner, H: Deref<Target = D>>(
     let mut from = 1;
     for _ in 0..CLOSES_AT_ONCE {
         let open = local.events().lock().next_open(from);
-        let Some(port) = open else { return Ok(Some(local.events().lock().finish_reset())) };
+        let Some(port) = open else { return Ok(local.events().lock().finish_reset()) };
         match close(memory, local, port, &find) {
             // EINVAL: it is closed already.
             Ok(()) | Err(Errno::EINVAL) => {}

@@ -165,37 +165,42 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
     }
 }
 
-/// Most entries of one multicall that are carried out in one go.
+/// Most entries of one multicall that are carried out in one go, and the nanoseconds after which no other one is begun:
+/// each is as long as a call of its own may be.
 const MULTICALL_LIMIT: u64 = 64;
+const MULTICALL_TIME: u64 = 500_000;
 
 /// `multicall`: calls from an array, each with its result written back (`xen.h`).
 fn multicall<M: Machine>(caller: &Caller<'_, M>, args: [u64; 5]) -> Outcome {
     let [list, count, ..] = args;
     let entries = XenHandle::<MulticallEntry>::new(list);
+    let (began, mut wish) = (caller.hv.system_time(), Next::Resume);
     for index in 0..count {
         let rest = |from: u64| match entries.element(from) {
             Some(handle) => Outcome::Again([handle.address(), count - from, args[2], args[3], args[4]]),
             None => Outcome::Done(Err(Errno::EFAULT)),
         };
-        if index == MULTICALL_LIMIT {
+        if index == MULTICALL_LIMIT || index > 0 && caller.hv.system_time() - began > MULTICALL_TIME {
             return rest(index);
         }
         match one_of_many(caller, entries, index) {
-            Ok(true) => {}
-            Ok(false) => return rest(index),
+            Ok(Some(Next::Resume)) => {}
+            Ok(Some(Next::Offline)) => return Outcome::Then(Ok(0), Next::Offline),
+            Ok(Some(next)) => wish = next,
+            Ok(None) => return rest(index),
             Err(errno) => return Outcome::Done(Err(errno)),
         }
     }
-    Outcome::Done(Ok(0))
+    Outcome::Then(Ok(0), wish)
 }
 
-/// Carries out one entry of a multicall. Whether it has come to its end; if not, its arguments in the guest's memory say
-/// where it goes on.
+/// Carries out one entry of a multicall. What is to be done with the vCPU when the list is done, if the entry has come to
+/// its end; if not, its arguments in the guest's memory say where it goes on.
 fn one_of_many<M: Machine>(
     caller: &Caller<'_, M>,
     entries: XenHandle<MulticallEntry>,
     index: u64,
-) -> Result<bool, Errno> {
+) -> Result<Option<Next>, Errno> {
     let handle = entries.element(index).ok_or(Errno::EFAULT)?;
     let mut entry = caller.memory().read(handle)?;
     let [a, b, c, d, e, _] = entry.args;
@@ -204,18 +209,23 @@ fn one_of_many<M: Machine>(
         Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
         _ => perform(caller, entry.op, [a, b, c, d, e]),
     };
-    match outcome {
-        Outcome::Done(result) | Outcome::Then(result, _) => {
+    let done = match outcome {
+        Outcome::Done(result) => Ok((result, Next::Resume)),
+        Outcome::Then(result, next) => Ok((result, next)),
+        Outcome::Again(args) => Err(args),
+    };
+    match done {
+        Ok((result, next)) => {
             let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
             caller.memory().write(XenHandle::<u64>::new(at), &to_register(result))?;
-            Ok(true)
+            Ok(Some(next))
         }
-        Outcome::Again(args) => {
+        Err(args) => {
             for (slot, value) in entry.args.iter_mut().zip(args) {
                 *slot = value;
             }
             caller.memory().write(handle, &entry)?;
-            Ok(false)
+            Ok(None)
         }
     }
 }

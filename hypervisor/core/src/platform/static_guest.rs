@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use vambrace_abi::domid::DomId;
-use vambrace_abi::event_channel::EVTCHN_FIFO_NR_CHANNELS;
+use vambrace_abi::event_channel::EVTCHN_2L_NR_CHANNELS;
 
 use super::address::{address_cells, entries, size_cells};
 use super::boot::{is_module, module_range};
@@ -351,7 +351,7 @@ fn channels(
     let mut ends: BTreeMap<u32, (StaticPort, u32)> = BTreeMap::new();
     for (domain, node) in domains {
         let channels = node.children().filter(|child| child.is_compatible("xen,evtchn-v1"));
-        for node in channels.take(EVTCHN_FIFO_NR_CHANNELS as usize) {
+        for node in channels.take(EVTCHN_2L_NR_CHANNELS as usize) {
             match end(*domain, node) {
                 Ok((phandle, _)) if ends.contains_key(&phandle) => {}
                 Ok((phandle, (port, _))) if ends.values().any(|(known, _)| *known == port) => {
@@ -391,8 +391,9 @@ fn end(domain: DomId, node: Node<'_, '_>) -> Result<(u32, (StaticPort, u32)), Pl
     let [port, peer] = cells.as_slice() else {
         return Err(node.error("xen,evtchn", Problem::Length { have: cells.len() as u64 * 4, entry: 8 }));
     };
-    if !(1..EVTCHN_FIFO_NR_CHANNELS).contains(port) {
-        return Err(node.error("xen,evtchn", Problem::Value("a port from 1 on")));
+    // They are opened before a guest can ask for more ports than the 2-level ABI has.
+    if !(1..EVTCHN_2L_NR_CHANNELS).contains(port) {
+        return Err(node.error("xen,evtchn", Problem::Value("a port from 1 to 4095")));
     }
     Ok((phandle, (StaticPort { domain, port: *port }, *peer)))
 }

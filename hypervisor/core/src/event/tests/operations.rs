@@ -360,6 +360,34 @@ fn many_ports_are_closed_in_several_goes() {
 }
 
 #[test]
+fn a_port_that_is_opened_meanwhile_keeps_the_fifo() {
+    let machine = machine();
+    let domains = [fifo_domain(&machine, 1)];
+    let mut events = domains[0].events.lock();
+    let port = events.bind_ipi(&machine, 0).unwrap();
+    assert_eq!(events.finish_reset(), None);
+    assert!(events.is_fifo());
+    assert_eq!(events.close(&machine, port, OtherEnd::Unknown), Ok(Closed::Done));
+    assert!(events.finish_reset().is_some_and(|pages| !pages.is_empty()));
+    assert!(!events.is_fifo());
+}
+
+#[test]
+fn ports_that_the_bitmaps_do_not_hold_touch_no_memory() {
+    let machine = machine();
+    let vcpu = VcpuEvents::new(0, page(1, 0));
+    for port in [EVTCHN_2L_NR_CHANNELS, 5000, EVTCHN_FIFO_NR_CHANNELS, u32::MAX] {
+        let before: Vec<u32> = (0..8192).map(|word| machine.word(page(1, 0).offset(word * 4))).collect();
+        assert!(!two_level::raise(&machine, page(1, 0), &vcpu, port));
+        assert!(!two_level::unmask(&machine, page(1, 0), &vcpu, port));
+        assert!(!two_level::is_pending(&machine, page(1, 0), port));
+        two_level::clear_pending(&machine, page(1, 0), port);
+        let after: Vec<u32> = (0..8192).map(|word| machine.word(page(1, 0).offset(word * 4))).collect();
+        assert!(before == after, "{port}");
+    }
+}
+
+#[test]
 fn reset_goes_back_to_two_levels() {
     let machine = machine();
     let domains = [fifo_domain(&machine, 1), two_level_domain(2)];

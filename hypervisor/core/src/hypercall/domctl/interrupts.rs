@@ -5,6 +5,7 @@ use vambrace_abi::errno::{Errno, HypercallResult};
 
 use super::Call;
 use crate::domain::Domain;
+use crate::life::Stage;
 use crate::machine::{Intid, Machine};
 use crate::virtual_gic::Effects;
 
@@ -41,7 +42,9 @@ pub(super) fn bind<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> Hy
         return Err(Errno::EPERM);
     }
     let is_uart = domain.interrupts.uart == Some(intid) && domain.uart.get().is_some();
-    if is_uart || domain.is_dying() || !hv.claim_spi(intid, domain.id) {
+    // Its end gives its interrupts back, and waits for this lock before.
+    let life = domain.life.lock();
+    if is_uart || life.stage != Stage::Alive || !hv.claim_spi(intid, domain.id) {
         return Err(Errno::EBUSY);
     }
     let mut effects = Effects::new(hv, domain, None);

@@ -8,6 +8,7 @@ use vambrace_abi::errno::{Errno, HypercallResult};
 use super::Call;
 use crate::addr::PAGE_SIZE;
 use crate::domain::Domain;
+use crate::life::Stage;
 use crate::machine::Machine;
 
 /// It may have less than it has: then it gets nothing more until it has given that back.
@@ -48,7 +49,9 @@ pub(super) fn subscribe<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) 
 
 pub(super) fn virq_handler<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> HypercallResult {
     let request: XenDomctlSetVirqHandler = call.body()?;
-    if domain.is_dying() {
+    // Its end drops what it handles, and waits for this lock before.
+    let life = domain.life.lock();
+    if life.stage != Stage::Alive {
         return Err(Errno::EINVAL);
     }
     call.caller.hv.set_virq_handler(request.virq, domain.id)?;
