@@ -1,15 +1,15 @@
 //! The command line: `vambrace`.
 
 use crate::boot::{ConsoleUser, Writes, check, qemu_command};
-use crate::build::{Built, Options, build, manifest_path};
-use crate::cache::{Cache, to_json};
+use crate::build::{Built, Manifest, Options, build, manifest_path};
+use crate::cache::{Cache, read_json, to_json};
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
 use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::lock::ImageLock;
-use crate::parts::{Maker, epoch};
+use crate::parts::{CONFIGURING, Maker, epoch};
 use crate::persistent::{is_persistent, persistent};
 use crate::plan::Plan;
 use crate::port::{self, BoardCommand};
@@ -490,8 +490,11 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let image = entry.context_at(&folder, || "cannot list the images")?.path();
-            // What somebody has written in a machine cannot be made again.
-            if image.extension().is_none_or(|extension| extension != "img") || is_persistent(&image) {
+            // What somebody has written in a machine cannot be made again, nor what has no manifest of ours.
+            let ours = image.extension().is_some_and(|extension| extension == "img")
+                && !is_persistent(&image)
+                && read_json::<Manifest>(&manifest_path(&image)).is_some();
+            if !ours {
                 continue;
             }
             // What another process is just making stays.
@@ -517,9 +520,23 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
         for name in ["files.json", "packages.json"] {
             remove(&cache.folder(name))?;
         }
+        remove_leftovers(cache.dir())?;
         text.push_str(&format!("removed the cache in {}\n", cache.dir().display()));
     }
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Removes the folders in which packages were being configured when the program was killed.
+fn remove_leftovers(cache: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(cache) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.context_at(cache, || "cannot list the cache")?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if name.is_some_and(|name| name.starts_with(CONFIGURING)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the files of an image that were taken out of it, and gives their number.

@@ -27,7 +27,7 @@ pub fn persistent(built: &Built, progress: &Progress) -> Result<Built> {
         read_json(&beside).ok_or_else(|| {
             Error::new("its manifest, the .json beside it, is not there or cannot be read")
                 .at(&image)
-                .help("move the image away, and it is made anew")
+                .help("move the image away, out of this folder, and it is made anew")
         })?
     } else {
         // The image last: with it the copy is whole.
@@ -37,8 +37,9 @@ pub fn persistent(built: &Built, progress: &Progress) -> Result<Built> {
     };
     if manifest.fingerprint != built.manifest.fingerprint {
         progress.line(format!(
-            "{} is of another build and boots as it is; move it away to begin with the new image",
-            image.display()
+            "{} is of another build and boots as it is; to begin with the new image, move it and {} away together",
+            image.display(),
+            beside.display()
         ));
     }
     Ok(Built { image, manifest, up_to_date: true })

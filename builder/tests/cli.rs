@@ -4,9 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+use vambrace::build::Manifest;
+use vambrace::cache::Stamp;
+
 /// The project's sources.
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Puts a manifest beside `image`, as the builder does.
+fn with_manifest(image: &Path) {
+    let (fingerprint, sha256) = (String::new(), String::new());
+    let stamp = Stamp::of(image).unwrap();
+    let manifest = Manifest { fingerprint, stamp, sha256, size: 1, packages: Vec::new(), plan: Value::Null };
+    fs::write(image.with_extension("json"), serde_json::to_string(&manifest).unwrap()).unwrap();
 }
 
 /// A run's exit code, standard output and standard error.
@@ -298,6 +310,7 @@ fn an_image_that_is_being_built_is_left_alone() {
     fs::create_dir_all(&folder).unwrap();
     let image = folder.join("gpt-uboot-minimal.img");
     fs::write(&image, "x").unwrap();
+    with_manifest(&image);
     let lock = fs::File::create(folder.join(".gpt-uboot-minimal.img.lock")).unwrap();
     lock.try_lock().unwrap();
     for args in [&["build", "qemu-arm64"][..], &["clean"]] {
@@ -376,10 +389,13 @@ fn clean_leaves_what_is_not_its_own() {
     let place = Place::new();
     let folder = place.path("out/qemu-arm64");
     fs::create_dir_all(&folder).unwrap();
-    let others = ["a.persistent.img", "a.persistent.json", "thesis.txt"];
-    for name in ["a.img", "a.json", "a.log"].iter().chain(&others) {
+    // A copy that somebody keeps has no manifest, or another's.
+    let others =
+        ["a.persistent.img", "a.persistent.json", "backup.img", "copy.img", "copy.json", "thesis.txt"];
+    for name in ["a.img", "a.log"].iter().chain(&others) {
         fs::write(folder.join(name), "x").unwrap();
     }
+    with_manifest(&folder.join("a.img"));
     fs::create_dir_all(place.path("out/holiday")).unwrap();
     let run = place.run(&["clean"]);
     assert_eq!(run.code, Some(0), "{}", run.err);

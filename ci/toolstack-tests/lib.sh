@@ -7,7 +7,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=dumb
 cd /tmp || exit 1
 logs=/var/log/xen/console
 
-# The test's own output, also where a function's goes elsewhere.
+# The test's own output, also where a function's goes elsewhere: tests open no file 3.
 exec 3>&1
 
 fail() {
@@ -19,6 +19,12 @@ fail() {
 skip() {
     echo "SKIP: $*"
     exit 0
+}
+
+# lacks PROGRAM: Debian 12 need not have it.
+lacks() {
+    [ "$RELEASE" = bookworm ] || fail "no program $1"
+    skip "this release has no $1"
 }
 
 # equal WHAT WANTED FOUND

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 use crate::progress::Step;
+use crate::qemu::{QemuCommand, Running};
 
 /// How long the machine may say nothing: a package's script that takes longer even in emulation on a busy computer is stuck.
 const QUIET: Duration = Duration::from_secs(900);
@@ -33,37 +34,30 @@ pub(crate) struct Machine<'a> {
     pub(crate) epoch: u64,
 }
 
-/// A running QEMU, which never outlives the builder's interest in it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Machine<'_> {
-    fn command(&self) -> Result<Command> {
+    fn command(&self) -> Result<QemuCommand> {
         let (binary, cpu) = match self.arch {
             "arm64" => ("qemu-system-aarch64", "cortex-a57"),
             "armhf" => ("qemu-system-arm", "cortex-a15"),
             other => return Err(Error::new(format!("packages of {other} cannot be configured here"))),
         };
-        let mut command = Command::new(binary);
+        let name = |path: &Path| {
+            let text = path.to_str().ok_or_else(|| Error::new("the path is not UTF-8").at(path));
+            text.map(str::to_owned)
+        };
         // Without the RAM above 4 GiB a 32-bit machine has its devices where every kernel finds them.
         let machine = if self.arch == "armhf" { "virt,highmem=off" } else { "virt" };
-        command.args(["-M", machine, "-cpu", cpu, "-smp", "2", "-m", "1G", "-no-reboot", "-nodefaults"]);
-        command.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"]);
-        command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.ramdisk);
+        let fixed = ["-M", machine, "-cpu", cpu, "-smp", "2", "-m", "1G", "-no-reboot", "-nodefaults"];
+        let quiet = ["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"];
+        let mut args: Vec<String> = fixed.into_iter().chain(quiet).map(str::to_owned).collect();
+        args.extend(["-kernel".to_owned(), name(self.kernel)?, "-initrd".to_owned(), name(self.ramdisk)?]);
         let epoch = self.epoch;
-        command.arg("-append").arg(format!("console=ttyAMA0 quiet panic=-1 vambrace.epoch={epoch}"));
-        let disk = self.disk.to_str().ok_or_else(|| Error::new("the path is not UTF-8").at(self.disk))?;
+        args.extend(["-append".into(), format!("console=ttyAMA0 quiet panic=-1 vambrace.epoch={epoch}")]);
         // In an option's value QEMU takes two commas for one.
-        let disk = disk.replace(',', ",,");
-        command.arg("-drive").arg(format!("if=none,id=disk,format=raw,cache=unsafe,file={disk}"));
-        command.args(["-device", "virtio-blk-device,drive=disk"]);
-        Ok(command)
+        let disk = name(self.disk)?.replace(',', ",,");
+        args.extend(["-drive".into(), format!("if=none,id=disk,format=raw,cache=unsafe,file={disk}")]);
+        args.extend(["-device".into(), "virtio-blk-device,drive=disk".into()]);
+        Ok(QemuCommand { binary: binary.to_owned(), args })
     }
 
     /// Runs the machine, which configures this many packages, until it turns itself off.
@@ -72,14 +66,10 @@ impl Machine<'_> {
     /// QEMU that is not there or fails, a package that cannot be configured, and a machine that says nothing for a quarter
     /// of an hour; the console's last lines are shown.
     pub(crate) fn run(&self, packages: u64, step: &Step) -> Result<()> {
-        let mut command = self.command()?;
-        let name = command.get_program().to_string_lossy().into_owned();
+        let qemu = self.command()?;
+        let mut command = qemu.command()?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut running = Running(child.map_err(|error| {
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            let failed = Error::new(format!("cannot run {name}")).because(error);
-            if missing { failed.help("install qemu-system-arm; `vambrace doctor` does it") } else { failed }
-        })?);
+        let mut running = Running(child.context(|| format!("cannot run {}", qemu.binary))?);
         let (send, lines) = channel();
         if let Some(console) = running.0.stdout.take() {
             let send = send.clone();
@@ -152,8 +142,7 @@ mod tests {
     #[test]
     fn a_path_with_commas_stays_one_path() {
         let command = machine("arm64", Path::new("/a,b/disk")).command().unwrap();
-        let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert!(args.iter().any(|arg| arg.ends_with("file=/a,,b/disk")), "{args:?}");
+        assert!(command.args.iter().any(|arg| arg.ends_with("file=/a,,b/disk")), "{command:?}");
         assert!(machine("amd64", Path::new("/disk")).command().is_err());
     }
 

@@ -19,6 +19,7 @@ use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use system::CONFIGURING;
 pub use tree::Root;
 
 /// The time in every archive and file system where SOURCE_DATE_EPOCH does not say another: 2026-01-01, 00:00 UTC.

@@ -17,6 +17,8 @@ pub(super) const BUSYBOX: &str = "busybox-static";
 const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "ext4"];
 /// Room for what configuring makes.
 const ROOM: u64 = 256 << 20;
+/// What the name of a folder in the cache begins with in which packages are configured.
+pub(crate) const CONFIGURING: &str = "configure-";
 
 impl Maker<'_> {
     /// Under which name it is remembered what `tree` installs.
@@ -112,7 +114,7 @@ impl Maker<'_> {
             step.finish();
         }
         let folder = tempfile::Builder::new()
-            .prefix("configure-")
+            .prefix(CONFIGURING)
             .tempdir_in(self.cache.dir())
             .context_at(self.cache.dir(), || "cannot make a folder for the machine's disk")?;
         let path = |name: &str| folder.path().join(name);

@@ -119,7 +119,8 @@ impl Script<'_> {
             ]);
         }
         edits.extend(self.devices.iter().map(|path| format!("fdt set {path} xen,passthrough")));
-        edits.extend(self.guests.iter().flat_map(|guest| guest.commands("/chosen")));
+        // U-Boot puts a node before those that are there, and the hypervisor numbers guests in their order.
+        edits.extend(self.guests.iter().rev().flat_map(|guest| guest.commands("/chosen")));
         Ok(edits)
     }
 

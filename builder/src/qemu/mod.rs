@@ -48,10 +48,10 @@ impl QemuCommand {
 
     /// Makes the command ready to start. QEMU is to end with the thread that starts it, even if that is killed: that
     /// takes a call between fork and exec, which `setpriv` makes for us without any unsafe code.
-    fn command(&self) -> Result<Command> {
+    pub(crate) fn command(&self) -> Result<Command> {
         let binary = find(&self.binary).ok_or_else(|| {
             Error::new(format!("cannot find {}", self.binary))
-                .help("install it: Debian has it in qemu-system-arm")
+                .help("install it: Debian has it in qemu-system-arm; `vambrace doctor --install` does it")
         })?;
         let mut command = match find("setpriv") {
             Some(setpriv) => {
@@ -118,7 +118,7 @@ impl FollowReport {
 }
 
 /// Ends the process when it goes out of scope, by its own id.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     /// Waits for the process to end of itself.
