@@ -52,7 +52,8 @@ impl<M: Machine> Hypervisor<M> {
         self.change(domain, at, size, |p2m, frames| p2m.unmap(&self.machine, frames, at, size))
     }
 
-    /// Changes what is mapped at the `size` bytes from `at`, and forgets the pages of the hypervisor's that were there.
+    /// Changes what is mapped at the `size` bytes from `at`, and forgets the pages of the hypervisor's that were there. Who
+    /// takes away only RAM, devices or grants, and looks at what is there under the same lock, needs none of this.
     fn change(
         &self,
         domain: &Domain<M>,
