@@ -3,6 +3,7 @@
 #   $SHARE        the folder shared with the host          $GUEST     the folder with the guests' kernels and RAM disks
 #   $CPUS         the machine's CPUs                       $SPARE     the disk for partitions and LVM, whose content is ours
 #   $DOM0_MEMORY  dom0's memory, MiB                       $ARCH      arm64 or armhf
+#   $DATE         the host's time when the test began, seconds since 1970: the machine's clock may be a guest's
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=dumb
 cd /tmp || exit 1
 logs=/var/log/xen/console
