@@ -41,14 +41,18 @@ class Image:
             "--memory", f"{options.memory}M", "--cpus", str(options.cpus), "--dom0-mem", f"{options.dom0_memory}M",
             "--dom0-cpus", str(options.dom0_cpus), "--hypervisor-args", hypervisor_words(options), "--out", str(options.out), "--print",
         ]
-        if options.arch == "arm64":
-            # The guests' root file systems are made for one architecture.
+        if brings_guests(options):
             words += ["--config", str(Path(__file__).resolve().parent / "image.toml")]
         if options.hypervisor_file:
             words += ["--hypervisor-file", str(options.hypervisor_file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         command = shlex.split(run.stdout.strip().splitlines()[-1])
         return [*command, *spare(folder)]
+
+
+def brings_guests(options):
+    """Whether the image brings guests along: of one release and architecture, for each has a root file system to install."""
+    return options.dom0 == "image" and (options.release, options.arch) == ("trixie", "arm64")
 
 
 def hypervisor_words(options):
