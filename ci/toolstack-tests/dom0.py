@@ -47,7 +47,8 @@ class Image:
             words += ["--hypervisor-file", str(options.hypervisor_file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         command = shlex.split(run.stdout.strip().splitlines()[-1])
-        return [*command, *spare(folder)]
+        # Before the image's disk: the last one is the first that is found, and U-Boot for ARMv7 looks at no other.
+        return [command[0], *spare(folder), *command[1:]]
 
 
 def brings_guests(options):
