@@ -169,6 +169,11 @@ impl<M: Machine> Hypervisor<M> {
         self.domains.read().get(&id).cloned()
     }
 
+    /// The domain with the lowest identifier from `id` on.
+    pub fn domain_from(&self, id: u16) -> Option<Arc<Domain<M>>> {
+        self.domains.read().range(id..).next().map(|(_, domain)| domain.clone())
+    }
+
     /// The vCPU with the name, and its domain.
     pub fn seat(&self, key: VcpuKey) -> Option<Seat<M>> {
         let domain = self.domain(key.domain)?;

@@ -95,7 +95,14 @@ pub(super) fn perform<M: Machine>(call: &Call<'_, '_, M>) -> Outcome {
         }
         _ => {}
     }
-    match call.caller.hv.domain(call.head.domain) {
+    let hv = call.caller.hv;
+    let domain = match (call.head.cmd, call.release) {
+        // There it is also the way from one domain to the next, which xenconsoled goes: for a number that nobody has,
+        // the next domain answers. Xen 4.18 ended that.
+        (XEN_DOMCTL_GETDOMAININFO, Release::Xen417) => hv.domain_from(call.head.domain),
+        _ => hv.domain(call.head.domain),
+    };
+    match domain {
         Some(domain) => on_domain(call, &domain),
         None => Outcome::Done(Err(Errno::ESRCH)),
     }

@@ -121,6 +121,24 @@ fn both_releases_make_the_same_domain() {
 }
 
 #[test]
+fn the_older_release_walks_from_domain_to_domain() {
+    let world = World::small();
+    for id in [3, 9] {
+        assert_eq!(call(&world, V420, XEN_DOMCTL_CREATEDOMAIN, id, config()).1, id);
+    }
+    let get = |version, id| {
+        let empty = XenDomctlGetdomaininfo::default();
+        let (result, domain, info) = call(&world, version, XEN_DOMCTL_GETDOMAININFO, id, empty);
+        (result, domain, info.domain)
+    };
+    for (asked, found) in [(0, 0), (1, 3), (3, 3), (4, 9)] {
+        assert_eq!(get(V417, asked), (0, found, found));
+    }
+    assert_eq!(get(V417, 10).0, error(Errno::ESRCH));
+    assert_eq!(get(V420, 1).0, error(Errno::ESRCH));
+}
+
+#[test]
 fn a_domain_that_cannot_be_is_refused() {
     let host = Host { gic: XEN_DOMCTL_CONFIG_GIC_V2, vcpus: 8 };
     let check = |change: fn(&mut XenDomctlCreatedomain420)| {

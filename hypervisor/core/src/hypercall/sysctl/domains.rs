@@ -13,8 +13,7 @@ pub(super) fn list<M: Machine>(call: &Call<'_, '_, M>) -> HypercallResult {
     let (mut next, mut count) = (Some(request.first_domain), 0);
     while let Some(from) = next.filter(|_| count < request.max_domains) {
         // Locked for one at a time: what is written to may be one of them.
-        let found = hv.domains.read().range(from..).next().map(|(_, domain)| domain.clone());
-        let Some(domain) = found else { break };
+        let Some(domain) = hv.domain_from(from) else { break };
         call.put(request.buffer, count.into(), &info(hv, &domain))?;
         count += 1;
         next = domain.id.checked_add(1);
