@@ -176,7 +176,8 @@ impl Decision {
         command_line("--dom0-args", &dom0_args)?;
         let hypervisor = hypervisor(workspace, &board, method, &profile, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-        // Each dom0, each hypervisor and each description has an image of its own; the latter after a `+`, for it may be called like one of the others.
+        // Each dom0, each hypervisor and each description has an image of its own. A description's name stands after a
+        // `+`, for it may be that of one of the others.
         let mut name = format!("{}-{}", layout.id, profile.spec.id);
         if let Some(release) = release {
             name.push_str(&format!("-{release}"));

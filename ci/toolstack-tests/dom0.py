@@ -4,7 +4,6 @@ import os
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
 
 import guests
 from guests import ROOT
@@ -42,7 +41,7 @@ class Image:
             "--dom0-cpus", str(options.dom0_cpus), "--hypervisor-args", hypervisor_words(options), "--out", str(options.out), "--print",
         ]
         if brings_guests(options):
-            words += ["--config", str(Path(__file__).resolve().parent / "image.toml")]
+            words += ["--config", str(guests.HERE / "image.toml")]
         if options.hypervisor_file:
             words += ["--hypervisor-file", str(options.hypervisor_file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)

@@ -150,16 +150,16 @@ keeps_bytes() {
     shut_down g
 }
 
-# keeps_a_file NAME READY [running]: starts the guest of /etc/xen/NAME.cfg, which says READY when its shell has the console,
-# has it write a file, shuts it down, and finds the file at the next start. What the guest has for a root goes to the file
-# `root`; with a third word, what dom0's bridge has meanwhile goes to `bridged`.
+# keeps_a_file NAME READY: starts the guest of /etc/xen/NAME.cfg, which says READY when its shell has the console, has it
+# write a file, shuts it down, and finds the file at the next start. What the guest has for a root goes to the file `root`,
+# what dom0's bridge has meanwhile to `bridged`.
 keeps_a_file() {
     cp "/etc/xen/$1.cfg" . || fail "no /etc/xen/$1.cfg"
     mark=$$-$RANDOM
     create "$1"
     wait_for "$1" "$2" 200
     ask "$1" "grep ' / ' /proc/mounts | tail -n 1" >root
-    if [ -n "${3:-}" ]; then ls /sys/class/net/xenbr0/brif >bridged; fi
+    ls /sys/class/net/xenbr0/brif >bridged
     ask "$1" "echo $mark >/root/mark; sync" >out
     shut_down "$1"
     create "$1"

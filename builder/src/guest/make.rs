@@ -148,13 +148,12 @@ impl GuestArtifacts {
 impl GuestParts {
     /// What the plan needs to know of them.
     pub fn artifacts(&self, guest: &Guest) -> GuestArtifacts {
-        let artifact = |part: &Option<Part>| part.as_ref().map(|part| part.artifact.clone());
         let disks = guest.disks.iter().zip(&self.disks);
         GuestArtifacts {
             name: self.name.clone(),
             start: guest.start,
             kernel: self.kernel.artifact.clone(),
-            ramdisk: artifact(&self.ramdisk),
+            ramdisk: self.ramdisk.as_ref().map(|part| part.artifact.clone()),
             device_tree: self.device_tree.as_ref().map(|(part, _)| part.artifact.clone()),
             devices: self.device_tree.iter().flat_map(|(_, resources)| resources.paths.clone()).collect(),
             disks: disks
@@ -386,17 +385,14 @@ impl Maker<'_> {
                 let size = self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?;
                 disks.push(GuestDiskArtifact { name: disk_name(guest, disk), on: disk.on, size, root });
             }
-            let (device_tree, devices) = match self.guest_tree(guest, index)? {
-                Some((part, resources)) => (Some(part.artifact), resources.paths),
-                None => (None, Vec::new()),
-            };
+            let (device_tree, resources) = self.guest_tree(guest, index)?.unzip();
             all.push(GuestArtifacts {
                 name: guest.name.clone(),
                 start: guest.start,
                 kernel,
                 ramdisk,
-                device_tree,
-                devices,
+                device_tree: device_tree.map(|part| part.artifact),
+                devices: resources.map(|resources| resources.paths).unwrap_or_default(),
                 disks,
             });
         }

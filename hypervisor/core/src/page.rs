@@ -34,7 +34,7 @@ impl<M: Machine> Drop for Page<'_, M> {
 }
 
 impl<M: Machine> Hypervisor<M> {
-    /// [`P2m::map`](crate::p2m::P2m::map) in a domain that exists already. Neither its p2m, its grant table nor the frames
+    /// [`P2m::map`] in a domain that exists already. Neither its p2m, its grant table nor the frames
     /// may be locked.
     pub(crate) fn map(
         &self,
@@ -47,7 +47,7 @@ impl<M: Machine> Hypervisor<M> {
         self.change(domain, at, size, |p2m, frames| p2m.map(&self.machine, frames, at, to, size, kind))
     }
 
-    /// [`P2m::unmap`](crate::p2m::P2m::unmap), as [`Hypervisor::map`].
+    /// [`P2m::unmap`], as [`Hypervisor::map`].
     pub(crate) fn unmap(&self, domain: &Domain<M>, at: Ipa, size: u64) -> Result<(), P2mError> {
         self.change(domain, at, size, |p2m, frames| p2m.unmap(&self.machine, frames, at, size))
     }

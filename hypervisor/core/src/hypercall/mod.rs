@@ -209,23 +209,18 @@ fn one_of_many<M: Machine>(
         Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
         _ => perform(caller, entry.op, [a, b, c, d, e]),
     };
-    let done = match outcome {
-        Outcome::Done(result) => Ok((result, Next::Resume)),
-        Outcome::Then(result, next) => Ok((result, next)),
-        Outcome::Again(args) => Err(args),
-    };
-    match done {
-        Ok((result, next)) => {
-            let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
-            caller.memory().write(XenHandle::<u64>::new(at), &to_register(result))?;
-            Ok(Some(next))
-        }
-        Err(args) => {
+    let (result, next) = match outcome {
+        Outcome::Done(result) => (result, Next::Resume),
+        Outcome::Then(result, next) => (result, next),
+        Outcome::Again(args) => {
             for (slot, value) in entry.args.iter_mut().zip(args) {
                 *slot = value;
             }
             caller.memory().write(handle, &entry)?;
-            Ok(None)
+            return Ok(None);
         }
-    }
+    };
+    let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
+    caller.memory().write(XenHandle::<u64>::new(at), &to_register(result))?;
+    Ok(Some(next))
 }
