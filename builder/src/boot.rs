@@ -132,7 +132,7 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     stages.push(stage("hypervisor", hypervisor.greetings));
     stages.push(stage("dom0 kernel", &["Linux version ", "Booting Linux on physical CPU"]));
     if decision.layout.root().is_some() {
-        stages.push(stage("root on the medium", &["vambrace-dom0: root file system on"]));
+        stages.push(stage("root on the medium", &["vambrace: root file system on"]));
     }
     stages.extend(guests(&decision.guests.config));
     stages.push(stage("dom0 user space", &[READY]));

@@ -70,8 +70,8 @@ pub struct Kernel {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileTree {
-    /// The folder laid over everything else, relative to the profile's.
-    pub overlay: String,
+    /// The folders laid over everything else, one after another, relative to the folder of all profiles.
+    pub overlays: Vec<String>,
     /// Packages installed as they are, with everything that they depend on and what no Debian is without.
     #[serde(default)]
     pub install: Vec<String>,
@@ -277,17 +277,21 @@ impl Profile {
         })
     }
 
-    /// Everything in the overlay of `tree`, sorted by path. Permission bits become 0755 or 0644, so that they do not depend on
-    /// how the sources were unpacked.
+    /// Everything in the overlays of `tree`, each one's sorted by path. Permission bits become 0755 or 0644, so that they do
+    /// not depend on how the sources were unpacked.
     ///
     /// # Errors
     ///
     /// What cannot be read, and what is neither a file, a folder nor a symbolic link.
     pub fn overlay(&self, tree: &FileTree) -> Result<Vec<OverlayItem>> {
-        let mut items = Vec::new();
-        walk(&self.dir.join(&tree.overlay), "", &mut items)?;
-        items.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(items)
+        let mut all = Vec::new();
+        for folder in &tree.overlays {
+            let mut items = Vec::new();
+            walk(&self.dir.with_file_name(folder), "", &mut items)?;
+            items.sort_by(|a, b| a.path.cmp(&b.path));
+            all.append(&mut items);
+        }
+        Ok(all)
     }
 }
 
@@ -362,8 +366,8 @@ impl Spec {
 impl FileTree {
     /// The first fault, with the path of its field; `own` is the tree's.
     fn fault(&self, own: &str) -> Option<(String, String)> {
-        if let Some(message) = inside(&self.overlay) {
-            return Some((format!("{own}.overlay"), message));
+        if let Some(fault) = paths_fault(own, "overlays", "", self.overlays.iter()) {
+            return Some(fault);
         }
         if let Some(fault) = names_fault(own, "install", &self.install) {
             return Some(fault);
@@ -554,7 +558,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         for (from, to, expected) in [
             ("to = \"bin/busybox\"", "to = \"../../etc/passwd\"", "in `root.package.0.files.0.to`"),
-            ("overlay = \"overlay\"", "overlay = \"/etc\"", "in `root.overlay`"),
+            ("\"minimal/overlay\"", "\"../etc\"", "in `root.overlays.1`"),
             ("mode = 0o755", "mode = 0o77777", "in `root.package.0.files.0.mode`"),
             ("suite = \"trixie\"", "suite = \"tri xie\"", "in `suite`"),
             ("name = \"busybox-static\"", "name = \"-o\"", "in `root.package.0.name`"),

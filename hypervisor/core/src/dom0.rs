@@ -21,8 +21,7 @@ use crate::platform::tree::Tree;
 use crate::platform::{GicFrames, Platform, REDISTRIBUTOR_BYTES};
 use crate::sched::{CpuMask, DEFAULT_WEIGHT};
 use crate::static_guest;
-use crate::vgic::Version;
-use crate::virtual_gic::Effects;
+use crate::vgic::{Effects, Version};
 use crate::vpl011::{self, Vpl011};
 
 /// PPI of dom0's event channels: the one that no timer of dom0's has.

@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::p2m::Kind;
 use crate::platform::REDISTRIBUTOR_BYTES;
 use crate::sched::{CpuMask, DEFAULT_WEIGHT};
+use crate::vgic::Effects;
 
 /// Frames that stage-2 tables may take until the toolstack says how many (XEN_DOMCTL_set_paging_mempool_size): enough
 /// for the GIC's mapping.
@@ -132,7 +133,7 @@ impl<M: Machine> Hypervisor<M> {
             }
         }
         let timer = self.settings.interrupts.virtual_timer;
-        let mut effects = crate::virtual_gic::Effects::new(self, domain, None);
+        let mut effects = Effects::new(self, domain, None);
         let mut vgic = domain.vgic.lock();
         for vcpu in 0..domain.vcpus.len() {
             let backed = vgic.set_hardware(vcpu, domain.interrupts.virtual_timer, Some(timer), &mut effects);

@@ -7,8 +7,7 @@ use crate::machine::{CpuId, Machine};
 use crate::platform::REDISTRIBUTOR_BYTES;
 use crate::run::Next;
 use crate::trap::{MmioAccess, SysReg};
-use crate::vgic::{SgiRegister, Vgic};
-use crate::virtual_gic::{Effects, with_current};
+use crate::vgic::{Effects, SgiRegister, Vgic, with_current};
 
 /// Carries out a load or store that stage 2 stopped.
 #[inline]

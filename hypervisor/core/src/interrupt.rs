@@ -3,6 +3,7 @@
 use crate::domain::Seat;
 use crate::hypervisor::Hypervisor;
 use crate::machine::{CpuId, FIRST_SPI, Intid, Machine};
+use crate::vgic::Effects;
 
 /// Highest SGI.
 const LAST_SGI: Intid = 15;
@@ -53,7 +54,7 @@ impl<M: Machine> Hypervisor<M> {
 
     fn maintain(&self, seat: &Seat<M>) {
         let index = usize::from(seat.vcpu.key.vcpu);
-        let mut effects = crate::virtual_gic::Effects::new(self, &seat.domain, Some(index));
+        let mut effects = Effects::new(self, &seat.domain, Some(index));
         seat.domain.vgic.lock().sync(index, &self.machine, &mut effects);
         effects.tell();
         seat.vcpu.attention.store(true, core::sync::atomic::Ordering::SeqCst);

@@ -56,7 +56,6 @@ pub mod timers;
 pub mod trap;
 pub mod umem;
 pub mod vgic;
-mod virtual_gic;
 mod virtual_uart;
 mod vmid;
 pub mod vpl011;

@@ -26,7 +26,7 @@ use crate::domain::{Domain, NOWHERE};
 use crate::event::{Port, pair};
 use crate::hypervisor::Hypervisor;
 use crate::machine::Machine;
-use crate::virtual_gic::Effects;
+use crate::vgic::Effects;
 
 /// Leaves of stage-2 tables that one step of a destruction takes away.
 const LEAVES_AT_ONCE: u64 = 4096;

@@ -26,7 +26,7 @@ use crate::sched::mask::each;
 use crate::sched::{CpuMask, Demand, Idleness, Leave, Waited};
 use crate::timers::Due;
 use crate::trap::Trap;
-use crate::virtual_gic::Effects;
+use crate::vgic::Effects;
 use crate::{coprocessor, emulate, vpsci};
 
 /// What to do with a vCPU after a trap.

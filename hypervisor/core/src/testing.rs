@@ -33,8 +33,7 @@ use crate::run::Next;
 use crate::sched::{CpuMask, DEFAULT_WEIGHT, VcpuKey};
 use crate::trap::{GuestRegs, SysReg, Trap};
 use crate::umem::GuestMemory;
-use crate::vgic::Version;
-use crate::virtual_gic::Effects;
+use crate::vgic::{Effects, Version};
 use crate::vpl011::Vpl011;
 
 pub(crate) const MIB: u64 = 1 << 20;

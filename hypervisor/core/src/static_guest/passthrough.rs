@@ -16,7 +16,7 @@ use crate::platform::tree::{Node, Tree};
 use crate::platform::{
     Platform, PlatformError, Problem, StaticGuest, address_cells, node_interrupts, size_cells,
 };
-use crate::virtual_gic::Effects;
+use crate::vgic::Effects;
 
 /// Properties that speak to the hypervisor.
 pub(super) const OWN_PROPERTIES: [&str; 3] = ["xen,reg", "xen,path", "xen,force-assign-without-iommu"];

@@ -9,8 +9,8 @@
 //!            v                    v                                              v
 //!   +--------------------------------------------------------------------------------+
 //!   |  Bank (bank.rs): 32 interrupts as bit maps                                      |   effects outside:
-//!   |    one of SGIs and PPIs per vCPU, the SPIs once per domain                      |-->  VgicHost
-//!   |  settle(): each SPI that is forwarded or active is queued on exactly one vCPU   |   (kick, physical_*)
+//!   |    one of SGIs and PPIs per vCPU, the SPIs once per domain                      |-->  VgicHost (host.rs:
+//!   |  settle(): each SPI that is forwarded or active is queued on exactly one vCPU   |   kick, physical_*)
 //!   +--------------------------------------------------------------------------------+
 //!            |  flush: queue -> list registers          ^  sync: list registers -> banks
 //!            v                 lists.rs                 |
@@ -68,6 +68,7 @@
 
 mod bank;
 mod hardware;
+mod host;
 mod lists;
 mod registers;
 mod v2;
@@ -79,6 +80,7 @@ mod tests;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub(crate) use host::{Effects, with_current};
 pub use v3::SgiRegister;
 
 use crate::machine::{Intid, ListRegister};

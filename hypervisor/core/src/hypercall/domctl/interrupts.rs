@@ -7,7 +7,7 @@ use super::Call;
 use crate::domain::Domain;
 use crate::life::Stage;
 use crate::machine::{Intid, Machine};
-use crate::virtual_gic::Effects;
+use crate::vgic::Effects;
 
 pub(super) fn permit<M: Machine>(call: &Call<'_, '_, M>, domain: &Domain<M>) -> HypercallResult {
     let request: XenDomctlIrqPermission = call.body()?;

@@ -4,10 +4,10 @@
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 
+use super::{Vgic, VgicHost};
 use crate::domain::{Domain, NOWHERE, Seat};
 use crate::hypervisor::Hypervisor;
 use crate::machine::{FIRST_SPI, Intid, Machine};
-use crate::vgic::{Vgic, VgicHost};
 
 /// Carries out at once what a virtual GIC does to physical interrupts, and notes the vCPUs to be told when its lock is
 /// free again.
