@@ -101,7 +101,7 @@ fn main(info: BootInfo) -> ! {
         hv.log(format_args!("{refused}"));
     }
     release_memory(hv, &plan.map.free);
-    enable_own_interrupts(hv, 0);
+    join(hv, 0);
     enable_console_input(hv);
     let started = start_cpus(hv, &cpus);
     let guests = static_guest::build(hv, &tree, &platform, &plan.guests);
@@ -124,7 +124,7 @@ fn secondary(cpu: usize) -> ! {
     if let Err(e) = hv.machine.init_cpu(cpu, hv.settings.shape) {
         halt(format_args!("CPU {cpu}: {e}"));
     }
-    enable_own_interrupts(hv, cpu);
+    join(hv, cpu);
     hv.run_cpu(cpu)
 }
 
@@ -213,11 +213,12 @@ fn release_memory(hv: &Hypervisor<Arm>, ranges: &[PaRange]) {
 }
 
 /// Lets through the interrupts of this CPU that the hypervisor takes for itself.
-fn enable_own_interrupts(hv: &Hypervisor<impl Machine>, _cpu: usize) {
+fn join(hv: &Hypervisor<impl Machine>, cpu: usize) {
     let own = &hv.settings.interrupts;
     for intid in [own.hypervisor_timer, own.virtual_timer, own.maintenance] {
         hv.machine.enable(intid);
     }
+    hv.scheduler.cpu_online(cpu);
 }
 
 fn enable_console_input(hv: &Hypervisor<Arm>) {

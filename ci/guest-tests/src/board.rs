@@ -39,6 +39,8 @@ pub struct Board {
     pub grant_window: Option<(u64, u64)>,
     /// `/hypervisor` `reg` entry 1: free addresses for what is mapped at run time.
     pub extended: Option<(u64, u64)>,
+    /// Memory that is shared with other guests (`xen,shared-memory-v1`): base and bytes.
+    pub shared_memory: Option<(u64, u64)>,
     /// INTID of the event-channel interrupt.
     pub event_intid: Option<u32>,
     /// INTID of the virtual timer.
@@ -68,6 +70,7 @@ impl Board {
             cpu_count: 0,
             grant_window: None,
             extended: None,
+            shared_memory: None,
             event_intid: None,
             timer_intid: 27,
             memory: None,
@@ -107,6 +110,8 @@ impl Board {
                 self.grant_window = reg(0);
                 self.extended = reg(1);
                 self.event_intid = ppi(&child, 0);
+            } else if compatible("xen,shared-memory-v1") {
+                self.shared_memory = reg(0);
             } else if compatible("arm,armv8-timer") || compatible("arm,armv7-timer") {
                 self.timer_intid = ppi(&child, 2).unwrap_or(27);
             } else if compatible("arm,psci-1.0") || compatible("arm,psci-0.2") || compatible("arm,psci") {

@@ -1,9 +1,9 @@
 //! A bare-metal kernel that boots as dom0 (arm64 Image protocol) and tests the hypervisor below it from inside.
 //!
 //! Its command line says what to run: `test=abi,events,...` (or `test=all`), `bench`, `stamp` (print when this image
-//! was entered); `uart=<address>` names the PL011 for a bare start and for the benchmark of the virtual one;
-//! `reference` says that the hypervisor is stock Xen, whose known faults are named and not counted. What it prints is
-//! described in [`report`].
+//! was entered); `uart=<address>` names the PL011 for a bare start and for the benchmark of the virtual one; `stay`
+//! keeps it running afterwards, beside guests that go on; `reference` says that the hypervisor is stock Xen, whose known
+//! faults are named and not counted. What it prints is described in [`report`].
 //!
 //! Started at EL2, in the hypervisor's place, it prints the stamp on the UART and powers off.
 #![no_std]
@@ -98,6 +98,10 @@ extern "C" fn first_main(entry: &Entry) -> ! {
         bench::run(&board);
     }
     line!("END");
+    while board.flag("stay") {
+        // SAFETY: waits for an interrupt, and none is on its way.
+        unsafe { asm!("wfi") }
+    }
     power_off();
 }
 

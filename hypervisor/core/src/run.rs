@@ -53,9 +53,9 @@ const ANY_PRIORITY: u8 = 0xff;
 const XEN_HVC: u16 = vambrace_abi::arch_arm::XEN_HYPERCALL_TAG;
 
 impl<M: Machine> Hypervisor<M> {
-    /// Runs vCPUs on `cpu` for ever.
+    /// Runs vCPUs on `cpu`, which takes work already ([`Scheduler::cpu_online`](crate::sched::Scheduler::cpu_online)), for
+    /// ever.
     pub fn run_cpu(&self, cpu: CpuId) -> ! {
-        self.scheduler.cpu_online(cpu);
         loop {
             self.round(cpu);
         }

@@ -52,7 +52,7 @@ fn bind_ipi(vcpu: u32) -> Result<u32, i64> {
 }
 
 /// What `status` says of a port: state, vCPU.
-fn status(port: u32) -> Result<[u32; 2], i64> {
+pub(crate) fn status(port: u32) -> Result<[u32; 2], i64> {
     let mut argument = [u32::from(SELF), port, 0, 0, 0, 0];
     match op(STATUS, &mut argument) {
         0 => Ok([argument[2], argument[3]]),
@@ -95,10 +95,31 @@ fn clear(port: u32) {
     }
 }
 
-pub(crate) fn run(report: &mut Report, board: &Board) {
+/// Sends to the other end of a port.
+pub(crate) fn send(port: u32) -> i64 {
+    op(SEND, &mut [port])
+}
+
+/// Whether a port is pending, by the 2-level ABI; after [`share`].
+pub(crate) fn is_pending(port: u32) -> bool {
+    bit(PENDING, port)
+}
+
+/// Maps shared_info for this module. Returns what the hypervisor says.
+pub(crate) fn share() -> i64 {
     match memory::shared_info() {
-        Ok(page) => SHARED.store(page.address(), Ordering::Relaxed),
-        Err(error) => return report.test("events.shared-info", || result("map", error, 0)),
+        Ok(page) => {
+            SHARED.store(page.address(), Ordering::Relaxed);
+            0
+        }
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn run(report: &mut Report, board: &Board) {
+    let shared = share();
+    if shared != 0 {
+        return report.test("events.shared-info", || result("map", shared, 0));
     }
     report.test("events.vcpu-info", || {
         let register = |vcpu: u64, offset: u64| {
@@ -148,7 +169,7 @@ fn two_level(report: &mut Report, interrupt: Option<u32>) {
         same("interdomain", u64::from(status(bind[2]).unwrap_or([99; 2])[0]), 2)?;
         same("the other end too", u64::from(status(port).unwrap_or([99; 2])[0]), 2)?;
         result("a bound port again", op(BIND_INTERDOMAIN, &mut [u32::from(SELF), port, 0]), EINVAL)?;
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         holds("arrives at the other end", bit(PENDING, bind[2]), 0)?;
         holds("and not at its own", !bit(PENDING, port), 0)?;
         clear(bind[2]);
@@ -161,7 +182,7 @@ fn two_level(report: &mut Report, interrupt: Option<u32>) {
     report.test("events.masked-send-then-unmask", || {
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_bit(MASK, port, true);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         holds("pending", bit(PENDING, port), 0)?;
         same("no upcall", u64::from(upcall(0)), 0)?;
         result("unmask", op(UNMASK, &mut [port]), 0)?;
@@ -176,16 +197,16 @@ fn two_level(report: &mut Report, interrupt: Option<u32>) {
         let Some(intid) = interrupt else { return holds("an interrupt in the device tree", false, 0) };
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_bit(MASK, port, false);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         let taken = gic::wait_acknowledge();
         VCPU_INFO.set(0, 0u8);
         gic::end(taken.unwrap_or(intid));
         same("INTID", u64::from(taken.unwrap_or(1023)), u64::from(intid))?;
-        result("sent while pending", op(SEND, &mut [port]), 0)?;
+        result("sent while pending", send(port), 0)?;
         same("is no new event", u64::from(upcall(0)), 0)?;
         clear(port);
         let (before, _) = crate::exception::interrupts();
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         (0..100).for_each(|_| crate::exception::window());
         let (after, last) = crate::exception::interrupts();
         same("through the vector", u64::from(after - before), 1)?;
@@ -206,7 +227,7 @@ fn two_level(report: &mut Report, interrupt: Option<u32>) {
     report.test("events.poll", || {
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_bit(MASK, port, true);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         let mut poll = [&raw const port as u64, 1, 0];
         result("pending: at once", operation(SCHED_OP, 3, &mut poll), 0)?;
         clear(port);
@@ -222,7 +243,7 @@ fn two_level(report: &mut Report, interrupt: Option<u32>) {
         let last = ports[199];
         holds("numbered upwards", last >= 199, u64::from(last))?;
         set_bit(MASK, last, true);
-        result("send the last", op(SEND, &mut [last]), 0)?;
+        result("send the last", send(last), 0)?;
         holds("pending", bit(PENDING, last), 0)?;
         clear(last);
         ports.iter().try_for_each(|&port| result("close", op(CLOSE, &mut [port]), 0))
@@ -245,7 +266,7 @@ fn send_to_one() -> Outcome {
     // Registering marked everything pending, for a guest that had events before.
     VCPU_INFO.set(INFO + SELECTOR, 0u64);
     VCPU_INFO.set(INFO, 0u8);
-    result("send", op(SEND, &mut [port]), 0)?;
+    result("send", send(port), 0)?;
     same("its upcall", u64::from(upcall(1)), 1)?;
     same("not ours", u64::from(upcall(0)), 0)?;
     same("its selector", VCPU_INFO.get::<u64>(INFO + SELECTOR), 1 << (port / 64))?;
@@ -295,7 +316,7 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
     report.test("fifo.send", || {
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_word(port, 0);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         same("pending and linked", u64::from(word(port) & !LINK), u64::from(WORD_PENDING | WORD_LINKED))?;
         same("ready at priority 7", u64::from(ready()), 1 << 7)?;
         same("head", u64::from(head(7)), u64::from(port))?;
@@ -316,7 +337,7 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
             set_word(*port, 0);
         }
         for port in ports {
-            result("send", op(SEND, &mut [port]), 0)?;
+            result("send", send(port), 0)?;
         }
         same("head is the first", u64::from(head(7)), u64::from(ports[0]))?;
         same("links to the second", u64::from(word(ports[0]) & LINK), u64::from(ports[1]))?;
@@ -331,7 +352,7 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
         set_word(port, 0);
         result("16", op(SET_PRIORITY, &mut [port, 16]), EINVAL)?;
         result("2", op(SET_PRIORITY, &mut [port, 2]), 0)?;
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         same("ready", u64::from(ready()), 1 << 2)?;
         same("head", u64::from(head(2)), u64::from(port))?;
         consume(2);
@@ -340,7 +361,7 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
     report.test("fifo.masked-send-then-unmask", || {
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_word(port, WORD_MASKED);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         same("pending, not linked", u64::from(word(port)), u64::from(WORD_PENDING | WORD_MASKED))?;
         same("nothing ready", u64::from(ready()), 0)?;
         result("unmask", op(UNMASK, &mut [port]), 0)?;
@@ -356,11 +377,11 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
             *port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
             set_word(*port, 0);
         }
-        result("send", op(SEND, &mut [ports[0]]), 0)?;
+        result("send", send(ports[0]), 0)?;
         set_word(ports[0], !WORD_MASKED);
         CONTROL.set::<u32>(8 + 4 * 7, LINK);
         CONTROL.set::<u32>(0, !0);
-        result("send onto that", op(SEND, &mut [ports[1]]), 0)?;
+        result("send onto that", send(ports[1]), 0)?;
         for port in ports {
             set_word(port, 0);
             result("close", op(CLOSE, &mut [port]), 0)?;
@@ -376,7 +397,7 @@ fn fifo(report: &mut Report, interrupt: Option<u32>) {
         result("reset", op(RESET, &mut [SELF, 0]), 0)?;
         let port = bind_ipi(0).map_err(|error| result("bind_ipi", error, 0).unwrap_err())?;
         set_bit(MASK, port, true);
-        result("send", op(SEND, &mut [port]), 0)?;
+        result("send", send(port), 0)?;
         holds("2-level again", bit(PENDING, port), u64::from(port))?;
         clear(port);
         result("close", op(CLOSE, &mut [port]), 0)

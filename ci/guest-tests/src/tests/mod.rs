@@ -6,6 +6,7 @@ pub(crate) mod gic;
 pub(crate) mod hostile;
 pub(crate) mod idregs;
 pub(crate) mod memory;
+pub(crate) mod neighbour;
 pub(crate) mod psci;
 pub(crate) mod timer;
 
@@ -48,7 +49,8 @@ impl Page {
     }
 }
 
-/// Runs the groups that `groups` lists, separated by commas; `all` is every one.
+/// Runs the groups that `groups` lists, separated by commas; `all` is every one that a guest
+/// without neighbours can run.
 pub(crate) fn run(report: &mut Report, groups: &str, board: &Board, entry: &Entry) {
     let wanted = |group: &str| groups.split(',').any(|name| name == group || name == "all");
     if wanted("idregs") {
@@ -74,5 +76,8 @@ pub(crate) fn run(report: &mut Report, groups: &str, board: &Board, entry: &Entr
     }
     if wanted("hostile") {
         hostile::run(report, board);
+    }
+    if groups == "neighbour" {
+        neighbour::run(report, board);
     }
 }
