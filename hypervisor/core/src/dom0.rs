@@ -12,7 +12,7 @@ use crate::bootmap::Placement;
 use crate::dom0_tree::{self, Dom0Spec, GUEST_TIMERS};
 use crate::domain::{DOM0, Domain, GuestInterrupts, MmioDevice, MmioRegion, Permissions};
 use crate::domain_spec::DomainSpec;
-use crate::grant::DEFAULT_MAX_FRAMES;
+use crate::grant::{DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES};
 use crate::hypervisor::Hypervisor;
 use crate::image::Packing;
 use crate::machine::{FIRST_SPI, Intid, Machine};
@@ -30,12 +30,6 @@ const EVENT_INTERRUPT: Intid = 31;
 const GRANT_WINDOW: u64 = 2 << 20;
 /// Highest event-channel port that dom0 may have: all that FIFO has.
 const MAX_PORT: u32 = EVTCHN_FIFO_NR_CHANNELS - 1;
-/// Pages that one table of the last level maps.
-const PAGES_A_TABLE: u64 = 512;
-/// Stage-2 tables that dom0 may have besides those that its RAM can need.
-const SPARE_TABLES: u64 = 512;
-/// Frames that dom0's grant mappings may take: back ends map much.
-const DEFAULT_MAX_MAPTRACK_FRAMES: u32 = 1024;
 
 /// Builds dom0 and brings its first vCPU online.
 pub fn build<M: Machine>(
@@ -101,7 +95,7 @@ fn new_domain<M: Machine>(
         uart: uart.map(|_| Vpl011::new()),
         aarch32: plan.kernel.is_aarch32(),
         is_hardware: true,
-        ram: plan.map.dom0.clone(),
+        direct: Some(plan.map.dom0.clone()),
         max_pages: plan.options.dom0_mem_max.map_or(pages, |max| (max / PAGE_SIZE).max(pages)),
         max_port: MAX_PORT,
         max_grant_frames: DEFAULT_MAX_FRAMES,
@@ -164,9 +158,7 @@ fn map_memory<M: Machine>(
         let size = gicc.page_outer().size().min(gicv.page_outer().size());
         map(gicc.start, gicv.start, size, Kind::Device)?;
     }
-    // All of its RAM page by page, and as much again for what it maps elsewhere.
-    let limit = p2m.table_frames() + 2 * pages.div_ceil(PAGES_A_TABLE) + SPARE_TABLES;
-    p2m.limit_tables(limit);
+    p2m.allow_tables_for(pages);
     Ok(())
 }
 

@@ -15,7 +15,7 @@
 //! - one domain's grants, one domain's stage-2 tables (its own, to find a page; the caller's, to write an answer), frames
 //! - two domains' event channels, the lower number first
 //! - virtual UART, virtual GIC, scheduler
-//! - watchdogs, or those who poll, then timers
+//! - watchdogs, or those who poll, then timers, or the scheduler
 //!
 //! Nothing else is held together: no two domains' grants, no two domains' stage-2 tables.
 
@@ -169,8 +169,9 @@ pub struct Domain<M: Machine> {
     pub is_hardware: bool,
     /// Pages of memory it may have.
     pub max_pages: AtomicU64,
-    /// Its RAM where that is mapped one to one.
-    pub ram: Vec<PaRange>,
+    /// Its RAM is mapped one to one, so that only the same frames can replace what it gives back: here it may give some
+    /// back and take it again.
+    pub direct: Option<Vec<PaRange>>,
     /// Whether it runs, was shut down, is being taken apart.
     pub life: Mutex<Life>,
     /// What its creator calls it (a UUID).

@@ -50,8 +50,8 @@ pub struct DomainSpec {
     pub aarch32: bool,
     /// It holds the hardware.
     pub is_hardware: bool,
-    /// Its RAM, which it has already, where that is mapped one to one.
-    pub ram: Vec<PaRange>,
+    /// Its RAM is mapped one to one. The ranges it has already, and may give back and take again.
+    pub direct: Option<Vec<PaRange>>,
     /// Pages of memory that it may have.
     pub max_pages: u64,
     /// Highest event-channel port.
@@ -127,8 +127,8 @@ impl<M: Machine> Domain<M> {
             let mut frames = hv.frames.lock();
             grants.take_frames().chain([shared_info]).for_each(|frame| frames.put(frame));
         })?;
-        if !spec.ram.is_empty() {
-            p2m.set_direct(spec.ram.iter().map(PaRange::pages).sum());
+        if let Some(ram) = spec.direct.as_ref().filter(|ram| !ram.is_empty()) {
+            p2m.set_direct(ram.iter().map(PaRange::pages).sum());
         }
         let counter_offset = m.now();
         let aarch32 = spec.aarch32;
@@ -173,7 +173,7 @@ impl<M: Machine> Domain<M> {
             aarch32: AtomicBool::new(aarch32),
             is_hardware: spec.is_hardware,
             max_pages: AtomicU64::new(spec.max_pages),
-            ram: spec.ram,
+            direct: spec.direct,
             life: Mutex::new(Life::default()),
             handle: Mutex::new(spec.handle),
             time_offset: AtomicI64::new(0),

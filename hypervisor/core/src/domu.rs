@@ -49,6 +49,8 @@ pub struct DomuConfig {
     pub grant_version: grant::Version,
     /// The pool of CPUs that it runs on.
     pub pool: u32,
+    /// Its RAM will be mapped one to one, and stays as it is.
+    pub direct: bool,
 }
 
 impl<M: Machine> Hypervisor<M> {
@@ -100,7 +102,7 @@ impl<M: Machine> Hypervisor<M> {
                 // A 64-bit one, until the toolstack says otherwise.
                 aarch32: !has_aarch64(&self.machine),
                 is_hardware: false,
-                ram: Vec::new(),
+                direct: config.direct.then(Vec::new),
                 max_pages: 0,
                 max_port: config.max_port,
                 max_grant_frames: config.max_grant_frames,
@@ -144,12 +146,13 @@ impl<M: Machine> Hypervisor<M> {
 
     /// Gives back what a domain got that nobody knows yet.
     fn unmake(&self, domain: &Domain<M>) {
+        let mut grants = domain.grants.lock();
         let mut p2m = domain.p2m.lock();
         let mut frames = self.frames.lock();
         // It has but a page or two mapped. What cannot be reached stays out of use.
         let _ = p2m.clear(&self.machine, &mut frames, u64::MAX);
         p2m.release(&mut frames);
-        domain.grants.lock().take_frames().for_each(|frame| frames.put(frame));
+        grants.take_frames().for_each(|frame| frames.put(frame));
         frames.put(domain.shared_info);
         self.vmids.lock().give_back(domain.stage2.vmid);
     }

@@ -271,6 +271,7 @@ impl Frames {
     }
 
     /// References to the frame of `pa`, 0 for one that is nobody's.
+    #[cfg(test)]
     pub fn references(&self, pa: Pa) -> u32 {
         self.info(pa.frame()).filter(|info| info.state == State::Owned).map_or(0, |info| info.next)
     }

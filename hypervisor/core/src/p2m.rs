@@ -14,6 +14,8 @@ use crate::frames::Frames;
 use crate::machine::{BadAddress, Memory, Processor, Stage2};
 
 const ENTRIES: u64 = 512;
+/// Tables that a domain may have besides those that its RAM can need.
+const SPARE_TABLES: u64 = 512;
 const VALID: u64 = 1;
 /// At levels 0 to 2: a table rather than a block. At level 3: a page, the only valid kind.
 const TABLE_OR_PAGE: u64 = 1 << 1;
@@ -169,6 +171,11 @@ impl P2m {
             counted_gone: false,
             closed: false,
         })
+    }
+
+    /// Lets the tables be as many as `pages` of RAM need page by page, and as much again for what is mapped besides.
+    pub fn allow_tables_for(&mut self, pages: u64) {
+        self.limit_tables(self.table_frames() + 2 * pages.div_ceil(ENTRIES) + SPARE_TABLES);
     }
 
     /// From now on, RAM that is unmapped stays the domain's, which has `pages` pages of it: it is mapped one to one, and

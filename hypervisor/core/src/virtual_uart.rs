@@ -151,6 +151,7 @@ mod tests {
             max_maptrack_frames: 4,
             grant_version: grant::Version::V2,
             pool: 0,
+            direct: false,
         };
         let domain = world.hv.create_domain(&config).unwrap();
         let page = world.hv.frames.lock().allocate_for(domain.id, 0).unwrap();

@@ -136,9 +136,9 @@ fn dom0_is_ready_on_gicv2() {
     let (domain, map) = (&built.domain, &built.plan.map);
     // `dom0_mem=1G dom0_max_vcpus=4` says the tree.
     assert_eq!(domain.vcpus.len(), 4);
-    assert_eq!(domain.ram.iter().map(|bank| bank.size()).sum::<u64>(), 1024 * MIB);
+    assert_eq!(domain.direct.iter().flatten().map(|bank| bank.size()).sum::<u64>(), 1024 * MIB);
     assert_eq!(domain.max_pages.load(Ordering::Relaxed), 1024 * MIB / 4096);
-    for bank in &domain.ram {
+    for bank in domain.direct.iter().flatten() {
         for pa in [bank.start.0, bank.start.0 + bank.size() / 2, bank.end.0 - 1] {
             assert_eq!(built.at(pa), Some((pa, false)), "RAM is mapped 1:1");
         }
@@ -182,7 +182,7 @@ fn the_tree_in_memory_describes_what_was_built() {
                 all.extend(node.property("reg").unwrap());
                 all
             });
-        let banks = built.domain.ram.iter().flat_map(|bank| [bank.start.0, bank.size()]);
+        let banks = built.domain.direct.iter().flatten().flat_map(|bank| [bank.start.0, bank.size()]);
         assert_eq!(memory, banks.flat_map(u64::to_be_bytes).collect::<Vec<u8>>());
         let cpus = tree.by_path("/cpus").unwrap();
         assert_eq!(cpus.children().filter(|cpu| cpu.string("device_type") == Some("cpu")).count(), 4);
@@ -282,7 +282,7 @@ fn a_zimage_makes_a_32_bit_dom0() {
     assert_eq!((run.regs.pc, run.regs.pstate & 0x1ff), (map.kernel.target.0, 0x1d3));
     assert!(run.context.spec.aarch32);
     // It runs in the first 128 MiB of its memory, behind what it unpacks, and finds tree and RAM disk in low memory.
-    let first = domain.ram[0].start.0;
+    let first = domain.direct.as_ref().unwrap()[0].start.0;
     assert_eq!(first % (128 * MIB), 0);
     assert_eq!(map.kernel.target.0 / (128 * MIB), first / (128 * MIB));
     assert!(map.kernel.target.0 > first + 6 * (6 * MIB));

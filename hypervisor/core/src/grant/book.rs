@@ -72,7 +72,7 @@ impl Book {
         memory.write(self.place(index)?, record.as_bytes()).ok()
     }
 
-    /// Looks for a record that fits, through records `from..to`, a frame at a time.
+    /// Looks for a record that fits, through records `from..to`.
     pub(super) fn find<M: Memory>(
         &self,
         memory: &M,

@@ -290,9 +290,10 @@ fn reservation<M: Machine>(
     finish(done / parts)
 }
 
-/// Whether the extent lies in the domain's RAM, where that is mapped one to one.
+/// Whether the extent lies in RAM that is mapped one to one and may go and come.
 fn in_direct_ram<M: Machine>(domain: &Domain<M>, at: Ipa, size: u64) -> bool {
-    PaRange::new(Pa(at.0), size).is_some_and(|extent| domain.ram.iter().any(|r| r.contains_range(extent)))
+    PaRange::new(Pa(at.0), size)
+        .is_some_and(|extent| domain.direct.iter().flatten().any(|ram| ram.contains_range(extent)))
 }
 
 /// Gives a domain an extent of RAM at `at`: zeroes, in memory and not in a cache.
@@ -301,7 +302,7 @@ fn in_direct_ram<M: Machine>(domain: &Domain<M>, at: Ipa, size: u64) -> bool {
 /// only they can come back to their places.
 fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: u32) -> Result<(), Errno> {
     let (m, size) = (&hv.machine, PAGE_SIZE << order);
-    if !domain.ram.is_empty() {
+    if domain.direct.is_some() {
         if !in_direct_ram(domain, at, size) {
             return Err(Errno::EINVAL);
         }
@@ -333,7 +334,7 @@ fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: 
 /// Takes an extent of RAM out of the domain's map. A direct-mapped domain's still counts as its own, see [`populate`].
 fn give_back<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: u32) -> Result<(), Errno> {
     let size = PAGE_SIZE << order;
-    if !domain.ram.is_empty() && !in_direct_ram(domain, at, size) {
+    if domain.direct.is_some() && !in_direct_ram(domain, at, size) {
         return Err(Errno::EINVAL);
     }
     let mut p2m = domain.p2m.lock();

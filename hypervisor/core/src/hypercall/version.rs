@@ -84,11 +84,11 @@ fn features<M: Machine>(caller: &Caller<'_, M>, argument: u64) -> HypercallResul
         XENFEAT_ARM_SMCCC_SUPPORTED,
         XENFEAT_RUNSTATE_PHYS_AREA,
     ]);
-    word |= if caller.domain().is_hardware {
-        bits(&[XENFEAT_DOM0, XENFEAT_DIRECT_MAPPED])
-    } else {
-        bits(&[XENFEAT_NOT_DIRECT_MAPPED])
-    };
+    if caller.domain().is_hardware {
+        word |= bits(&[XENFEAT_DOM0]);
+    }
+    let direct = caller.domain().direct.is_some();
+    word |= bits(&[if direct { XENFEAT_DIRECT_MAPPED } else { XENFEAT_NOT_DIRECT_MAPPED }]);
     info.submap = word;
     caller.memory().write(handle, &info)?;
     Ok(0)

@@ -48,14 +48,6 @@ use crate::vpl011::Vpl011;
 
 /// Highest event-channel port, where no static channel has a higher one; the toolstack's default too.
 const MAX_PORT: Port = 1023;
-/// Frames of a grant table, where the tree does not say.
-const GRANT_FRAMES: u32 = 64;
-/// Frames for grant mappings, where the tree does not say.
-const MAPTRACK_FRAMES: u32 = 1024;
-/// Pages that one table of the last level maps.
-const PAGES_A_TABLE: u64 = 512;
-/// Stage-2 tables besides those that the memory can need.
-const SPARE_TABLES: u64 = 512;
 /// The virtual UART is the first SPI, so a guest that has one has that many.
 const UART_SPIS: u32 = 1;
 
@@ -164,10 +156,11 @@ fn create<M: Machine>(
         vcpus: guest.vcpus,
         spis,
         max_port: own.max().unwrap_or(0).max(MAX_PORT),
-        max_grant_frames: guest.grant_frames.0.unwrap_or(GRANT_FRAMES),
-        max_maptrack_frames: guest.grant_frames.1.unwrap_or(MAPTRACK_FRAMES),
+        max_grant_frames: guest.grant_frames.0.unwrap_or(grant::DEFAULT_MAX_FRAMES),
+        max_maptrack_frames: guest.grant_frames.1.unwrap_or(grant::DEFAULT_MAX_MAPTRACK_FRAMES),
         grant_version: grant::Version::V2,
         pool: 0,
+        direct: guest.direct,
     };
     hv.create_domain(&config).map_err(GuestError::Domain)
 }
@@ -193,8 +186,10 @@ fn fill<M: Machine>(
     domain.max_pages.store(pages, Ordering::Release);
     {
         let mut p2m = domain.p2m.lock();
-        let most = p2m.table_frames() + 2 * pages.div_ceil(PAGES_A_TABLE) + SPARE_TABLES;
-        p2m.limit_tables(guest.tables.map_or(most, layout::page_count));
+        match guest.tables {
+            Some(size) => p2m.limit_tables(layout::page_count(size)),
+            None => p2m.allow_tables_for(pages),
+        }
     }
     let ram = GuestRam::new(hv, domain, guest)?;
     shares.map(hv, domain, guest, guests, &ram.banks)?;

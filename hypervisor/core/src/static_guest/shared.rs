@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use vambrace_abi::domid::{DOMID_IO, DomId};
 
@@ -55,6 +56,10 @@ impl SharedMemories {
             let same = known.host == shared.host && known.frames.len() as u64 * PAGE_SIZE == shared.size;
             if !same {
                 return Err(GuestError::Shared("its sharers name different places or sizes"));
+            }
+            if known.owner == domain.id {
+                // What others hold of it counts as the owner's.
+                domain.max_pages.fetch_add(known.frames.len() as u64, Ordering::AcqRel);
             }
             let mut p2m = domain.p2m.lock();
             let mut frames = hv.frames.lock();

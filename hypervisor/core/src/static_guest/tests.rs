@@ -1,4 +1,9 @@
 use alloc::string::String;
+use core::sync::atomic::Ordering;
+
+use vambrace_abi::handle::XenHandle;
+use vambrace_abi::hypercall::HYPERVISOR_MEMORY_OP;
+use vambrace_abi::memory::{XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP, XenMemoryReservation};
 
 use super::*;
 use crate::addr::Pa;
@@ -165,10 +170,34 @@ fn guests_share_memory_and_event_channels() {
     let frames = world.hv.frames.lock();
     assert_eq!((frames.owner(owned.pa), frames.references(owned.pa)), (Some(2), 2));
     drop(frames);
+    let may_have = [&first, &second].map(|domain| domain.max_pages.load(Ordering::Acquire));
+    assert_eq!(may_have, [256, 258], "what it shares comes on top of its memory");
     let state = first.events.lock().state(7).unwrap();
     assert_eq!(state, crate::event::State::Interdomain(crate::event::Peer { domain: 2, port: 300 }));
     assert!(matches!(second.events.lock().state(300), Ok(crate::event::State::Interdomain(_))));
     assert_eq!(world.hv.domain(1).unwrap().pages(), 256, "what is shared is not its own memory");
+}
+
+#[test]
+fn memory_that_is_mapped_one_to_one_stays() {
+    const OWN: u64 = 0x40e0_0000;
+    let own = guest("domU1").cells("xen,static-mem", &[0, OWN as u32, 0, MIB as u32]).flag("direct-map");
+    let Started { world, said, .. } = run(board(), &[own]);
+    let domain = world.hv.domain(1).unwrap_or_else(|| panic!("{said}"));
+    let there = || domain.p2m.lock().lookup(world.machine(), Ipa(OWN)).map(|mapping| mapping.pa);
+    assert_eq!(there(), Some(Pa(OWN)));
+    // What a device of its own writes to must not become another's.
+    for command in [XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP] {
+        let list = world.put(0x800, OWN >> 12);
+        let request = XenMemoryReservation {
+            extent_start: XenHandle::new(list),
+            nr_extents: 1,
+            domid: 1,
+            ..Default::default()
+        };
+        assert_eq!(world.with(HYPERVISOR_MEMORY_OP, command, request).0, 0);
+        assert_eq!(there(), Some(Pa(OWN)));
+    }
 }
 
 /// A device of the host's for a guest.

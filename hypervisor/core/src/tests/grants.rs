@@ -44,6 +44,7 @@ fn guest(world: &World, pages: u64) -> Arc<Domain<FakeMachine>> {
         max_maptrack_frames: 4,
         grant_version: Version::V2,
         pool: 0,
+        direct: false,
     };
     let domain = world.hv.create_domain(&config).unwrap();
     domain.p2m.lock().limit_tables(64);

@@ -32,6 +32,7 @@ fn config() -> DomuConfig {
         max_maptrack_frames: 4,
         grant_version: crate::grant::Version::V2,
         pool: 0,
+        direct: false,
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn check(
         max_maptrack_frames: limit(request.max_maptrack_frames, DEFAULT_MAX_MAPTRACK_FRAMES)?,
         grant_version,
         pool: request.cpupool_id,
+        direct: false,
     })
 }
 

@@ -162,21 +162,36 @@ fn cache_flush<M: Machine>(caller: &Caller<'_, M>, call: &Call) -> Outcome {
         }
         let flushed = call.request(index).and_then(|handle| caller.memory().read(handle));
         match flushed.and_then(|request| flush(caller, &request, search)) {
-            Ok(None) => search = 0,
-            Ok(Some(further)) => return call.again::<GnttabCacheFlush>(index, further),
+            Ok(Flushed::Own) => {}
+            Ok(Flushed::Granted) if index + 1 < call.count => {
+                return call.again::<GnttabCacheFlush>(index + 1, 0);
+            }
+            Ok(Flushed::Granted) => {}
+            Ok(Flushed::Further(entry)) => return call.again::<GnttabCacheFlush>(index, entry),
             Err(errno) => return Outcome::Done(Err(errno)),
         }
+        search = 0;
     }
     Outcome::Done(Ok(0))
 }
 
-/// Carries out a cache request, or says from which of the owner's entries the search for its grant goes on.
+/// How a cache request went.
+enum Flushed {
+    /// There was nothing to do, or to a page of the caller's own.
+    Own,
+    /// The page is another's, whose entries were searched: enough for one go.
+    Granted,
+    /// The search goes on from this entry of the owner's.
+    Further(u32),
+}
+
+/// Carries out a cache request.
 fn flush<M: Machine>(
     caller: &Caller<'_, M>,
     request: &GnttabCacheFlush,
     search: u32,
-) -> Result<Option<u32>, Errno> {
-    let Some(flush) = CacheFlush::check(request)? else { return Ok(None) };
+) -> Result<Flushed, Errno> {
+    let Some(flush) = CacheFlush::check(request)? else { return Ok(Flushed::Own) };
     let (hv, id) = (caller.hv, caller.domain().id);
     // Memory that the hypervisor does not reach is no page.
     hv.machine.read(flush.at, &mut [0]).map_err(|_| Errno::EINVAL)?;
@@ -186,10 +201,10 @@ fn flush<M: Machine>(
         let found = granter.grants.lock().search(&hv.machine, flush.at.page(), id, search, ENTRIES_AT_ONCE);
         match found {
             Search::Found => {}
-            Search::Further(entry) => return Ok(Some(entry)),
+            Search::Further(entry) => return Ok(Flushed::Further(entry)),
             Search::No => return Err(Errno::EINVAL),
         }
     }
     hv.machine.clean_dcache(flush.at, flush.length).map_err(|_| Errno::EINVAL)?;
-    Ok(None)
+    Ok(if owner == id { Flushed::Own } else { Flushed::Granted })
 }
