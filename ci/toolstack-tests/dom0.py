@@ -42,8 +42,8 @@ class Image:
         ]
         if brings_guests(options):
             words += ["--config", str(guests.HERE / "image.toml")]
-        if options.hypervisor_file:
-            words += ["--hypervisor-file", str(options.hypervisor_file)]
+        if options.file:
+            words += ["--hypervisor-file", str(options.file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         command = shlex.split(run.stdout.strip().splitlines()[-1])
         # Before the image's disk: the last one is the first that is found, and U-Boot for ARMv7 looks at no other.
@@ -96,8 +96,8 @@ class Packages:
     def hypervisor(self):
         """The hypervisor's flat image."""
         options = self.options
-        if options.hypervisor_file:
-            return options.hypervisor_file
+        if options.file:
+            return options.file
         if options.hypervisor == "xen":
             version = XEN[options.release]
             package = guests.unpacked(options.release, options.arch, f"xen-hypervisor-{version}-{options.arch}")
