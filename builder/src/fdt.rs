@@ -165,15 +165,15 @@ pub struct BootModules {
 
 /// Numbers of 32-bit cells of an address and of a size.
 #[derive(Clone, Copy)]
-struct CellCounts {
-    address: u32,
-    size: u32,
+pub(crate) struct CellCounts {
+    pub(crate) address: u32,
+    pub(crate) size: u32,
 }
 
 impl CellCounts {
     /// What `node` says of its children, or `otherwise`. More cells than any address has end at a number that no
     /// `reg` fits.
-    fn of(node: Option<&Node<'_, '_>>, otherwise: Self) -> Self {
+    pub(crate) fn of(node: Option<&Node<'_, '_>>, otherwise: Self) -> Self {
         let count = |name, otherwise| {
             node.and_then(|node| node.cell(name).ok().flatten()).map_or(otherwise, |count| count.min(1 << 16))
         };
@@ -200,7 +200,7 @@ impl CellCounts {
     }
 
     /// Refuses numbers of cells that cannot be written.
-    fn checked(self, what: &str) -> Result<Self> {
+    pub(crate) fn checked(self, what: &str) -> Result<Self> {
         if (1..=2).contains(&self.address) && (1..=2).contains(&self.size) {
             return Ok(self);
         }

@@ -275,6 +275,66 @@ fn the_boot_script_loads_and_describes_static_guests() {
     }
 }
 
+/// Two static guests that share memory: `host` is said of its place in the machine, `size` is its size.
+fn sharing(size: &str, host: &str) -> String {
+    ["one", "two"]
+        .map(|name| {
+            let owner = name == "one";
+            format!(
+                "[[guest]]\nname = \"{name}\"\nstart = \"static\"\nmemory = \"128M\"\n[[guest.shared-memory]]\nid = \"mail\"\n\
+                 size = \"{size}\"\naddress = 0x7000_0000\nowner = {owner}\n{host}\n"
+            )
+        })
+        .concat()
+}
+
+#[test]
+fn nothing_is_loaded_to_memory_that_guests_share() {
+    let plan = |text: &str| {
+        let decision = decide("qemu-arm64", text).unwrap();
+        Plan::new(&decision, artifacts(&decision))
+    };
+    let host = |at: u64| sharing("1M", &format!("host-address = {at:#x}"));
+    let free = plan(&sharing("1M", "")).unwrap();
+    for load in &free.loads {
+        let around = plan(&host(load.address)).unwrap();
+        let shared = around.ram_map.iter().filter(|region| region.what.contains("`mail`"));
+        let shared: Vec<(u64, u64)> = shared.map(|region| (region.start, region.size)).collect();
+        assert_eq!(shared, [(load.address, MIB)], "two guests have it, and it is there once");
+        for load in &around.loads {
+            let clear = load.address + load.size <= shared[0].0 || load.address >= shared[0].0 + MIB;
+            assert!(clear, "{load:?}");
+        }
+    }
+    let other = "[[guest.shared-memory]]\nid = \"more\"\nsize = \"4K\"\naddress = 0x7800_0000\n\
+                 host-address = 0x6000_1000\nowner = true\n";
+    for (text, expected) in [
+        (host(0xbc00_0000), "`mail` of the guest `one` (0xbc000000 to 0xbc100000) overlaps U-Boot"),
+        (host(0xbff8_0000), "`mail` of the guest `one` (0xbff80000 to 0xc0080000) is outside RAM"),
+        (host(0x4000_0000), "overlaps QEMU's device tree"),
+        (
+            host(0x6000_0000) + other,
+            "`more` of the guest `two` (0x60001000 to 0x60002000) overlaps shared memory `mail` of the guest `one`",
+        ),
+    ] {
+        let report = plan(&text).unwrap_err().report();
+        let field = if text.contains("more") { "guest.1.shared-memory.1" } else { "guest.0.shared-memory.0" };
+        assert!(report.contains(&format!("in `{field}.host-address`: shared memory")), "{report}");
+        assert!(report.contains(expected) && report.contains("help: choose another place"), "{report}");
+    }
+}
+
+#[test]
+fn shared_memory_counts_once() {
+    let of = |size: &str| {
+        let decision = decide("qemu-arm64", &sharing(size, "")).unwrap();
+        Plan::new(&decision, artifacts(&decision))
+    };
+    of("512M").unwrap();
+    let error = of("1536M").unwrap_err();
+    assert!(error.what().contains("the guests that the hypervisor starts need 1792 MiB"), "{error}");
+}
+
 #[test]
 fn a_carried_tree_describes_static_guests() {
     let alone = format!("[[guest]]{}", GOOD.split("[[guest]]").last().unwrap());

@@ -1,11 +1,10 @@
 //! What a description of guests cannot say: the first fault, with the path of its field.
 
 use super::config::ImageConfig;
-use super::{Disk, Format, Guest, Medium, Module, Network, Start};
+use super::{Disk, Format, Guest, Medium, Module, Network, Start, shared};
 use crate::disk::lvm_name_fault;
 use vambrace_bsp::did_you_mean;
 
-const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// Most guests of an image.
 const MAX_GUESTS: usize = 64;
@@ -19,7 +18,8 @@ const LETTERS: usize = 16;
 /// (`event_channel.h`, EVTCHN_2L_NR_CHANNELS).
 const MAX_PORT: u32 = 4096;
 
-type Fault = Option<(String, String)>;
+/// A field, and what is wrong with it.
+pub(super) type Fault = Option<(String, String)>;
 
 /// The first fault.
 pub(super) fn fault(config: &ImageConfig) -> Fault {
@@ -239,41 +239,5 @@ fn static_parts(config: &ImageConfig, guest: &Guest) -> Fault {
             }
         }
     }
-    for (index, shared) in guest.shared_memory.iter().enumerate() {
-        let field = |name: &str, message: String| Some((format!("shared-memory.{index}.{name}"), message));
-        let page = 4 * KIB;
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if !(1..=15).contains(&shared.id.len()) || !shared.id.bytes().all(plain) {
-            return field(
-                "id",
-                format!("`{}` is not 1 to 15 letters, digits, -, _ and .", shared.id.escape_default()),
-            );
-        }
-        if guest.shared_memory.iter().take(index).any(|other| other.id == shared.id) {
-            return field("id", format!("`{}` is there twice", shared.id));
-        }
-        if shared.size.bytes() == 0
-            || !shared.size.bytes().is_multiple_of(page)
-            || shared.size.bytes() > 1 << 40
-        {
-            return field("size", format!("{} is not a multiple of 4K up to 1T", shared.size));
-        }
-        for (name, address) in [("address", Some(shared.address)), ("host-address", shared.host_address)] {
-            let wraps = |at: u64| at.checked_add(shared.size.bytes()).is_none();
-            if address.is_some_and(|at| !at.is_multiple_of(page) || wraps(at)) {
-                return field(name, "it is not a multiple of 4K, or wraps around".into());
-            }
-        }
-        let sharers = || {
-            let all = config.static_guests().flat_map(|(_, guest)| &guest.shared_memory);
-            all.filter(|other| other.id == shared.id)
-        };
-        if sharers().any(|other| (other.size, other.host_address) != (shared.size, shared.host_address)) {
-            return field("size", format!("the sharers of `{}` disagree about its size or place", shared.id));
-        }
-        if sharers().filter(|other| other.owner).count() != 1 {
-            return field("owner", format!("`{}` has to have one owner", shared.id));
-        }
-    }
-    None
+    shared::fault(config, guest)
 }

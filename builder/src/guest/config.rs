@@ -1,7 +1,7 @@
 //! The description of an image, as a file: which board, which root file system, which guests.
 
 use super::check::fault;
-use super::{Guest, Medium, Start};
+use super::{Guest, Medium, SharedMemory, Start};
 use crate::error::{Result, ResultExt};
 use crate::workspace::described;
 use serde::Deserialize;
@@ -108,5 +108,13 @@ impl ImageConfig {
     /// The static guests, with their numbers among all.
     pub fn static_guests(&self) -> impl Iterator<Item = (usize, &Guest)> {
         self.guests.iter().enumerate().filter(|(_, guest)| guest.start == Start::Static)
+    }
+
+    /// The memory that static guests share, each once: its owner, the field of the owner's description, and itself.
+    pub fn shared_memory(&self) -> impl Iterator<Item = (&Guest, String, &SharedMemory)> {
+        self.static_guests().flat_map(|(guest, owner)| {
+            let all = owner.shared_memory.iter().enumerate().filter(|(_, shared)| shared.owner);
+            all.map(move |(index, shared)| (owner, format!("guest.{guest}.shared-memory.{index}"), shared))
+        })
     }
 }

@@ -211,6 +211,11 @@ pub(crate) fn volume_group(config: &ImageConfig, parts: &[GuestParts], seed: &st
     Some(VolumeGroup { name, uuid, physical_uuid, volumes })
 }
 
+/// What stands for a part that is not made: it has no bytes.
+fn unmade(artifact: &Artifact) -> Part {
+    Part { artifact: artifact.clone(), data: Arc::default() }
+}
+
 impl Maker<'_> {
     /// The same with another decision.
     fn making<'a>(&'a self, decision: &'a Decision) -> Maker<'a> {
@@ -323,78 +328,57 @@ impl Maker<'_> {
 
     /// Makes all guests' parts.
     pub(crate) fn guests(&self) -> Result<Vec<GuestParts>> {
+        self.guests_by(|_| Ok(None))
+    }
+
+    /// What is known of guests' parts without making any.
+    pub(crate) fn peek_guests(&self) -> Result<Vec<GuestArtifacts>> {
+        let parts = self.guests_by(|maker| maker.peek().map(Some))?;
+        let guests = self.decision.guests.config.guests.iter().zip(&parts);
+        Ok(guests.map(|(guest, parts)| parts.artifacts(guest)).collect())
+    }
+
+    /// All guests' parts. Of a system that something is `known` of, nothing is made, and its parts have no bytes.
+    fn guests_by(&self, known: impl Fn(&Maker<'_>) -> Result<Option<Artifacts>>) -> Result<Vec<GuestParts>> {
         let config = &self.decision.guests.config;
         let mut all = Vec::new();
         for (index, guest) in config.guests.iter().enumerate() {
             let boot = guest.disks.iter().find(|disk| disk.content.profile().is_some());
             let boot = self.guest_decision(guest, boot)?;
             let system = self.making(&boot);
-            let kernel = match &guest.kernel {
-                Module::File(path) => self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?,
-                Module::Debian | Module::None => system.kernel()?,
+            let peeked = known(&system)?;
+            let kernel = match (&guest.kernel, &peeked) {
+                (Module::File(path), _) => {
+                    self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?
+                }
+                (Module::Debian | Module::None, Some(known)) => unmade(&known.kernel),
+                (Module::Debian | Module::None, None) => system.kernel()?,
             };
-            let ramdisk = match guest.ramdisk() {
-                Module::File(path) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?),
-                Module::Debian => Some(system.ramdisk()?),
-                Module::None => None,
+            let ramdisk = match (guest.ramdisk(), &peeked) {
+                (Module::File(path), _) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?),
+                (Module::Debian, Some(known)) => Some(unmade(&known.ramdisk)),
+                (Module::Debian, None) => Some(system.ramdisk()?),
+                (Module::None, _) => None,
             };
             let mut disks = Vec::new();
             for (number, disk) in guest.disks.iter().enumerate() {
                 let root = match disk.content.profile() {
                     None => None,
-                    Some(_) => self.making(&self.guest_decision(guest, Some(disk))?).root()?,
+                    Some(_) => {
+                        let own = self.guest_decision(guest, Some(disk))?;
+                        let maker = self.making(&own);
+                        let unmade = |artifact| Root { tree: Arc::default(), uuid: [0; 16], artifact };
+                        match known(&maker)? {
+                            Some(known) => known.root.map(unmade),
+                            None => maker.root()?,
+                        }
+                    }
                 };
                 let tree = root.as_ref().map(|root| root.artifact.tree);
                 disks.push((self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?, root));
             }
             let device_tree = self.guest_tree(guest, index)?;
             all.push(GuestParts { name: guest.name.clone(), kernel, ramdisk, device_tree, disks });
-        }
-        Ok(all)
-    }
-
-    /// What is known of guests' parts without making any.
-    pub(crate) fn peek_guests(&self) -> Result<Vec<GuestArtifacts>> {
-        let config = &self.decision.guests.config;
-        let mut all = Vec::new();
-        for (index, guest) in config.guests.iter().enumerate() {
-            let peek = |disk: Option<&Disk>| -> Result<Artifacts> {
-                self.making(&self.guest_decision(guest, disk)?).peek()
-            };
-            let system = peek(guest.disks.iter().find(|disk| disk.content.profile().is_some()))?;
-            let kernel = match &guest.kernel {
-                Module::File(path) => {
-                    self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?.artifact
-                }
-                Module::Debian | Module::None => system.kernel,
-            };
-            let ramdisk = match guest.ramdisk() {
-                Module::File(path) => {
-                    Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?.artifact)
-                }
-                Module::Debian => Some(system.ramdisk),
-                Module::None => None,
-            };
-            let mut disks = Vec::new();
-            for (number, disk) in guest.disks.iter().enumerate() {
-                let root = match disk.content.profile() {
-                    None => None,
-                    Some(_) => peek(Some(disk))?.root,
-                };
-                let tree = root.as_ref().map(|root| root.tree);
-                let size = self.disk_size(disk, tree, &format!("guest.{index}.disk.{number}"))?;
-                disks.push(GuestDiskArtifact { name: disk_name(guest, disk), on: disk.on, size, root });
-            }
-            let (device_tree, resources) = self.guest_tree(guest, index)?.unzip();
-            all.push(GuestArtifacts {
-                name: guest.name.clone(),
-                start: guest.start,
-                kernel,
-                ramdisk,
-                device_tree: device_tree.map(|part| part.artifact),
-                devices: resources.map(|resources| resources.paths).unwrap_or_default(),
-                disks,
-            });
         }
         Ok(all)
     }

@@ -16,6 +16,7 @@ mod config;
 mod make;
 mod partial;
 mod qcow2;
+mod shared;
 
 pub use config::ImageConfig;
 pub use make::{GuestArtifacts, GuestDiskArtifact, GuestParts, Guests};

@@ -1,6 +1,7 @@
 //! A guest's partial device tree (Xen, docs/misc/arm/passthrough.txt): what of the machine it names, for xl.
 
 use crate::error::{Error, Result};
+use crate::fdt::CellCounts;
 use vambrace_core::platform::tree::{Node, Tree, total_size};
 
 /// Bytes of a page, in which xl counts.
@@ -50,18 +51,8 @@ impl Resources {
         if depth > MAX_DEPTH {
             return Err(odd("nodes"));
         }
-        if let Some(reg) = node.property("xen,reg") {
-            // Machine address, size, guest address: two cells each, as the tree's own cells have to be.
-            let numbers: Vec<u64> =
-                reg.chunks(8).filter_map(|n| n.try_into().ok()).map(u64::from_be_bytes).collect();
-            if reg.len() % 24 != 0 {
-                return Err(odd("xen,reg"));
-            }
-            for entry in numbers.chunks_exact(3) {
-                if let [from, size, to] = entry {
-                    self.iomem.push((from / PAGE, size.div_ceil(PAGE), to / PAGE));
-                }
-            }
+        if node.has("xen,reg") {
+            self.iomem.extend(registers(node)?);
         }
         let interrupts = node.cells("interrupts").unwrap_or_default();
         for entry in interrupts.chunks_exact(3) {
@@ -86,6 +77,32 @@ impl Resources {
     }
 }
 
+/// The entries of `xen,reg` in pages: machine address, size, guest address, in the cells of the node above.
+fn registers(node: &Node<'_, '_>) -> Result<Vec<(u64, u64, u64)>> {
+    let odd = |why: String| {
+        Error::new(format!("`xen,reg` of {} in the partial device tree has {why}", node.name()))
+    };
+    let bus = node.parent();
+    let name = format!("`{}`", bus.map(|bus| bus.path()).unwrap_or_default());
+    let counts = CellCounts::of(bus.as_ref(), CellCounts { address: 2, size: 1 }).checked(&name)?;
+    let (address, size) = (counts.address as usize, counts.size as usize);
+    let entry = 2 * address + size;
+    let cells = node.cells("xen,reg").map_err(|_| odd("a part of a cell".into()))?;
+    if !cells.len().is_multiple_of(entry) {
+        return Err(odd(format!(
+            "{} cells, no multiple of {entry}: an address, a size and an address by the cells of {name}",
+            cells.len()
+        )));
+    }
+    let number = |cells: &[u32]| cells.iter().fold(0, |number, cell| number << 32 | u64::from(*cell));
+    let entries = cells.chunks_exact(entry).map(|entry| {
+        let (from, rest) = entry.split_at(address);
+        let (size, to) = rest.split_at(size);
+        (number(from) / PAGE, number(size).div_ceil(PAGE), number(to) / PAGE)
+    });
+    Ok(entries.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +112,8 @@ mod tests {
         let mut fdt = vm_fdt::FdtWriter::new().unwrap();
         let root = fdt.begin_node("").unwrap();
         let passthrough = fdt.begin_node("passthrough").unwrap();
+        fdt.property_u32("#address-cells", 2).unwrap();
+        fdt.property_u32("#size-cells", 2).unwrap();
         let device = fdt.begin_node("serial@9040000").unwrap();
         fdt.property_array_u64("xen,reg", &[0x904_0000, 0x1000, 0x1000_0000]).unwrap();
         fdt.property_array_u32("interrupts", &[0, 8, 4, 1, 9, 4]).unwrap();
@@ -116,5 +135,46 @@ mod tests {
         }
         assert!(Resources::of(&blob[..40]).is_err());
         assert!(Resources::of(b"no tree").is_err());
+    }
+
+    /// A partial tree whose `/passthrough` has these numbers of cells, with a device with this `xen,reg`.
+    fn with_cells(counts: Option<(u32, u32)>, reg: &[u32]) -> Result<Vec<(u64, u64, u64)>> {
+        let mut fdt = vm_fdt::FdtWriter::new().unwrap();
+        let root = fdt.begin_node("").unwrap();
+        // Those of the root are not the devices'.
+        fdt.property_u32("#address-cells", 2).unwrap();
+        fdt.property_u32("#size-cells", 2).unwrap();
+        let passthrough = fdt.begin_node("passthrough").unwrap();
+        if let Some((address, size)) = counts {
+            fdt.property_u32("#address-cells", address).unwrap();
+            fdt.property_u32("#size-cells", size).unwrap();
+        }
+        let device = fdt.begin_node("serial@9040000").unwrap();
+        fdt.property_array_u32("xen,reg", reg).unwrap();
+        fdt.end_node(device).unwrap();
+        fdt.end_node(passthrough).unwrap();
+        fdt.end_node(root).unwrap();
+        Resources::of(&fdt.finish().unwrap()).map(|resources| resources.iomem)
+    }
+
+    #[test]
+    fn registers_have_the_cells_of_the_node_above() {
+        let two = [0x904_0000, 0x1000, 0x1000_0000, 0x905_0000, 0x2000, 0x1000_1000];
+        assert_eq!(
+            with_cells(Some((1, 1)), &two).unwrap(),
+            [(0x9040, 1, 0x10000), (0x9050, 2, 0x10001)],
+            "two entries have as many bytes as one of two cells each"
+        );
+        let high = [1, 0x904_0000, 0x1000, 0, 0x1000_0000];
+        for counts in [Some((2, 1)), None] {
+            assert_eq!(with_cells(counts, &high).unwrap(), [(0x10_9040, 1, 0x10000)]);
+        }
+        assert_eq!(with_cells(Some((1, 2)), &[0x904_0000, 0, 0x1000, 0]).unwrap(), [(0x9040, 1, 0)]);
+        let error = with_cells(Some((2, 2)), &two[..5]).unwrap_err();
+        assert!(error.what().contains("has 5 cells, no multiple of 6"), "{error}");
+        for counts in [(3, 1), (0, 1), (2, 0), (1, 3)] {
+            let error = with_cells(Some(counts), &two).unwrap_err();
+            assert!(error.what().contains("`/passthrough` of the device tree has addresses of"), "{error}");
+        }
     }
 }

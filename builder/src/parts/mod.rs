@@ -16,7 +16,7 @@ use crate::plan::{self, Artifact, Artifacts, Header};
 use crate::profile::FileTree;
 use crate::progress::Progress;
 use hypervisor::hypervisor_header;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub(crate) use system::CONFIGURING;
@@ -228,16 +228,21 @@ impl Maker<'_> {
         Ok(packages)
     }
 
+    /// The lists that packages are looked up in, guests' too: release and architecture.
+    fn package_lists(&self) -> Result<BTreeSet<(String, String)>> {
+        let of_one = |(suite, _, arch): (String, String, String)| (arch != "all").then_some((suite, arch));
+        let own = self.all_package_names()?.into_iter().filter_map(of_one);
+        let guests = self.each_guest(|guest| guest.package_lists())?;
+        Ok(own.chain(guests.into_iter().flatten()).collect())
+    }
+
     /// Forgets which packages are in use, and asks the archive for its newest.
     ///
     /// # Errors
     ///
     /// What apt cannot do; the packages of before stay in use then.
     pub fn update_packages(&self) -> Result<()> {
-        let of_one = |(suite, _, arch): (String, String, String)| (arch != "all").then_some((suite, arch));
-        let lists: std::collections::BTreeSet<(String, String)> =
-            self.all_package_names()?.into_iter().filter_map(of_one).collect();
-        for (suite, arch) in lists {
+        for (suite, arch) in self.package_lists()? {
             self.apt(&suite)?.update(&arch, self.progress)?;
         }
         self.cache.forget_packages();
@@ -544,4 +549,33 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 fn builder_stamp() -> String {
     let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok());
     format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Request;
+    use crate::guest::ImageConfig;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn guests_packages_are_updated_too() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let workspace = Workspace::open(Some(&root), None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let lists = |guests: &str| {
+            let config = ImageConfig::parse("image.toml", guests).unwrap();
+            let request = Request { board: "qemu-arm64".into(), config, ..Request::default() };
+            let decision = Decision::new(&workspace, &request).unwrap();
+            let (cache, progress) = (Cache::open(Some(dir.path())).unwrap(), Progress::quiet());
+            let maker =
+                Maker { root: &root, decision: &decision, cache: &cache, progress: &progress, epoch: 0 };
+            let lists = maker.package_lists().unwrap();
+            lists.into_iter().map(|(_, arch)| arch).collect::<Vec<_>>()
+        };
+        let guest = "[[guest]]\nname = \"a\"\nmemory = \"64M\"\n";
+        assert_eq!(lists(""), ["arm64"]);
+        assert_eq!(lists(guest), ["arm64"], "a list that both have is fetched once");
+        assert_eq!(lists(&format!("{guest}architecture = \"armv7\"\n")), ["arm64", "armhf"]);
+    }
 }

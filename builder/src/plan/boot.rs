@@ -58,7 +58,8 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
     let header = startable(decision, &artifacts.hypervisor)?;
     // A 32-bit loader reaches no further, and there is room enough below.
     let end = if decision.board.architecture == Architecture::Armv7 { end.min(1 << 32) } else { end };
-    let kept = fixed_regions(decision, artifacts, base, end)?;
+    let mut kept = fixed_regions(decision, artifacts, base, end)?;
+    keep_shared(decision, &mut kept, base, end)?;
     let whole = |content: Content, artifact: &Artifact| Wanted {
         what: content.label(),
         size: artifact.size,
@@ -273,6 +274,27 @@ fn fixed_regions(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64
         });
     }
     Ok(regions)
+}
+
+/// Adds the memory that guests share at a place of their choice: nothing else may be there.
+fn keep_shared(decision: &Decision, kept: &mut Vec<Region>, base: u64, end: u64) -> Result<()> {
+    memory::check(base, end, kept)?;
+    let config = &decision.guests.config;
+    for (owner, field, shared) in config.shared_memory() {
+        let Some(start) = shared.host_address else { continue };
+        kept.push(Region {
+            what: format!("shared memory `{}` of the guest `{}`", shared.id, owner.name),
+            start,
+            size: shared.size.bytes(),
+            why: "the `host-address` of the guests that share it".into(),
+        });
+        memory::check(base, end, kept).map_err(|error| {
+            config.at(&format!("{field}.host-address"), error.what()).help(
+                "choose another place, or leave it to the hypervisor, with no `host-address` in any guest",
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Adds `region` to what is kept. Several may keep the same memory, each for a reason of its own: that is one region.

@@ -343,8 +343,11 @@ fn fits_together(decision: &Decision, artifacts: &Artifacts) -> Result<()> {
         .help("give dom0 less with --dom0-mem, or the machine more with --memory"));
     }
     let guests = &decision.guests.config;
-    let of_guests =
-        guests.static_guests().map(|(_, guest)| guest.memory.bytes()).fold(0, u64::saturating_add);
+    let of_guests = guests
+        .static_guests()
+        .map(|(_, guest)| guest.memory.bytes())
+        .chain(guests.shared_memory().map(|(.., shared)| shared.size.bytes()))
+        .fold(0, u64::saturating_add);
     if dom0.bytes().saturating_add(loaded).saturating_add(of_guests) > memory.bytes() {
         return Err(Error::new(format!(
             "beside dom0's {dom0} and {} MiB for what is loaded, the guests that the hypervisor starts need {} MiB: more \
