@@ -1,32 +1,16 @@
 //! Memory that static guests share: what cannot be said of it.
 
+use vambrace_core::static_guest::layout::{self, DEVICES};
+
 use super::Guest;
 use super::check::Fault;
 use super::config::ImageConfig;
 
 const PAGE: u64 = 4096;
-/// Where a guest's memory begins, and how much of it is there (Xen, public/arch-arm.h, GUEST_RAM0_BASE and
-/// GUEST_RAM0_SIZE).
-const LOW: (u64, u64) = (0x4000_0000, 0xc000_0000);
-/// Where the rest of it begins (GUEST_RAM1_BASE).
-const HIGH: u64 = 0x2_0000_0000;
-/// What every guest has elsewhere: the first byte, and how many (GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE,
-/// GUEST_PL011_BASE, GUEST_GNTTAB_BASE, GUEST_MAGIC_BASE). A GICv2 lies within the place of a GICv3's distributor.
-const DEVICES: [(&str, u64, u64); 5] = [
-    ("interrupt controller", 0x0300_1000, 0x1_0000),
-    ("redistributors", 0x0302_0000, 0x0100_0000),
-    ("UART", 0x2200_0000, 0x1000),
-    ("grant table", 0x3800_0000, 0x0100_0000),
-    ("magic pages", 0x3900_0000, 0x0100_0000),
-];
 
 /// The banks of a guest's memory, as [`DEVICES`].
 fn memory(guest: &Guest) -> impl Iterator<Item = (&'static str, u64, u64)> {
-    let low = guest.memory.bytes().min(LOW.1);
-    [(LOW.0, low), (HIGH, guest.memory.bytes() - low)]
-        .into_iter()
-        .filter(|(_, size)| *size > 0)
-        .map(|(at, size)| ("memory", at, size))
+    layout::memory(guest.memory.bytes()).into_iter().flatten().map(|(at, size)| ("memory", at, size))
 }
 
 /// The first fault of the memory that `guest` shares.

@@ -46,13 +46,14 @@ impl Bank {
     }
 }
 
-/// What of a guest's address space is not its memory's, by the layout.
-pub(super) const DEVICES: [(&str, u64, u64); 5] = [
-    ("its interrupt controller", GUEST_GICD_BASE, GUEST_GICC_BASE + GUEST_GICC_SIZE - GUEST_GICD_BASE),
-    ("its redistributors", GUEST_GICV3_GICR0_BASE, GUEST_GICV3_GICR0_SIZE),
-    ("its UART", GUEST_PL011_BASE, GUEST_PL011_SIZE),
-    ("its grant table", GUEST_GNTTAB_BASE, GUEST_GNTTAB_SIZE),
-    ("its magic pages", GUEST_MAGIC_BASE, GUEST_MAGIC_SIZE),
+/// What every guest has besides memory, by the layout: what it is, its first byte in the guest's address space, and its
+/// length in bytes. A GICv2 lies within the place of a GICv3's distributor.
+pub const DEVICES: [(&str, u64, u64); 5] = [
+    ("interrupt controller", GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICD_SIZE),
+    ("redistributors", GUEST_GICV3_GICR0_BASE, GUEST_GICV3_GICR0_SIZE),
+    ("UART", GUEST_PL011_BASE, GUEST_PL011_SIZE),
+    ("grant table", GUEST_GNTTAB_BASE, GUEST_GNTTAB_SIZE),
+    ("magic pages", GUEST_MAGIC_BASE, GUEST_MAGIC_SIZE),
 ];
 
 /// Refuses a range of a guest's address space that lies on its devices.
@@ -66,18 +67,19 @@ pub(super) fn check_clear(what: &'static str, bank: Bank) -> Result<(), GuestErr
     Ok(())
 }
 
-/// The banks of a guest with `memory` bytes.
-pub(super) fn banks(memory: u64) -> Result<Vec<Bank>, GuestError> {
+/// Where the memory of a guest with `memory` bytes lies: first bytes in its address space, and lengths in bytes. `None`
+/// where there is no place for so much.
+pub fn memory(memory: u64) -> Option<impl Iterator<Item = (u64, u64)>> {
     let first = memory.min(GUEST_RAM0_SIZE);
     let second = memory - first;
-    if second > GUEST_RAM1_SIZE {
-        return Err(GuestError::OutOfMemory);
-    }
-    let mut banks = Vec::from([Bank { at: Ipa(GUEST_RAM0_BASE), size: first }]);
-    if second > 0 {
-        banks.push(Bank { at: Ipa(GUEST_RAM1_BASE), size: second });
-    }
-    Ok(banks)
+    let places = [(GUEST_RAM0_BASE, first), (GUEST_RAM1_BASE, second)];
+    (second <= GUEST_RAM1_SIZE).then(|| places.into_iter().filter(|(_, size)| *size > 0))
+}
+
+/// The banks of a guest with `memory` bytes.
+pub(super) fn banks(memory: u64) -> Result<Vec<Bank>, GuestError> {
+    let places = self::memory(memory).ok_or(GuestError::OutOfMemory)?;
+    Ok(places.map(|(at, size)| Bank { at: Ipa(at), size }).collect())
 }
 
 /// Smallest hole worth naming, as in dom0's tree.
@@ -212,6 +214,7 @@ mod tests {
     fn devices_keep_their_places() {
         let at = |at, size| check_clear("x", Bank { at: Ipa(at), size });
         assert!(at(0x4000_0000, 1 << 30).is_ok() && at(0x1000_0000, 0x1000_0000).is_ok());
+        assert!(at(GUEST_GICC_BASE + GUEST_GICC_SIZE - 0x1000, 0x1000).is_err(), "a GICv2's CPU interface");
         for (_, start, size) in DEVICES {
             assert!(at(start, 0x1000).is_err() && at(start + size - 0x1000, 0x1000).is_err());
             assert!(at(0, u64::MAX).is_err());

@@ -11,7 +11,7 @@
 
 mod accept;
 mod error;
-mod layout;
+pub mod layout;
 mod memory;
 mod passthrough;
 mod shared;
