@@ -280,7 +280,7 @@ fn add_domain(
         uart: Some(Vpl011::new()),
         aarch32,
         is_hardware,
-        direct: Some(Vec::from([ram])),
+        direct: is_hardware.then(|| Vec::from([ram])),
         max_pages: ram.pages(),
         max_port: 1023,
         max_grant_frames: DEFAULT_MAX_FRAMES,
