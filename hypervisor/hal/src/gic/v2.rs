@@ -5,10 +5,12 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use vambrace_core::machine::{Acknowledged, CpuId, Intid, ListRegister, LrState};
 
-use super::distributor::{Distributor, ICACTIVER, ISACTIVER, SPECIAL, SPI, reset_own, write_bit};
+use super::distributor::{Distributor, ICACTIVER, SPECIAL, SPI, reset_own, write_bit};
 use super::{GicError, KICK_SGI, VcpuInterface};
 use crate::mmio::{Mmio, barrier};
 
+/// Our number of the CPU that comes first.
+const BOOT_CPU: CpuId = 0;
 /// CPUs that a GICv2 serves.
 const MAX_CPUS: usize = 8;
 
@@ -20,6 +22,7 @@ const GICC_PMR: usize = 0x0004;
 const GICC_BPR: usize = 0x0008;
 const GICC_IAR: usize = 0x000c;
 const GICC_EOIR: usize = 0x0010;
+const GICC_HPPIR: usize = 0x0018;
 const GICC_APR: usize = 0x00d0;
 const GICC_NSAPR: usize = 0x00e0;
 const GICC_IIDR: usize = 0x00fc;
@@ -36,6 +39,15 @@ const CTLR_ENABLE: u32 = 1;
 /// GICC_CTLR: EOIR only drops the priority. Bit 9 in the non-secure view and where there are no views (IHI 0048B
 /// 4.4.1, EOImodeNS and EOImode).
 const CTLR_EOI_MODE: u32 = 1 << 9;
+
+/// GICD_SGIR, TargetListFilter (IHI 0048B 4.3.15).
+const SGI_TO_OTHERS: u32 = 1 << 24;
+const SGI_TO_SELF: u32 = 2 << 24;
+
+/// The first interrupt that is no SGI.
+const PPI: u32 = 16;
+/// Reads of a register in which a change that is on its way shows at the latest.
+const ON_ITS_WAY: u32 = 16;
 
 const HCR_ENABLE: u32 = 1;
 const HCR_UNDERFLOW: u32 = 1 << 1;
@@ -54,11 +66,12 @@ pub struct GicV2 {
     lr_count: usize,
     /// Each CPU's bit in target registers, by our number of it; 0 until its `init_cpu`.
     masks: [AtomicU8; MAX_CPUS],
-    /// Set on a controller that loses track of an SPI which one CPU acknowledges and another deactivates, be it through
-    /// a list register or by GICC_DIR: QEMU's before 8.1. There the SPIs go into list registers without the HW bit, and
-    /// when the guest has ended one it is deactivated in the distributor, which does that for all CPUs.
-    forgetful: AtomicBool,
-    /// The SPI behind each list register of each CPU, where the list register does not say so; 0 for none.
+    /// Set on a controller on which an interrupt that a CPU deactivates, by GICC_DIR or through a list register, is not
+    /// looked at again: QEMU's, where it stays unseen until something else happens if it is pending by then; before 8.1 an
+    /// SPI that another CPU acknowledged even stays active. There list registers are without the HW bit, and what a
+    /// guest has ended is deactivated in the distributor, which looks at everything.
+    deaf: AtomicBool,
+    /// The physical interrupt behind each list register of each CPU, where the list register does not say so; 0 for none.
     behind: [[AtomicU16; 16]; MAX_CPUS],
 }
 
@@ -83,7 +96,7 @@ impl GicV2 {
             cpu_offset: if aliased { ALIASED_OFFSET } else { 0 },
             lr_count: (hypervisor.read32(GICH_VTR) as usize & 0x3f).min(15) + 1,
             masks: [const { AtomicU8::new(0) }; MAX_CPUS],
-            forgetful: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             behind: [const { [const { AtomicU16::new(0) }; 16] }; MAX_CPUS],
             distributor: Distributor::new(distributor, 0),
             cpu,
@@ -108,27 +121,33 @@ impl GicV2 {
         // Groups are ignored in the non-secure view; without views, one group is signalled and it is group 0.
         self.distributor.reset(0)?;
         self.distributor.fill_spis(GICD_ITARGETSR, 4, u32::from(self.own_mask()) * 0x0101_0101);
-        self.gicc_write(GICC_CTLR, CTLR_EOI_MODE);
-        self.forgetful.store(self.forgets(), Ordering::Relaxed);
         self.distributor.turn_on(1)
     }
 
-    /// Whether an SPI that was made active for all CPUs is still active when this CPU has deactivated it. No SPI is
-    /// enabled yet, so that nobody notices.
-    fn forgets(&self) -> bool {
-        let registers = self.distributor.registers();
-        if self.distributor.limit() <= SPI {
-            return false;
+    /// Whether this CPU is not told of an interrupt that became pending while it was active, once it is deactivated. Tried
+    /// with the kick, which is the only interrupt that gets through yet.
+    fn misses_pending(&self) -> bool {
+        let send = || {
+            barrier();
+            self.distributor.registers().write32(GICD_SGIR, SGI_TO_SELF | KICK_SGI);
+        };
+        send();
+        let Some(first) = self.acknowledge() else { return false };
+        send();
+        self.end(first);
+        self.gicc_write(GICC_DIR, first.token);
+        let told = (0..ON_ITS_WAY).any(|_| self.gicc_read(GICC_HPPIR) & 0x3ff == first.intid);
+        // Has a deaf one look.
+        write_bit(self.distributor.registers(), ICACTIVER, first.intid);
+        if let Some(second) = self.acknowledge() {
+            self.end(second);
+            self.gicc_write(GICC_DIR, second.token);
         }
-        write_bit(registers, ISACTIVER, SPI);
-        self.gicc_write(GICC_DIR, SPI);
-        let forgets = registers.read32(ISACTIVER + 4) & 1 != 0;
-        write_bit(registers, ICACTIVER, SPI);
-        forgets
+        !told
     }
 
-    fn is_forgetful(&self) -> bool {
-        self.forgetful.load(Ordering::Relaxed)
+    fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
     }
 
     /// This CPU's bit in target registers. The first eight of them are read-only and answer with the reader's bit; a
@@ -168,6 +187,9 @@ impl GicV2 {
         for i in 0..self.lr_count {
             self.hypervisor.write32(GICH_LR + 4 * i, 0);
         }
+        if cpu == BOOT_CPU {
+            self.deaf.store(self.misses_pending(), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -188,7 +210,7 @@ impl GicV2 {
     /// See [`super::Gic::deactivate`].
     #[inline]
     pub fn deactivate(&self, interrupt: Acknowledged) {
-        if self.is_forgetful() && interrupt.intid >= SPI {
+        if self.is_deaf() {
             write_bit(self.distributor.registers(), ICACTIVER, interrupt.intid);
         } else {
             self.gicc_write(GICC_DIR, interrupt.token);
@@ -222,10 +244,8 @@ impl GicV2 {
 
     /// See [`super::Gic::call_others`].
     pub fn call_others(&self) {
-        // TargetListFilter (IHI 0048B 4.3.15).
-        const ALL_BUT_SELF: u32 = 1 << 24;
         barrier();
-        self.distributor.registers().write32(GICD_SGIR, ALL_BUT_SELF | KICK_SGI);
+        self.distributor.registers().write32(GICD_SGIR, SGI_TO_OTHERS | KICK_SGI);
     }
 
     /// See [`super::Gic::lr_count`].
@@ -238,11 +258,11 @@ impl GicV2 {
     #[inline]
     pub fn lr_read(&self, index: usize) -> ListRegister {
         let value = decode(self.hypervisor.read32(GICH_LR + 4 * (index & 15)));
-        if self.is_forgetful() { self.with_spi(index, value) } else { value }
+        if self.is_deaf() { self.with_physical(index, value) } else { value }
     }
 
-    /// What a list register holds, with the SPI behind it; that is deactivated if the guest has ended it.
-    fn with_spi(&self, index: usize, value: ListRegister) -> ListRegister {
+    /// What a list register holds, with the physical interrupt behind it; that is deactivated if the guest has ended it.
+    fn with_physical(&self, index: usize, value: ListRegister) -> ListRegister {
         let Some(behind) = self.behind(index) else { return value };
         let physical = match behind.load(Ordering::Relaxed) {
             0 => return value,
@@ -257,10 +277,10 @@ impl GicV2 {
         ListRegister { physical: Some(physical), eoi_maintenance: false, ..value }
     }
 
-    /// What goes into a list register in place of `value`, whose SPI is remembered.
-    fn without_spi(&self, index: usize, value: ListRegister) -> ListRegister {
+    /// What goes into a list register in place of `value`, whose physical interrupt is remembered.
+    fn without_physical(&self, index: usize, value: ListRegister) -> ListRegister {
         let Some(behind) = self.behind(index) else { return value };
-        let physical = value.physical.filter(|physical| (SPI..SPECIAL).contains(physical));
+        let physical = value.physical.filter(|physical| (PPI..SPECIAL).contains(physical));
         let physical = physical.filter(|_| value.state != LrState::Invalid);
         behind.store(physical.map_or(0, |physical| physical as u16), Ordering::Relaxed);
         match physical {
@@ -276,7 +296,7 @@ impl GicV2 {
     /// See [`super::Gic::lr_write`].
     #[inline]
     pub fn lr_write(&self, index: usize, value: ListRegister) {
-        let value = if self.is_forgetful() { self.without_spi(index, value) } else { value };
+        let value = if self.is_deaf() { self.without_physical(index, value) } else { value };
         self.hypervisor.write32(GICH_LR + 4 * (index & 15), encode(value));
     }
 
@@ -443,42 +463,51 @@ mod tests {
     }
 
     #[test]
-    fn a_forgetful_controller_is_told_of_the_end_of_an_spi() {
-        for forgetful in [true, false] {
+    fn a_deaf_controller_is_told_of_the_end_of_an_interrupt() {
+        for deaf in [true, false] {
             let mut gicd = [0u32; 0x400];
             let (mut gicc, mut gich) = ([0u32; 0x800], [0u32; 0x50]);
-            // Memory keeps what is written to it, so the SPI looks active after its end unless there is none.
-            gicd[TYPER / 4] = u32::from(forgetful);
+            gicd[TYPER / 4] = 1;
+            // Memory keeps what is written to it. The kick is acknowledged again and again, and shows as pending or not.
+            gicc[GICC_HPPIR / 4] = if deaf { 0x3ff } else { KICK_SGI };
             // SAFETY: the regions are the arrays, which outlive them.
             let region =
                 |words: &mut [u32]| unsafe { Mmio::new(range(words.as_mut_ptr() as usize, words.len() * 4)) };
-            let (distributor, interface) = (region(&mut gicd), region(&mut gich));
-            let gic = GicV2::new(distributor, region(&mut gicc), interface).unwrap();
+            let (distributor, cpu, interface) = (region(&mut gicd), region(&mut gicc), region(&mut gich));
+            let gic = GicV2::new(distributor, cpu, interface).unwrap();
             gic.init().unwrap();
-            distributor.write32(ICACTIVER + 4, 0);
-            let cleared = || distributor.read32(ICACTIVER + 4);
-            let (spi, ppi) = (
-                ListRegister { physical: Some(40), ..SAMPLE },
-                ListRegister { physical: Some(27), ..SAMPLE },
-            );
-            gic.lr_write(0, spi);
-            gic.lr_write(1, ppi);
-            assert_eq!(interface.read32(GICH_LR) & 1 << 31 == 0, forgetful, "no HW bit");
-            assert_ne!(interface.read32(GICH_LR + 4) & 1 << 31, 0, "a PPI is its CPU's own");
-            assert_eq!((gic.lr_read(0), gic.lr_read(1)), (spi, ppi));
-            assert_eq!(cleared(), 0, "it has not ended");
-            // The guest ends it.
-            interface.write32(GICH_LR, interface.read32(GICH_LR) & !(3 << 28));
-            assert_eq!(gic.lr_read(0).state, LrState::Invalid);
-            assert_eq!(cleared(), if forgetful { 1 << 8 } else { 0 });
-            assert_eq!(interface.read32(GICH_LR) == 0, forgetful, "no more maintenance interrupts for it");
-            // Once: it may be active again by now.
-            distributor.write32(ICACTIVER + 4, 0);
-            assert_eq!((gic.lr_read(0).state, cleared()), (LrState::Invalid, 0));
-            // One that is taken out before it has ended stays active.
-            gic.lr_write(0, spi);
-            gic.lr_write(0, ListRegister::default());
-            assert_eq!((gic.lr_read(0).physical, cleared()), (None, 0));
+            gic.init_cpu(BOOT_CPU).unwrap();
+            assert_eq!(distributor.read32(GICD_SGIR), SGI_TO_SELF, "it was tried");
+            let reset = || [0, 4].map(|word| distributor.write32(ICACTIVER + word, 0));
+            let cleared = || [0, 4].map(|word| distributor.read32(ICACTIVER + word));
+            let physical = |intid| ListRegister { physical: Some(intid), ..SAMPLE };
+            for (intid, ended) in [(27, [1 << 27, 0]), (40, [0, 1 << 8])] {
+                reset();
+                gic.lr_write(1, physical(intid));
+                let register = GICH_LR + 4;
+                assert_eq!(interface.read32(register) & 1 << 31 == 0, deaf, "no HW bit");
+                assert_eq!(gic.lr_read(1), physical(intid));
+                assert_eq!(cleared(), [0, 0], "it has not ended");
+                // The guest ends it.
+                interface.write32(register, interface.read32(register) & !(3 << 28));
+                assert_eq!(gic.lr_read(1).state, LrState::Invalid);
+                assert_eq!(cleared(), if deaf { ended } else { [0, 0] });
+                assert_eq!(interface.read32(register) == 0, deaf, "no more maintenance interrupts for it");
+                // Once: it may be active again by now.
+                reset();
+                assert_eq!((gic.lr_read(1).state, cleared()), (LrState::Invalid, [0, 0]));
+                // One that is taken out before it has ended stays active.
+                gic.lr_write(1, physical(intid));
+                gic.lr_write(1, ListRegister::default());
+                assert_eq!((gic.lr_read(1).physical, cleared()), (None, [0, 0]));
+                // The hypervisor ends one itself.
+                cpu.write32(GICC_DIR, 0x3ff);
+                gic.deactivate(Acknowledged { intid, token: intid });
+                assert_eq!(
+                    (cleared(), cpu.read32(GICC_DIR)),
+                    if deaf { (ended, 0x3ff) } else { ([0, 0], intid) }
+                );
+            }
         }
     }
 
