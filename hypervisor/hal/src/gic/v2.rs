@@ -1,7 +1,7 @@
 //! GICv2 (IHI 0048B): distributor GICD, CPU interface GICC, virtual interface control GICH. Pure MMIO, so the same
 //! for both widths of CPU.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use vambrace_core::machine::{Acknowledged, CpuId, Intid, ListRegister, LrState};
 
@@ -9,8 +9,6 @@ use super::distributor::{Distributor, ICACTIVER, SPECIAL, SPI, reset_own, write_
 use super::{GicError, KICK_SGI, VcpuInterface};
 use crate::mmio::{Mmio, barrier};
 
-/// Our number of the CPU that comes first.
-const BOOT_CPU: CpuId = 0;
 /// CPUs that a GICv2 serves.
 const MAX_CPUS: usize = 8;
 
@@ -22,7 +20,6 @@ const GICC_PMR: usize = 0x0004;
 const GICC_BPR: usize = 0x0008;
 const GICC_IAR: usize = 0x000c;
 const GICC_EOIR: usize = 0x0010;
-const GICC_HPPIR: usize = 0x0018;
 const GICC_APR: usize = 0x00d0;
 const GICC_NSAPR: usize = 0x00e0;
 const GICC_IIDR: usize = 0x00fc;
@@ -40,14 +37,13 @@ const CTLR_ENABLE: u32 = 1;
 /// 4.4.1, EOImodeNS and EOImode).
 const CTLR_EOI_MODE: u32 = 1 << 9;
 
-/// GICD_SGIR, TargetListFilter (IHI 0048B 4.3.15).
+/// GICD_SGIR, TargetListFilter (IHI 0048B 4.3.15): all CPUs but the writer.
 const SGI_TO_OTHERS: u32 = 1 << 24;
-const SGI_TO_SELF: u32 = 2 << 24;
 
 /// The first interrupt that is no SGI.
 const PPI: u32 = 16;
-/// Reads of a register in which a change that is on its way shows at the latest.
-const ON_ITS_WAY: u32 = 16;
+/// GICC_IIDR, ProductID: every controller that is made has one (IHI 0048B 4.4.14).
+const PRODUCT_SHIFT: u32 = 20;
 
 const HCR_ENABLE: u32 = 1;
 const HCR_UNDERFLOW: u32 = 1 << 1;
@@ -66,11 +62,11 @@ pub struct GicV2 {
     lr_count: usize,
     /// Each CPU's bit in target registers, by our number of it; 0 until its `init_cpu`.
     masks: [AtomicU8; MAX_CPUS],
-    /// Set on a controller on which an interrupt that a CPU deactivates, by GICC_DIR or through a list register, is not
-    /// looked at again: QEMU's, where it stays unseen until something else happens if it is pending by then; before 8.1 an
-    /// SPI that another CPU acknowledged even stays active. There list registers are without the HW bit, and what a
-    /// guest has ended is deactivated in the distributor, which looks at everything.
-    deaf: AtomicBool,
+    /// Set on a controller that does not look again at an interrupt which a guest deactivates through the HW bit of a list
+    /// register: QEMU's, where one that is pending by then stays unseen until something else happens, and where before
+    /// 8.1 an SPI that another CPU acknowledged even stays active. There list registers are without the HW bit, and what
+    /// a guest has ended is deactivated in the distributor, which looks at everything.
+    deaf: bool,
     /// The physical interrupt behind each list register of each CPU, where the list register does not say so; 0 for none.
     behind: [[AtomicU16; 16]; MAX_CPUS],
 }
@@ -96,7 +92,7 @@ impl GicV2 {
             cpu_offset: if aliased { ALIASED_OFFSET } else { 0 },
             lr_count: (hypervisor.read32(GICH_VTR) as usize & 0x3f).min(15) + 1,
             masks: [const { AtomicU8::new(0) }; MAX_CPUS],
-            deaf: AtomicBool::new(false),
+            deaf: cpu.read32(GICC_IIDR) >> PRODUCT_SHIFT == 0,
             behind: [const { [const { AtomicU16::new(0) }; 16] }; MAX_CPUS],
             distributor: Distributor::new(distributor, 0),
             cpu,
@@ -122,32 +118,6 @@ impl GicV2 {
         self.distributor.reset(0)?;
         self.distributor.fill_spis(GICD_ITARGETSR, 4, u32::from(self.own_mask()) * 0x0101_0101);
         self.distributor.turn_on(1)
-    }
-
-    /// Whether this CPU is not told of an interrupt that became pending while it was active, once it is deactivated. Tried
-    /// with the kick, which is the only interrupt that gets through yet.
-    fn misses_pending(&self) -> bool {
-        let send = || {
-            barrier();
-            self.distributor.registers().write32(GICD_SGIR, SGI_TO_SELF | KICK_SGI);
-        };
-        send();
-        let Some(first) = self.acknowledge() else { return false };
-        send();
-        self.end(first);
-        self.gicc_write(GICC_DIR, first.token);
-        let told = (0..ON_ITS_WAY).any(|_| self.gicc_read(GICC_HPPIR) & 0x3ff == first.intid);
-        // Has a deaf one look.
-        write_bit(self.distributor.registers(), ICACTIVER, first.intid);
-        if let Some(second) = self.acknowledge() {
-            self.end(second);
-            self.gicc_write(GICC_DIR, second.token);
-        }
-        !told
-    }
-
-    fn is_deaf(&self) -> bool {
-        self.deaf.load(Ordering::Relaxed)
     }
 
     /// This CPU's bit in target registers. The first eight of them are read-only and answer with the reader's bit; a
@@ -187,9 +157,6 @@ impl GicV2 {
         for i in 0..self.lr_count {
             self.hypervisor.write32(GICH_LR + 4 * i, 0);
         }
-        if cpu == BOOT_CPU {
-            self.deaf.store(self.misses_pending(), Ordering::Relaxed);
-        }
         Ok(())
     }
 
@@ -210,7 +177,7 @@ impl GicV2 {
     /// See [`super::Gic::deactivate`].
     #[inline]
     pub fn deactivate(&self, interrupt: Acknowledged) {
-        if self.is_deaf() {
+        if self.deaf {
             write_bit(self.distributor.registers(), ICACTIVER, interrupt.intid);
         } else {
             self.gicc_write(GICC_DIR, interrupt.token);
@@ -258,7 +225,7 @@ impl GicV2 {
     #[inline]
     pub fn lr_read(&self, index: usize) -> ListRegister {
         let value = decode(self.hypervisor.read32(GICH_LR + 4 * (index & 15)));
-        if self.is_deaf() { self.with_physical(index, value) } else { value }
+        if self.deaf { self.with_physical(index, value) } else { value }
     }
 
     /// What a list register holds, with the physical interrupt behind it; that is deactivated if the guest has ended it.
@@ -296,7 +263,7 @@ impl GicV2 {
     /// See [`super::Gic::lr_write`].
     #[inline]
     pub fn lr_write(&self, index: usize, value: ListRegister) {
-        let value = if self.is_deaf() { self.without_physical(index, value) } else { value };
+        let value = if self.deaf { self.without_physical(index, value) } else { value };
         self.hypervisor.write32(GICH_LR + 4 * (index & 15), encode(value));
     }
 
@@ -468,16 +435,15 @@ mod tests {
             let mut gicd = [0u32; 0x400];
             let (mut gicc, mut gich) = ([0u32; 0x800], [0u32; 0x50]);
             gicd[TYPER / 4] = 1;
-            // Memory keeps what is written to it. The kick is acknowledged again and again, and shows as pending or not.
-            gicc[GICC_HPPIR / 4] = if deaf { 0x3ff } else { KICK_SGI };
+            // QEMU's, and a GIC-400's.
+            gicc[GICC_IIDR / 4] = if deaf { 0x0002_043b } else { 0x0202_143b };
             // SAFETY: the regions are the arrays, which outlive them.
             let region =
                 |words: &mut [u32]| unsafe { Mmio::new(range(words.as_mut_ptr() as usize, words.len() * 4)) };
             let (distributor, cpu, interface) = (region(&mut gicd), region(&mut gicc), region(&mut gich));
             let gic = GicV2::new(distributor, cpu, interface).unwrap();
             gic.init().unwrap();
-            gic.init_cpu(BOOT_CPU).unwrap();
-            assert_eq!(distributor.read32(GICD_SGIR), SGI_TO_SELF, "it was tried");
+            gic.init_cpu(0).unwrap();
             let reset = || [0, 4].map(|word| distributor.write32(ICACTIVER + word, 0));
             let cleared = || [0, 4].map(|word| distributor.read32(ICACTIVER + word));
             let physical = |intid| ListRegister { physical: Some(intid), ..SAMPLE };
