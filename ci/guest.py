@@ -37,6 +37,13 @@ def escaped(value):
     return str(value).replace(",", ",,")
 
 
+def command(words):
+    """Runs a program that makes something; Failure with what it says if it cannot."""
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"{words[0]}: {done.stderr.strip()}")
+
+
 def build():
     """Compiles the guest-side programs; their folder."""
     command = [ROOT / "ci/bare-metal", TARGET, "build", "--release", "--package", "vambrace-guest-tests"]

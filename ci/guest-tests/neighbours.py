@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from guest import Failure, build, escaped, flatten
+from guest import Failure, build, command, escaped, flatten
 
 DOM0_AT = 0x46000000
 GUESTS_AT = (0x4C000000, 0x4D000000)
@@ -58,12 +58,6 @@ def guest(number, size):
                 xen,shared-mem = <0 {SHARED_AT:#x} 0 {SHARED_SIZE:#x}>;
             }};
         }};"""
-
-
-def command(words, **more):
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, **more)
-    if done.returncode:
-        raise Failure(f"{words[0]}: {done.stderr.decode(errors='replace').strip()}")
 
 
 def tree(options, machine, folder, size):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from guest import Failure, escaped
+from guest import Failure, command, escaped
 
 HYPERVISOR_AT = 0x40200000
 TREE_AT = 0x48000000
@@ -55,13 +55,8 @@ class Bench:
         dump = folder / "board.dtb"
         machine = self.machine()
         machine[1] += f",dumpdtb={escaped(dump)}"
-        self.command([options.qemu, *machine])
+        command([options.qemu, *machine])
         self.board = dump.read_bytes()
-
-    def command(self, words):
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            raise Failure(f"{words[0]}: {done.stderr.strip()}")
 
     def file(self, name, content):
         path = self.folder / name
@@ -90,7 +85,7 @@ class Bench:
             rest = [word for word in edit if word not in flags]
             if not flags and len(rest) > 2 and rest[0] in ("s", "x"):
                 flags, rest = ["-t", rest[0]], rest[1:]
-            self.command(["fdtput", *flags, str(path), *rest])
+            command(["fdtput", *flags, str(path), *rest])
         return self.blob(name, path.read_bytes())
 
     def blob(self, name, blob):

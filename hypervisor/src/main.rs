@@ -212,7 +212,8 @@ fn release_memory(hv: &Hypervisor<Arm>, ranges: &[PaRange]) {
     }
 }
 
-/// Lets through the interrupts of this CPU that the hypervisor takes for itself.
+/// Lets through the interrupts of this CPU that the hypervisor takes for itself, and has it take work: domains that are made
+/// from now on have a CPU.
 fn join(hv: &Hypervisor<impl Machine>, cpu: usize) {
     let own = &hv.settings.interrupts;
     for intid in [own.hypervisor_timer, own.virtual_timer, own.maintenance] {
