@@ -173,13 +173,7 @@ impl Frames {
             return Err(NotReleasable(range));
         }
         self.released.push(range);
-        let (mut frame, end) = (range.start.frame(), range.end.frame());
-        while frame < end {
-            let fits = (end - frame).ilog2() as u8;
-            let order = MAX_ORDER.min(frame.trailing_zeros() as u8).min(fits);
-            self.free_block(frame, order);
-            frame += 1 << order;
-        }
+        self.free_run(range.start.frame(), range.end.frame());
         Ok(())
     }
 
@@ -248,21 +242,47 @@ impl Frames {
     /// device, or memory that the firmware keeps.
     #[inline]
     pub fn put(&mut self, pa: Pa) {
-        let frame = pa.frame();
-        let Some(info) = self.info_mut(frame).filter(|info| info.state == State::Owned) else { return };
-        info.next -= 1;
-        if info.next > 0 {
-            return;
-        }
-        let owner = info.prev as u16;
-        if let Some(count) = self.owned.get_mut(&owner) {
-            *count -= 1;
-            self.left |= *count <= 1 && self.watched.contains(&owner);
-            if *count == 0 {
-                self.owned.remove(&owner);
+        self.put_range(pa, 1);
+    }
+
+    /// [`Frames::put`] of `pages` frames from `pa` on. What becomes free together is freed in blocks.
+    pub fn put_range(&mut self, pa: Pa, pages: u64) {
+        let (mut frame, end) = (pa.frame(), pa.frame() + pages);
+        while frame < end {
+            let Some((owner, last)) = self.put_run(frame, end - frame) else {
+                frame += 1;
+                continue;
+            };
+            if let Some(count) = self.owned.get_mut(&owner) {
+                *count -= last;
+                self.left |= *count <= 1 && self.watched.contains(&owner);
+                if *count == 0 {
+                    self.owned.remove(&owner);
+                }
             }
+            self.free_run(frame, frame + last);
+            frame += last;
         }
-        self.free_block(frame, 0);
+    }
+
+    /// Takes the references to as many of `most` frames from `first` on as lie in one bank, belong to one domain and have
+    /// no other: that domain, and how many they are. Where the first of them is not one, it has one reference less.
+    fn put_run(&mut self, first: u64, most: u64) -> Option<(u16, u64)> {
+        let bank = self.bank(first)?;
+        let bank = &mut self.banks[bank];
+        let infos = bank.infos.get_mut((first - bank.first) as usize..)?;
+        let head = infos.first_mut().filter(|info| info.state == State::Owned)?;
+        if head.next > 1 {
+            head.next -= 1;
+            return None;
+        }
+        let (owner, mut count) = (head.prev, 0);
+        let last = |info: &&mut Info| info.state == State::Owned && info.prev == owner && info.next == 1;
+        for info in infos.iter_mut().take(most as usize).take_while(last) {
+            info.state = State::FreeBody;
+            count += 1;
+        }
+        Some((owner as u16, count))
     }
 
     /// The domain that the frame of `pa` belongs to.
@@ -317,6 +337,16 @@ impl Frames {
         let bank = self.bank(frame)?;
         let bank = &mut self.banks[bank];
         bank.infos.get_mut((frame - bank.first) as usize)
+    }
+
+    /// Frees the frames from `frame` on and below `end`, in the largest blocks that there are.
+    fn free_run(&mut self, mut frame: u64, end: u64) {
+        while frame < end {
+            let fits = (end - frame).ilog2() as u8;
+            let order = MAX_ORDER.min(frame.trailing_zeros() as u8).min(fits);
+            self.free_block(frame, order);
+            frame += 1 << order;
+        }
     }
 
     fn free_block(&mut self, mut frame: u64, mut order: u8) {
@@ -487,6 +517,48 @@ mod tests {
         assert_eq!((frames.free_frames(), frames.owner(one)), (768, None), "nobody's any more");
         assert!(frames.hold(one, 7).is_err());
         assert!(frames.allocate(8).is_some(), "the pieces are a block again");
+    }
+
+    #[test]
+    fn a_range_is_put_as_its_frames_are() {
+        let ram = [range(0x8000_0000, 1 << 20), range(0x8010_0000, 1 << 20)];
+        let books = || {
+            let mut frames = Frames::new(&ram);
+            frames.release(ram[0]).unwrap();
+            frames.release(range(0x8010_4000, 0x1000)).unwrap();
+            frames.adopt(range(0x8010_0000, 0x3000), 7).unwrap();
+            assert_eq!(frames.allocate_for(7, 7), Some(Pa(0x8000_0000)));
+            assert_eq!(frames.allocate(0), Some(Pa(0x8010_4000)));
+            for (order, owner) in [(3, 8), (3, 7), (4, 7), (5, 8)] {
+                frames.allocate_for(owner, order).unwrap();
+            }
+            for held in [0x8000_0000, 0x8000_3000, 0x8009_f000, 0x8010_2000] {
+                frames.hold(Pa(held), 7).unwrap();
+            }
+            frames
+        };
+        let all = |frames: &Frames| -> Vec<_> {
+            let infos = (0..512).map(|page| {
+                let pa = Pa(0x8000_0000 + page * PAGE_SIZE);
+                let free = frames.info(pa.frame()).filter(|info| info.state == State::FreeHead);
+                (frames.owner(pa), frames.references(pa), free.map(|info| info.order))
+            });
+            infos.collect()
+        };
+        // Whole blocks, parts of some, both banks, what nobody has, what lies beyond memory.
+        for (first, pages) in
+            [(0, 512), (0, 64), (5, 250), (128, 128), (130, 3), (250, 12), (256, 6), (500, 40), (7, 0)]
+        {
+            let (mut whole, mut single) = (books(), books());
+            whole.put_range(Pa(0x8000_0000 + first * PAGE_SIZE), pages);
+            (first..first + pages).for_each(|page| single.put(Pa(0x8000_0000 + page * PAGE_SIZE)));
+            let counts = |frames: &Frames| (frames.owned_by(7), frames.owned_by(8), frames.free_frames());
+            assert_eq!(
+                (all(&whole), counts(&whole)),
+                (all(&single), counts(&single)),
+                "{pages} from {first} on"
+            );
+        }
     }
 
     #[test]

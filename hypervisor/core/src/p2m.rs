@@ -426,10 +426,7 @@ impl P2m {
         }
         self.counted_gone |= kind != Kind::Ram;
         let pages = level_size(level) / PAGE_SIZE;
-        let first = Pa(descriptor & ADDRESS);
-        for page in 0..pages {
-            frames.put(first.offset(page * PAGE_SIZE));
-        }
+        frames.put_range(Pa(descriptor & ADDRESS), pages);
         if kind == Kind::Ram {
             self.ram_pages = self.ram_pages.saturating_sub(pages);
         }

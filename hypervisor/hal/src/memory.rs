@@ -146,19 +146,11 @@ impl Reach {
 
     pub(crate) fn clean_dcache(&self, pa: Pa, len: u64) -> Result<(), BadAddress> {
         let (mut at, mut left) = (pa, len);
-        let line = bytes::line_size();
         while left != 0 {
             let (start, now) = self.part(0, at, left)?;
-            let first = start as usize & !(line - 1);
-            // By their number: the last may end where addresses do.
-            let lines = (start as usize - first + now as usize).div_ceil(line);
-            for number in 0..lines {
-                bytes::clean_line(first + number * line);
-            }
+            bytes::clean(start as usize, now as usize);
             (at, left) = (at.offset(now), left - now);
         }
-        // SAFETY: a barrier.
-        unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
         Ok(())
     }
 }

@@ -123,12 +123,10 @@ fn call(mpidr: u64) {
     unsafe { core::arch::asm!("sev", options(nostack, preserves_flags)) };
 }
 
-/// Cleans the cache line at `pa` out to memory.
+/// Cleans the word at `pa` out to memory.
 fn clean(pa: Pa) {
     fence(Ordering::SeqCst);
-    bytes::clean_line(pa.0 as usize);
-    // SAFETY: a barrier.
-    unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
+    bytes::clean(pa.0 as usize, size_of::<u64>());
 }
 
 fn write_release(release: Pa, entry: Pa) -> Result<(), StartError> {

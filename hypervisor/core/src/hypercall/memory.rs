@@ -323,10 +323,7 @@ fn populate<M: Machine>(hv: &Hypervisor<M>, domain: &Domain<M>, at: Ipa, order: 
         Ok(hv.map(domain, at, block, size, Kind::Ram)?)
     })();
     if mapped.is_err() {
-        let mut frames = hv.frames.lock();
-        for page in 0..1 << order {
-            frames.put(block.offset(page * PAGE_SIZE));
-        }
+        hv.frames.lock().put_range(block, 1 << order);
     }
     mapped
 }

@@ -133,10 +133,7 @@ impl<'a, M: Machine> GuestRam<'a, M> {
     }
 
     fn give_back(&self, pa: Pa, size: u64) {
-        let mut frames = self.hv.frames.lock();
-        for page in 0..size >> PAGE_SHIFT {
-            frames.put(pa.offset(page * PAGE_SIZE));
-        }
+        self.hv.frames.lock().put_range(pa, size >> PAGE_SHIFT);
     }
 
     /// Where the guest's address `at` lies, and how many bytes on from there lie together; `None` outside of its memory.

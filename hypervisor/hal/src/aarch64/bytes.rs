@@ -41,21 +41,35 @@ vambrace_copy:
         b       4b
 6:      ret
 
-    // vambrace_zero(to, bytes): both multiples of the DC ZVA block, whose size is in x2.
-    .section .text.vambrace_zero, "ax"
-    .global vambrace_zero
-vambrace_zero:
-1:      dc      zva, x0
+    // NAME(at, count, size): the operation on so many blocks of `size` bytes, the first at `at`, which is a multiple of it.
+    .macro  for_each_block name, operation
+    .section .text.\name, "ax"
+    .global \name
+\name:
+1:      subs    x1, x1, #4
+        b.lo    2f
+        .rept   4
+        dc      \operation, x0
         add     x0, x0, x2
-        subs    x1, x1, x2
-        b.ne    1b
-        ret
+        .endr
+        b       1b
+2:      adds    x1, x1, #4
+        b.eq    4f
+3:      dc      \operation, x0
+        add     x0, x0, x2
+        subs    x1, x1, #1
+        b.ne    3b
+4:      ret
+    .endm
+    for_each_block vambrace_zero, zva
+    for_each_block vambrace_clean, civac
     "#
 );
 
 unsafe extern "C" {
     fn vambrace_copy(to: *mut u8, from: *const u8, bytes: u64);
-    fn vambrace_zero(to: *mut u8, bytes: u64, block: u64);
+    fn vambrace_zero(to: *mut u8, blocks: u64, size: u64);
+    fn vambrace_clean(at: usize, lines: usize, size: usize);
 }
 
 /// Copies `len` bytes between places that do not overlap.
@@ -76,7 +90,7 @@ pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
     let block = zva_block();
     if block != 0 && len != 0 && (to as usize | len).is_multiple_of(block) {
         // SAFETY: by this function's contract; place and length are multiples of the block that DC ZVA zeroes.
-        return unsafe { vambrace_zero(to, len as u64, block as u64) };
+        return unsafe { vambrace_zero(to, (len / block) as u64, block as u64) };
     }
     let mut done = 0;
     while done < len {
@@ -93,14 +107,16 @@ fn zva_block() -> usize {
     if value & 1 << 4 != 0 { 0 } else { 4 << (value & 0xf) }
 }
 
-/// Bytes in the smallest line of all data caches (CTR_EL0.DminLine).
-pub(crate) fn line_size() -> usize {
-    4 << (read_sysreg!("ctr_el0") >> 16 & 0xf)
-}
-
-/// Cleans and invalidates the data cache's line at a mapped address, to the point of coherency.
-#[inline]
-pub(crate) fn clean_line(at: usize) {
-    // SAFETY: writes back what the cache holds; no value changes.
-    unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+/// Cleans and invalidates the data cache's lines of `len` bytes at a mapped address, to the point of coherency, and waits
+/// until it is done.
+pub(crate) fn clean(at: usize, len: usize) {
+    // The smallest line of all data caches (CTR_EL0.DminLine).
+    let line = 4 << (read_sysreg!("ctr_el0") >> 16 & 0xf);
+    let first = at & !(line - 1);
+    // SAFETY: they write back what the cache holds, by the number of lines, for the last may end where addresses do; no
+    // value changes. A barrier.
+    unsafe {
+        vambrace_clean(first, (at - first + len).div_ceil(line), line);
+        asm!("dsb sy", options(nostack, preserves_flags));
+    }
 }
