@@ -46,7 +46,6 @@ def command(words):
 
 def build():
     """Compiles the guest-side programs; their folder."""
-    command = [ROOT / "ci/bare-metal", TARGET, "build", "--release", "--package", "vambrace-guest-tests"]
-    if subprocess.run(command).returncode:
+    if subprocess.run([ROOT / "ci/bare-metal", TARGET, "build", "--release", "--package", "vambrace-guest-tests"]).returncode:
         raise Failure("the guest-side test image does not compile")
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "bare-metal" / TARGET / "release"

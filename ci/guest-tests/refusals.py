@@ -234,8 +234,8 @@ def run(bench, case):
     """Name, what is wrong (empty: nothing), and seconds."""
     name, line, halts, arguments = case
     begin = time.monotonic()
-    command = [bench.options.qemu, *arguments, "-serial", "stdio", "-no-reboot"]
-    qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = [bench.options.qemu, *arguments, "-serial", "stdio", "-no-reboot"]
+    qemu = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text, verdict = "", None
     try:
         with selectors.DefaultSelector() as ready:

@@ -1,9 +1,11 @@
 """A dom0 in QEMU that runs shell scripts for the tests: its console, its shared folder, its life."""
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -56,14 +58,20 @@ class Machine:
         self.echo = echo
         self.count = 0
         self.ended = False
+        ours, theirs = socket.socketpair()
+        self.control = ours.makefile("rw")
         # A session of its own, so that all of it can be ended: the builder runs QEMU as its child.
-        self.process = subprocess.Popen(
-            [
-                *command, "-fsdev", f"local,id=share,path={self.share},security_model=none,multidevs=remap",
-                "-device", f"virtio-9p-{transport},fsdev=share,mount_tag={TAG}",
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.folder / "errors", "wb"), start_new_session=True,
-        )
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    *command, "-fsdev", f"local,id=share,path={self.share},security_model=none,multidevs=remap",
+                    "-device", f"virtio-9p-{transport},fsdev=share,mount_tag={TAG}",
+                    "-chardev", f"socket,id=control,fd={theirs.fileno()}", "-mon", "chardev=control,mode=control",
+                ],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.folder / "errors", "wb"), start_new_session=True,
+                pass_fds=[theirs.fileno()],
+            )
+        self.say("qmp_capabilities")
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -141,6 +149,29 @@ class Machine:
             if time.monotonic() > end:
                 raise Failure(f"dom0 runs no scripts within {timeout} s; reached: {self.stage()}")
             time.sleep(0.2)
+
+    def say(self, command):
+        """Has QEMU carry out a command (QEMU Machine Protocol)."""
+        try:
+            self.control.write(json.dumps({"execute": command}) + "\n")
+            self.control.flush()
+            for line in self.control:
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise Failure(f"QEMU refuses {command}: {answer['error']['desc']}")
+                if "return" in answer:
+                    return
+        except OSError:
+            pass
+        raise Failure(f"the machine ended before {command}: {(self.folder / 'errors').read_text(errors='replace').strip()}")
+
+    def pause(self):
+        """Stops the machine and its clock."""
+        self.say("stop")
+
+    def resume(self):
+        """Lets a paused machine go on."""
+        self.say("cont")
 
     def start(self, script):
         """Starts a script in dom0; its name, for `poll`."""
