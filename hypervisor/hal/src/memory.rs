@@ -148,9 +148,20 @@ impl Reach {
         let (mut at, mut left) = (pa, len);
         while left != 0 {
             let (start, now) = self.part(0, at, left)?;
-            bytes::clean(start as usize, now as usize);
+            clean(start as usize, now as usize);
             (at, left) = (at.offset(now), left - now);
         }
         Ok(())
     }
+}
+
+/// Cleans and invalidates the data cache's lines of `len` bytes at a mapped address, to the point of coherency, and waits
+/// until it is done.
+pub(crate) fn clean(at: usize, len: usize) {
+    let line = bytes::line_size();
+    let first = at & !(line - 1);
+    // By their number: the last may end where addresses do.
+    bytes::clean_lines(first, (at - first + len).div_ceil(line), line);
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }

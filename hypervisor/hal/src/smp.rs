@@ -6,11 +6,11 @@ use spin::Mutex;
 use vambrace_core::addr::{Pa, PaRange};
 use vambrace_core::platform::{Cpu, EnableMethod, Psci};
 
-use crate::cpu::{self, bytes};
+use crate::cpu;
 use crate::firmware::{self, CpuOnError};
 use crate::sequence::{self, Host, StepError};
 use crate::stage1::Kind;
-use crate::{mmu, private, timer};
+use crate::{memory, mmu, private, timer};
 
 pub use crate::cpu::smp::this_cpu;
 
@@ -126,7 +126,7 @@ fn call(mpidr: u64) {
 /// Cleans the word at `pa` out to memory.
 fn clean(pa: Pa) {
     fence(Ordering::SeqCst);
-    bytes::clean(pa.0 as usize, size_of::<u64>());
+    memory::clean(pa.0 as usize, size_of::<u64>());
 }
 
 fn write_release(release: Pa, entry: Pa) -> Result<(), StartError> {

@@ -1,6 +1,6 @@
 //! Memory by bytes and by cache lines, in assembly: the compiler assumes nothing about what guests may change.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 
 use super::sysregs::read_sysreg;
 
@@ -107,16 +107,14 @@ fn zva_block() -> usize {
     if value & 1 << 4 != 0 { 0 } else { 4 << (value & 0xf) }
 }
 
-/// Cleans and invalidates the data cache's lines of `len` bytes at a mapped address, to the point of coherency, and waits
-/// until it is done.
-pub(crate) fn clean(at: usize, len: usize) {
-    // The smallest line of all data caches (CTR_EL0.DminLine).
-    let line = 4 << (read_sysreg!("ctr_el0") >> 16 & 0xf);
-    let first = at & !(line - 1);
-    // SAFETY: they write back what the cache holds, by the number of lines, for the last may end where addresses do; no
-    // value changes. A barrier.
-    unsafe {
-        vambrace_clean(first, (at - first + len).div_ceil(line), line);
-        asm!("dsb sy", options(nostack, preserves_flags));
-    }
+/// Bytes in the smallest line of all data caches (CTR_EL0.DminLine).
+pub(crate) fn line_size() -> usize {
+    4 << (read_sysreg!("ctr_el0") >> 16 & 0xf)
+}
+
+/// Cleans and invalidates `lines` lines of the data cache, of `size` bytes, the first at a mapped address, to the point of
+/// coherency.
+pub(crate) fn clean_lines(first: usize, lines: usize, size: usize) {
+    // SAFETY: writes back what the cache holds; no value changes.
+    unsafe { vambrace_clean(first, lines, size) }
 }

@@ -92,18 +92,17 @@ pub(crate) unsafe fn zero(to: *mut u8, len: usize) {
     unsafe { vambrace_zero(to, len) }
 }
 
-/// Cleans and invalidates the data cache's lines of `len` bytes at a mapped address, to the point of coherency (DCCIMVAC),
-/// and waits until it is done.
-pub(crate) fn clean(at: usize, len: usize) {
-    // The smallest line of all data caches (CTR.DminLine).
-    let line = 4 << (read32!("ctr") >> 16 & 0xf);
-    let first = at & !(line - 1);
-    // By their number: the last may end where addresses do.
-    for number in 0..(at - first + len).div_ceil(line) {
-        let at = first + number * line;
+/// Bytes in the smallest line of all data caches (CTR.DminLine).
+pub(crate) fn line_size() -> usize {
+    4 << (read32!("ctr") >> 16 & 0xf)
+}
+
+/// Cleans and invalidates `lines` lines of the data cache, of `size` bytes, the first at a mapped address, to the point of
+/// coherency (DCCIMVAC).
+pub(crate) fn clean_lines(first: usize, lines: usize, size: usize) {
+    for number in 0..lines {
+        let at = first + number * size;
         // SAFETY: writes back what the cache holds; no value changes.
         unsafe { asm!("mcr p15, 0, {0}, c7, c14, 1", in(reg) at, options(nostack, preserves_flags)) };
     }
-    // SAFETY: a barrier.
-    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
