@@ -1,6 +1,7 @@
 //! The description of a board, as `board.toml` gives it.
 
 use crate::size::Size;
+use crate::version::QemuVersion;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -331,6 +332,8 @@ pub struct Qemu {
     pub package: String,
     /// The machine type (`-machine`).
     pub machine: String,
+    /// The first version of QEMU whose machine does not serve this board any more.
+    pub before: Option<QemuVersion>,
     /// Options of the machine.
     #[serde(default)]
     pub machine_options: Vec<String>,

@@ -19,6 +19,7 @@ mod error;
 mod size;
 mod suggest;
 pub mod text;
+mod version;
 
 pub use board::{
     Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware, Hypervisor,
@@ -28,3 +29,4 @@ pub use catalog::{Catalog, Source, parse};
 pub use error::{Error, Result};
 pub use size::Size;
 pub use suggest::{did_you_mean, nearest};
+pub use version::QemuVersion;

@@ -14,7 +14,7 @@ use crate::persistent::{is_persistent, persistent};
 use crate::plan::Plan;
 use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
-use crate::qemu::{direct, run_interactive};
+use crate::qemu::{check_version, direct, run_interactive};
 use crate::report;
 use crate::rootfs;
 use crate::workspace::{Workspace, described};
@@ -440,7 +440,7 @@ fn plan(
 
 fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<ExitCode> {
     let decision = decide(workspace, &boot.what)?;
-    decision.qemu()?;
+    check_version(decision.qemu()?)?;
     let cache = Cache::open(None)?;
     let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
     let (built, writes) = match boot.persistent {

@@ -108,6 +108,9 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
             "QEMU",
             format!("{} -machine {machine}, {} CPUs, at most {}", qemu.binary, qemu.cpus, qemu.max_cpus),
         );
+        if let Some(version) = qemu.before {
+            row("QEMU", format!("before {version}"));
+        }
         if qemu.loader == Loader::Direct {
             let who = "the builder stands in for the firmware: it has QEMU load the files of the image";
             row("QEMU", who.to_owned());

@@ -1,10 +1,11 @@
 //! Following a console, first of a shell that plays QEMU, then of QEMU itself with a guest of 24 instructions.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vambrace::progress::Progress;
-use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
+use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, check_version, follow};
 
 fn command(binary: &str, args: &[&str]) -> QemuCommand {
     QemuCommand { binary: binary.into(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
@@ -49,6 +50,27 @@ fn stages_are_reached_in_order_and_answered() {
     assert_eq!(report.reached.len(), 5);
     assert_eq!(report.lines, ["first", "login: hello root", "# got:poweroff"]);
     assert_eq!(report.tail(1), ["# got:poweroff"]);
+}
+
+#[test]
+fn a_machine_that_only_earlier_versions_have_is_said_to_be_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("qemu");
+    let boards = vambrace_bsp::Catalog::embedded().unwrap();
+    let mut qemu = boards.get("rtsm-ve-armv8").unwrap().qemu.clone().unwrap();
+    qemu.binary = program.display().to_string();
+    let check = |said: &str| {
+        std::fs::write(&program, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        check_version(&qemu).map_err(|error| error.report())
+    };
+    assert_eq!(check("QEMU emulator version 7.2.18 (Debian 1:7.2+dfsg-7)"), Ok(()));
+    let refused = check("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)").unwrap_err();
+    assert!(refused.contains("only in QEMU before 9.0") && refused.contains("is 10.0"), "{refused}");
+    assert!(check("nothing of the kind").unwrap_err().contains("cannot ask"));
+    qemu.before = None;
+    qemu.binary = "/nowhere".into();
+    assert!(check_version(&qemu).is_ok(), "nobody is asked where every version will do");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use vambrace_bsp::{Qemu, QemuVersion};
+
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
@@ -49,10 +51,7 @@ impl QemuCommand {
     /// Makes the command ready to start. QEMU is to end with the thread that starts it, even if that is killed: that
     /// takes a call between fork and exec, which `setpriv` makes for us without any unsafe code.
     pub(crate) fn command(&self) -> Result<Command> {
-        let binary = find(&self.binary).ok_or_else(|| {
-            Error::new(format!("cannot find {}", self.binary))
-                .help("install it: Debian has it in qemu-system-arm; `vambrace doctor --install` does it")
-        })?;
+        let binary = emulator(&self.binary)?;
         let mut command = match find("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
@@ -270,6 +269,34 @@ fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
         None => "closed its console".into(),
     };
     format!("QEMU {how}: {}", text.trim())
+}
+
+/// Where the QEMU `program` is.
+fn emulator(program: &str) -> Result<PathBuf> {
+    find(program).ok_or_else(|| {
+        Error::new(format!("cannot find {program}"))
+            .help("install it: Debian has it in qemu-system-arm; `vambrace doctor --install` does it")
+    })
+}
+
+/// Looks whether this computer's QEMU is of a version that has the board's machine.
+///
+/// # Errors
+/// It is not there, or is of another.
+pub fn check_version(qemu: &Qemu) -> Result<()> {
+    let Some(before) = qemu.before else { return Ok(()) };
+    let failed = || format!("cannot ask {} for its version", qemu.binary);
+    let output = Command::new(emulator(&qemu.binary)?).arg("--version").output().context(failed)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match QemuVersion::said(&said) {
+        Some(version) if version < before => Ok(()),
+        Some(version) => Err(Error::new(format!(
+            "this board's machine is only in QEMU before {before}, and {} is {version}",
+            qemu.binary
+        ))
+        .help("its image can be built; `vambrace boards` lists those that every QEMU boots")),
+        None => Err(Error::new(failed()).because(Error::new(format!("it says `{}`", said.escape_default())))),
+    }
 }
 
 /// The program's path: as it is if it has a slash, else along `PATH`.
