@@ -19,6 +19,7 @@ pub mod error;
 pub mod fdt;
 pub mod guest;
 pub mod hypervisor;
+pub mod image;
 mod install;
 pub mod kernel;
 pub mod layout;
