@@ -6,6 +6,7 @@ use crate::cache::{Cache, read_json, to_json};
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
+use crate::flash::{self, Flash};
 use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::lock::ImageLock;
@@ -101,6 +102,9 @@ enum Command {
     /// Boot the image of a board in QEMU; it is built first if it is not up to date
     #[command(after_help = BOOT_EXAMPLE)]
     Boot(Boot),
+    /// Write an image, or that of a board, to a card, a stick or a disk; reads it back
+    #[command(after_help = FLASH_EXAMPLE)]
+    Flash(FlashOf),
     /// Remove images, and with --cache everything that can be made again; copies of `boot --persistent` stay
     Clean {
         /// The board; all of them where none is named
@@ -138,6 +142,15 @@ Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of do
   vambrace boot qemu-arm64:gicv3 --cpus 8 --dom0-cpus 4 --check
 
 `vambrace show BOARD` lists a board's variants, layouts and profiles.";
+
+/// Behind the help of `flash`.
+const FLASH_EXAMPLE: &str = "\
+An IMAGE may be packed with gzip, xz or zstd, and have bmaptool's .bmap beside it. A disk is refused while anything of it
+is in use, and unless said otherwise when it cannot be taken out or is larger than cards are.
+
+Examples:
+  vambrace flash orangepi-pc
+  vambrace flash image.img.xz /dev/sdb";
 
 /// What image is meant.
 #[derive(Debug, Args)]
@@ -232,6 +245,19 @@ struct Boot {
     qemu: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+#[command(mut_arg("board", |arg| {
+    arg.value_name("IMAGE|BOARD").help("The file of an image; or the board, or BOARD:VARIANT, whose image is built first")
+}))]
+struct FlashOf {
+    #[command(flatten)]
+    what: What,
+    /// The disk: its path or its serial number [default: the only one that can be taken out]
+    device: Option<String>,
+    #[command(flatten)]
+    flash: Flash,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum MethodName {
     /// U-Boot runs a boot script
@@ -260,8 +286,13 @@ enum ArchitectureName {
 
 impl What {
     fn request(&self) -> Result<Request> {
+        self.request_for(self.board.as_deref())
+    }
+
+    /// The request, with `board` for the board that is named on the command line.
+    fn request_for(&self, board: Option<&str>) -> Result<Request> {
         let config = self.config.as_deref().map(ImageConfig::read).transpose()?.unwrap_or_default();
-        let board = self.board.clone().or_else(|| config.board.clone());
+        let board = board.map(str::to_owned).or_else(|| config.board.clone());
         let board = board.ok_or_else(|| {
             Error::new("no board is named")
                 .help("name one on the command line, or with `board` in --config's file")
@@ -295,6 +326,28 @@ impl What {
             config,
             out: Some(self.out.clone()),
         })
+    }
+
+    /// Whether more is said of an image than its board.
+    fn says_more(&self) -> bool {
+        [
+            self.config.is_some(),
+            self.variant.is_some(),
+            self.method.is_some(),
+            self.profile.is_some(),
+            self.layout.is_some(),
+            self.dom0_arch.is_some(),
+            self.dom0_mem.is_some(),
+            self.memory.is_some(),
+            self.cpus.is_some(),
+            self.dom0_cpus.is_some(),
+            self.hypervisor.is_some(),
+            self.hypervisor_args.is_some(),
+            self.dom0_args.is_some(),
+            self.hypervisor_file.is_some(),
+            self.hypervisor_board.is_some(),
+        ]
+        .contains(&true)
     }
 }
 
@@ -341,6 +394,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
+        Command::Flash(command) => run_flash(&workspace, command, &progress),
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
         Command::Board { command } => {
             let (text, code) = port::run(command, &workspace, &progress)?;
@@ -373,7 +427,11 @@ fn told(built: &Built, decision: &Decision) -> String {
 /// Decides, and says what a user should know of that. It is said even where nothing but results is wanted, as errors
 /// are.
 fn decide(workspace: &Workspace, what: &What) -> Result<Decision> {
-    let decision = Decision::new(workspace, &what.request()?)?;
+    decide_on(workspace, &what.request()?)
+}
+
+fn decide_on(workspace: &Workspace, request: &Request) -> Result<Decision> {
+    let decision = Decision::new(workspace, request)?;
     for warning in &decision.warnings {
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
@@ -477,6 +535,35 @@ fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<E
         text.push_str(&format!("self-test: {name:<16} ok  {seen}\n"));
     }
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Flashes a file, or builds what is named and flashes that.
+fn run_flash(
+    workspace: &dyn Fn() -> Result<Workspace>,
+    command: &FlashOf,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let FlashOf { what, device, flash } = command;
+    // With --config no board need be named: then the first word is the device.
+    let (board, device) = match (&what.board, device) {
+        (Some(word), None) if what.config.is_some() && word.contains('/') => (None, Some(word)),
+        (board, device) => (board.as_ref(), device.as_ref()),
+    };
+    let image = || match board.filter(|word| flash::is_file(word)) {
+        Some(file) if what.says_more() => {
+            Err(Error::new("options for building mean nothing for an image that is there")
+                .at(file)
+                .help("leave them out, or name a board"))
+        }
+        Some(file) => Ok(PathBuf::from(file)),
+        None => {
+            let workspace = workspace()?;
+            let decision = decide_on(&workspace, &what.request_for(board.map(String::as_str))?)?;
+            let built = build(&workspace, &decision, &Cache::open(None)?, Options::default(), progress)?;
+            Ok(built.image)
+        }
+    };
+    flash::run(flash, image, device.map(String::as_str), progress).map(|()| ExitCode::SUCCESS)
 }
 
 /// Removes what this program has made and nothing else: the folders may be somebody's own.

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod doctor;
 pub mod error;
 pub mod fdt;
+pub mod flash;
 pub mod guest;
 pub mod hypervisor;
 pub mod image;

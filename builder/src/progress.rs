@@ -4,13 +4,16 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// A step shorter than this says nothing where there is no terminal, unless it has a note.
 const WORTH_A_LINE: Duration = Duration::from_millis(300);
+
+/// How a bar of bytes looks.
+const BYTES: &str = "{spinner} {msg} [{bar:30}] {percent}% {binary_bytes_per_sec}, {eta} left [{elapsed}]";
 
 /// Shows the progress of a run. Cheap to clone, and every clone may be used from another thread.
 #[derive(Clone, Debug)]
@@ -66,7 +69,8 @@ impl Progress {
             }
         };
         let plain = matches!(self.0, Mode::Plain);
-        let inner = Inner { name, bar, plain, began: Instant::now(), ended: AtomicBool::new(false) };
+        let (began, ended) = (Instant::now(), AtomicBool::new(false));
+        let inner = Inner { name, bar, plain, began, ended, tenth: AtomicU64::new(0) };
         Step(Arc::new(inner))
     }
 
@@ -92,6 +96,8 @@ struct Inner {
     plain: bool,
     began: Instant,
     ended: AtomicBool,
+    /// The last tenth of the bytes that was told.
+    tenth: AtomicU64,
 }
 
 impl Step {
@@ -103,6 +109,27 @@ impl Step {
             bar.set_style(style("{spinner} {msg} [{bar:30}] {percent}% [{elapsed}]").progress_chars("=> "));
         }
         bar.set_position(done.min(total));
+    }
+
+    /// Like [`Step::set`], for work whose units are bytes and which takes so long that rate and time left count. Where
+    /// there is no terminal, every tenth of it is a line.
+    pub fn set_bytes(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.0.bar {
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.set_style(style(BYTES).progress_chars("=> "));
+            }
+            bar.set_position(done.min(total));
+        }
+        let tenth = done.saturating_mul(10) / total.max(1);
+        if self.0.plain && tenth < 10 && self.0.tenth.fetch_max(tenth, Ordering::Relaxed) < tenth {
+            let seconds = self.0.began.elapsed().as_secs_f64();
+            // A rate is read by eye.
+            #[allow(clippy::cast_precision_loss)]
+            let (rate, left) = (done as f64 / seconds, total.saturating_sub(done) as f64);
+            let mib = rate / f64::from(1 << 20);
+            plain_line(&format!("{}: {tenth}0%, {mib:.1} MiB/s, {:.0} s left", self.0.name, left / rate));
+        }
     }
 
     /// Ends the step with a remark, such as `cached`.
@@ -161,6 +188,7 @@ mod tests {
             "{spinner} {msg} [{elapsed}]",
             "{spinner} {msg} [{bar:30}] {percent}% [{elapsed}]",
             "  {msg} [{elapsed}]",
+            BYTES,
         ] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }

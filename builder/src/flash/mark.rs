@@ -37,7 +37,9 @@ mod tests {
         let block = mark(Some([7; 32]));
         assert_eq!(block[510..], [0, 0]);
         assert!(block.iter().filter(|&&byte| byte != 0).all(u8::is_ascii));
-        assert!(is_of(&block, Some([7; 32])) && !is_of(&block, Some([8; 32])) && !is_of(&[0; 512], Some([7; 32])));
+        assert!(
+            is_of(&block, Some([7; 32])) && !is_of(&block, Some([8; 32])) && !is_of(&[0; 512], Some([7; 32]))
+        );
         assert!(!is_of(&mark(None), None), "an image that cannot be told from others is written anew");
     }
 }

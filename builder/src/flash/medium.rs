@@ -82,19 +82,26 @@ impl Failure {
     /// The error, with what lies at the place (`inside`, such as a partition's name).
     pub(super) fn told(self, inside: Option<&str>) -> Error {
         let inside = inside.map_or(String::new(), |inside| format!(", in {inside}"));
-        let help = match Errno::from_io_error(&self.error) {
-            Some(Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM) => {
-                "the medium is not there any more: put it back in"
-            }
-            Some(Errno::NOSPC) => {
-                "the medium ends here, whatever size it says that it has: take another one"
-            }
-            Some(Errno::ROFS | Errno::PERM | Errno::ACCESS) => "the medium lets nobody write: look for a switch on it",
-            _ => "it was pulled out, or it is worn out or broken, or its reader or cable is: if this comes back, take another one",
-        };
+        let help = help(&self.error);
         Error::new(format!("the medium cannot be {} at byte {:#x}{inside}", past(self.doing), self.at))
             .because(self.error)
             .help(help)
+    }
+}
+
+/// What to do about a medium that said this.
+pub(super) fn help(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM) => {
+            "the medium is not there any more: put it back in"
+        }
+        Some(Errno::NOSPC) => "the medium ends here, whatever size it says that it has: take another one",
+        Some(Errno::ROFS | Errno::PERM | Errno::ACCESS) => {
+            "the medium lets nobody write: look for a switch on it"
+        }
+        _ => {
+            "it was pulled out, or it is worn out or broken, or its reader or cable is: if this comes back, take another one"
+        }
     }
 }
 

@@ -101,7 +101,10 @@ mod tests {
         gpt[1024 + 128 + 32..][..16].copy_from_slice(&[64, 0, 0, 0, 0, 0, 0, 0, 65, 0, 0, 0, 0, 0, 0, 0]);
         gpt[1024 + 128 + 56..][..4].copy_from_slice(b"a\0\x07\0");
         let table = Table::of(&gpt);
-        assert_eq!((table.inside(65 * 512 + 511), table.backup), (Some("partition 2 (`a?`)"), Some(99 * 512)));
+        assert_eq!(
+            (table.inside(65 * 512 + 511), table.backup),
+            (Some("partition 2 (`a?`)"), Some(99 * 512))
+        );
     }
 
     proptest! {

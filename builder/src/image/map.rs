@@ -183,7 +183,7 @@ impl Surveyor {
 }
 
 /// Whether there is nothing but zeros.
-pub(super) fn is_zero(data: &[u8]) -> bool {
+pub(crate) fn is_zero(data: &[u8]) -> bool {
     data.iter().all(|&byte| byte == 0)
 }
 

@@ -8,5 +8,6 @@ mod map;
 pub mod packing;
 mod source;
 
+pub(crate) use map::is_zero;
 pub use map::{BlockMap, Range, Rest};
 pub use source::{Image, Piece};

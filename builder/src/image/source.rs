@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::image::Rest;
     use crate::image::bmap::tests::text;
-    use crate::image::map::is_zero;
+    use crate::image::is_zero;
     use proptest::prelude::*;
     use std::fs;
     use std::io::Write;

@@ -98,15 +98,15 @@ fn read(file: &File, offset: u64, size: usize) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
+pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Result<u16> {
     field(bytes, offset).map(u16::from_le_bytes)
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
+pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Result<u32> {
     field(bytes, offset).map(u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Result<u64> {
     field(bytes, offset).map(u64::from_le_bytes)
 }
 
