@@ -549,7 +549,7 @@ fn run_flash(
         (Some(word), None) if what.config.is_some() && word.contains('/') => (None, Some(word)),
         (board, device) => (board.as_ref(), device.as_ref()),
     };
-    let image = || match board.filter(|word| flash::is_file(word)) {
+    let image = || match board.filter(|word| port::is_file(word)) {
         Some(file) if what.says_more() => {
             Err(Error::new("options for building mean nothing for an image that is there")
                 .at(file)
@@ -681,7 +681,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Writes to standard output. A reader that has seen enough, as `head` does, is no error.
-fn print_bytes(bytes: &[u8]) -> Result<()> {
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

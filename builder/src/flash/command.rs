@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::report::size;
 use clap::Args;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 use vambrace_bsp::Size;
@@ -77,13 +77,14 @@ fn flashed(
             .at(&disk.path)
             .help("run this again"));
     }
-    let mut medium = Device::open(&disk, machine.block_size(&disk))?;
+    let block = machine.block_size(&disk);
+    let mut medium = Device::open(&disk, block)?;
     meter.begins(&image, &disk)?;
     let began = Instant::now();
     let outcome = written(&image, &mut medium, flash.update, meter).map_err(|error| error.at(&disk.path))?;
-    // With this the kernel learns of the new partitions.
+    // When it is closed, udev has the kernel look for the new partitions.
     drop(medium);
-    meter.ended(&image, &disk, &outcome, began.elapsed(), &told(&outcome, &disk))
+    meter.ended(&image, &disk, &outcome, began.elapsed(), &told(&outcome, &disk, block))
 }
 
 /// Reads and unpacks in one thread, writes in another.
@@ -142,10 +143,15 @@ fn consent(flash: &Flash, image: &Image, disk: &Disk) -> Result<()> {
 }
 
 /// What a person should know of a medium that has got its image.
-fn told(outcome: &Outcome, disk: &Disk) -> Vec<String> {
+fn told(outcome: &Outcome, disk: &Disk, block: usize) -> Vec<String> {
     let mut lines = Vec::new();
     if outcome.resumed {
         lines.push("an earlier try was interrupted: this one went on with it".to_owned());
+    }
+    if block != 512 && outcome.backup.is_some() {
+        lines.push(format!(
+            "the medium has blocks of {block} bytes, and the image's table counts in 512: few machines will find its partitions"
+        ));
     }
     let last = disk.size.saturating_sub(512);
     if outcome.backup.is_some_and(|backup| backup < last) {
@@ -156,9 +162,4 @@ fn told(outcome: &Outcome, disk: &Disk) -> Vec<String> {
         ));
     }
     lines
-}
-
-/// Whether `what` means a file rather than a board.
-pub fn is_file(what: &str) -> bool {
-    what.contains('/') || Path::new(what).is_file()
 }

@@ -102,8 +102,15 @@ impl Machine {
         let mut disks = Vec::new();
         for name in names {
             let layered = ["dm-", "md", "zram", "ram", "nbd", "loop", "sr", "fd"];
-            if !layered.iter().any(|prefix| name.starts_with(prefix)) {
-                disks.extend(self.disk(&name).ok().filter(|disk| disk.size > 0));
+            if layered.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
+            match self.disk(&name) {
+                Ok(disk) if disk.size == 0 => {}
+                Ok(disk) => disks.push(disk),
+                // It was pulled out meanwhile.
+                Err(_) if !folder.join(&name).exists() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(disks)
@@ -122,7 +129,12 @@ impl Machine {
             return match found.as_slice() {
                 [one] => Ok((*one).clone()),
                 [] => {
-                    Err(Error::new(format!("no disk has the serial number `{wanted}`")).help(listed(&disks)))
+                    let error = Error::new(format!("no disk has the serial number `{wanted}`"));
+                    let node = self.node(wanted);
+                    Err(match node.exists() {
+                        true => error.help(format!("a disk is named by its path: {}", node.display())),
+                        false => error.help(listed(&disks)),
+                    })
                 }
                 _ => Err(Error::new(format!("several disks have the serial number `{wanted}`"))
                     .help("name its path, such as /dev/sdb")),
@@ -274,7 +286,7 @@ impl Machine {
             let (front, back) = line.split_once(" - ")?;
             let mut front = front.split(' ').skip(2);
             let number = front.next()?.to_owned();
-            let place = unescaped(front.nth(1)?);
+            let place = unescaped(front.nth(1)?).replace(char::is_control, "?");
             Some(Mount { number, place, source: unescaped(back.split(' ').nth(1)?).into() })
         };
         Ok(text.lines().filter_map(mount).collect())
@@ -449,6 +461,8 @@ pub(super) mod tests {
         assert_eq!(machine.find("4C53000").unwrap().name, "sdb");
         let said = machine.find("4C5300").unwrap_err().report();
         assert!(said.contains("these can be taken out") && said.contains("SC32G"), "{said}");
+        let said = machine.find("sdb1").unwrap_err().report();
+        assert!(said.contains("named by its path: "), "{said}");
         assert!(machine.find("/dev/null").unwrap_err().report().contains("no disk"));
         assert!(machine.find("/nowhere/x").unwrap_err().report().contains("cannot find"));
     }

@@ -3,13 +3,13 @@
 use super::disk::Disk;
 use super::transfer::{Outcome, Stage};
 use crate::cache::hex;
-use crate::error::{Error, Result, ResultExt};
+use crate::cli::print_bytes;
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::progress::{Progress, Step};
 use crate::report::size;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Tells of a flash while it runs.
@@ -118,7 +118,7 @@ impl<'a> Meter<'a> {
                 size(counts.verified)
             ),
         });
-        print(&text)
+        print_bytes(text.as_bytes())
     }
 
     /// The image is not on the disk.
@@ -138,10 +138,5 @@ fn name(stage: Stage) -> &'static str {
 }
 
 fn line(value: &Value) -> Result<()> {
-    print(&format!("{value}\n"))
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context(|| "cannot write to standard output")
+    print_bytes(format!("{value}\n").as_bytes())
 }

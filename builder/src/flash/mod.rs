@@ -17,5 +17,5 @@ mod meter;
 mod table;
 pub mod transfer;
 
-pub use command::{Flash, is_file, run};
+pub use command::{Flash, run};
 pub use guard::Reason;

@@ -26,6 +26,7 @@ pub use describe::describe;
 pub use facts::Facts;
 pub use finding::{Finding, Fix, Level};
 pub use report::Report;
+pub(crate) use source::is_file;
 
 use crate::error::{Error, Result};
 use survey::Survey;

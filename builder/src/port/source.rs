@@ -13,7 +13,7 @@ use vambrace_bsp::DeviceTree;
 use vambrace_core::platform::tree::MAX_BYTES;
 
 /// Whether `what` means a file rather than a board.
-pub(super) fn is_file(what: &str) -> bool {
+pub(crate) fn is_file(what: &str) -> bool {
     what.contains(['/', '.']) || Path::new(what).is_file()
 }
 
