@@ -247,12 +247,13 @@ struct Boot {
 
 #[derive(Debug, Args)]
 #[command(mut_arg("board", |arg| {
-    arg.value_name("IMAGE|BOARD").help("The file of an image; or the board, or BOARD:VARIANT, whose image is built first")
+    arg.index(1).value_name("IMAGE|BOARD").help("The file of an image; or the board, or BOARD:VARIANT, whose image is built first")
 }))]
 struct FlashOf {
     #[command(flatten)]
     what: What,
     /// The disk: its path or its serial number [default: the only one that can be taken out]
+    #[arg(index = 2)]
     device: Option<String>,
     #[command(flatten)]
     flash: Flash,
@@ -698,6 +699,19 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_image_comes_before_the_device() {
+        let cli =
+            Cli::try_parse_from(["vambrace", "flash", "x.img", "/dev/x", "--allow", "fixed,large"]).unwrap();
+        let Command::Flash(command) = cli.command else { panic!("another command") };
+        assert_eq!(
+            (command.what.board.as_deref(), command.device.as_deref()),
+            (Some("x.img"), Some("/dev/x"))
+        );
+        assert_eq!(command.flash.allow.len(), 2);
+        assert!(!command.what.says_more());
     }
 
     #[test]

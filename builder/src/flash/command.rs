@@ -66,9 +66,8 @@ fn flashed(
     let guard = Guard { limit: flash.limit.bytes(), allowed: flash.allow.clone() };
     // What is refused whatever the image is refused before anything is built or read.
     let disk = Guard::choose(&machine, device)?;
-    guard.check(&disk, 0)?;
+    guard.check(&disk)?;
     let image = Image::open(&image()?, disk.size, progress)?;
-    guard.check(&disk, image.map().image_size())?;
     consent(flash, &image, &disk)?;
     // A person may have taken minutes to answer.
     let same = machine.find(&disk.path.to_string_lossy())?;

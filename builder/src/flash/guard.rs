@@ -44,12 +44,12 @@ impl Guard {
         }
     }
 
-    /// Lets `disk` pass for an image of `image` bytes.
+    /// Lets `disk` pass.
     ///
     /// # Errors
     ///
     /// The reason for which it is refused.
-    pub(super) fn check(&self, disk: &Disk, image: u64) -> Result<()> {
+    pub(super) fn check(&self, disk: &Disk) -> Result<()> {
         let refused = |why: String| Err(Error::new(why).at(&disk.path));
         if disk.size == 0 {
             return refused("there is no medium in it".into());
@@ -67,14 +67,6 @@ impl Guard {
         }
         if disk.read_only {
             return refused("this disk is read-only: look for a switch on the card or its adapter".into());
-        }
-        if disk.size < image {
-            return refused(format!(
-                "this disk has {} bytes ({}), and the image {image} ({})",
-                disk.size,
-                size(disk.size),
-                size(image)
-            ));
         }
         if !disk.removable && !self.allowed.contains(&Reason::Fixed) {
             let kind =
@@ -101,8 +93,8 @@ mod tests {
     use super::super::disk::tests::{machine, named};
     use super::*;
 
-    fn refused(guard: &Guard, disk: &Disk, image: u64, why: &str) {
-        let said = guard.check(disk, image).unwrap_err().report();
+    fn refused(guard: &Guard, disk: &Disk, why: &str) {
+        let said = guard.check(disk).unwrap_err().report();
         assert!(said.contains(why), "{said}");
     }
 
@@ -111,15 +103,14 @@ mod tests {
         let (_dir, machine) = machine();
         let guard = Guard { limit: 64 << 30, allowed: Vec::new() };
         let card = named(&machine, "mmcblk0");
-        guard.check(&card, 1 << 30).unwrap();
-        refused(&guard, &card, 64 << 30, "and the image");
-        refused(&guard, &Disk { read_only: true, ..card.clone() }, 1, "read-only");
-        refused(&guard, &Disk { size: 0, ..card.clone() }, 1, "no medium");
-        refused(&guard, &Disk { size: 65 << 30, ..card.clone() }, 1, "--allow large");
-        refused(&guard, &Disk { removable: false, ..card }, 1, "--allow fixed");
-        refused(&guard, &named(&machine, "sdb"), 1, "unmount what is mounted");
-        refused(&guard, &named(&machine, "sda"), 1, "the running system is on it");
-        refused(&guard, &named(&machine, "loop0"), 1, "without a device");
+        guard.check(&card).unwrap();
+        refused(&guard, &Disk { read_only: true, ..card.clone() }, "read-only");
+        refused(&guard, &Disk { size: 0, ..card.clone() }, "no medium");
+        refused(&guard, &Disk { size: 65 << 30, ..card.clone() }, "--allow large");
+        refused(&guard, &Disk { removable: false, ..card }, "--allow fixed");
+        refused(&guard, &named(&machine, "sdb"), "unmount what is mounted");
+        refused(&guard, &named(&machine, "sda"), "the running system is on it");
+        refused(&guard, &named(&machine, "loop0"), "without a device");
     }
 
     #[test]
@@ -127,10 +118,10 @@ mod tests {
         let (_dir, machine) = machine();
         let guard = Guard { limit: 64 << 30, allowed: vec![Reason::Fixed, Reason::Large] };
         for name in ["sda", "sdb", "sdc"] {
-            refused(&guard, &named(&machine, name), 1, "in use");
+            refused(&guard, &named(&machine, name), "in use");
         }
-        guard.check(&named(&machine, "loop0"), 1).unwrap();
-        guard.check(&Disk { size: 1 << 40, removable: false, ..named(&machine, "mmcblk0") }, 1).unwrap();
+        guard.check(&named(&machine, "loop0")).unwrap();
+        guard.check(&Disk { size: 1 << 40, removable: false, ..named(&machine, "mmcblk0") }).unwrap();
     }
 
     #[test]

@@ -91,6 +91,13 @@ pub(super) fn transfer<M: Medium>(
     next: &mut dyn FnMut() -> Option<Result<Piece>>,
     watch: Watch<'_>,
 ) -> Result<Outcome> {
+    if map.image_size() > medium.size() {
+        return Err(Error::new(format!(
+            "the image has {} bytes, and the medium {}",
+            map.image_size(),
+            medium.size()
+        )));
+    }
     let head = geometry.head.min(usize::try_from(map.image_size()).unwrap_or(usize::MAX));
     let total = match map.rest() {
         Rest::Zero => map.image_size(),

@@ -222,6 +222,14 @@ fn a_damaged_image_leaves_no_table() {
     assert!(medium.bytes == old);
 }
 
+#[test]
+fn what_does_not_fit_is_not_begun() {
+    let sample = with_gpt(50_000);
+    let old = old_medium(48 << 10, 5, true);
+    let mut medium = Faulty::new(old.clone(), None);
+    assert!(sample.onto(&mut medium, false).is_err() && medium.bytes == old);
+}
+
 fn samples() -> impl Strategy<Value = (Sample, Vec<u8>)> {
     let length = (18_usize << 10)..(40 << 10);
     let used = proptest::collection::vec(proptest::bool::weighted(0.6), 40);
