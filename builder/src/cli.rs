@@ -145,8 +145,9 @@ Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of do
 
 /// Behind the help of `flash`.
 const FLASH_EXAMPLE: &str = "\
-An IMAGE may be packed with gzip, xz or zstd, and have bmaptool's .bmap beside it. A disk is refused while anything of it
-is in use, and unless said otherwise when it cannot be taken out or is larger than cards are.
+An IMAGE may be packed with gzip, xz or zstd, and have bmaptool's .bmap beside it. A disk is
+refused while anything of it is in use, and unless said otherwise when it cannot be taken out or
+is larger than cards are.
 
 Examples:
   vambrace flash orangepi-pc

@@ -407,6 +407,27 @@ fn clean_leaves_what_is_not_its_own() {
 }
 
 #[test]
+fn what_is_no_disk_is_not_flashed() {
+    let place = Place::new();
+    fs::write(place.path("x.img"), "an image").unwrap();
+    fs::write(place.path("target"), "a file").unwrap();
+    for (device, why) in [
+        ("/dev/null", "this is no disk"),
+        ("./target", "this is no disk"),
+        ("./nothing", "cannot find the device"),
+        ("S3R14L", "no disk has the serial number `S3R14L`"),
+    ] {
+        let said = place.fails(&["flash", "x.img", device, "--yes", "--allow", "fixed,large"]);
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(fs::read(place.path("target")).unwrap(), b"a file");
+    assert_eq!(place.run(&["flash", "x.img", "/dev/null", "--allow", "mounted"]).code, Some(2));
+    let run = place.run(&["flash", "x.img", "/dev/null", "--json"]);
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &told["event"]), (Some(1), &Value::from("failed")));
+}
+
+#[test]
 fn a_wrong_epoch_and_a_wrong_workspace_are_errors() {
     let place = Place::new();
     let output = Command::new(env!("CARGO_BIN_EXE_vambrace"))

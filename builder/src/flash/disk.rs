@@ -56,6 +56,8 @@ pub struct Disk {
     pub read_only: bool,
     /// The number of its node, `MAJOR:MINOR`.
     pub number: String,
+    /// What the kernel counts up with each medium that is put in, so that a card in another one's place is another disk.
+    pub sequence: Option<String>,
     /// What it is used for, in words; empty where nobody uses it.
     pub uses: Vec<Use>,
 }
@@ -198,6 +200,7 @@ impl Machine {
             removable: flag("removable") || matches!(bus, Bus::Usb | Bus::Sd),
             read_only: flag("ro"),
             number: read(&folder.join("dev")).unwrap_or_default(),
+            sequence: text(folder.join("diskseq")),
             uses: Vec::new(),
         };
         disk.uses = self.uses(&folder, &disk)?;

@@ -205,6 +205,14 @@ impl<M: Medium> Transfer<'_, M> {
         // A medium with blocks of 4096 bytes has its header there.
         self.clear_header(self.geometry.table as u64)?;
         self.sync()?;
+        // Worn cards take what is written and forget it: better known now than after a GiB.
+        self.drop_cache()?;
+        let mut there = vec![0; block.len()];
+        self.read(&mut there, 0)?;
+        if there != block {
+            return Err(Error::new("the medium does not keep what is written to it")
+                .help("it is worn out, or protects itself from being written: take another one"));
+        }
         let (start, end) = self.tail();
         self.zero(start, end)?;
         for from_end in [512, 4096] {
