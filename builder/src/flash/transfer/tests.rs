@@ -240,6 +240,58 @@ fn a_medium_that_forgets_is_known_at_once() {
 }
 
 #[test]
+fn an_image_that_fills_the_medium_is_safe_at_every_call() {
+    let size = 64 << 10;
+    let (sample, old) = (with_gpt(size), old_medium(size, 5, true));
+    for update in [false, true] {
+        let mut whole = Faulty::new(old.clone(), None);
+        sample.onto(&mut whole, update).unwrap();
+        for call in 0..whole.calls {
+            let mut medium = Faulty::new(old.clone(), Some((call, Fault::Says(Errno::NODEV, false))));
+            sample.onto(&mut medium, update).unwrap_err();
+            assert!(is_safe(&sample, &old, &medium.bytes), "call {call} of an update: {update}");
+        }
+    }
+}
+
+#[test]
+fn an_update_keeps_what_it_has_compared_and_clears_what_is_stale() {
+    let size = 64 << 10;
+    let mut data = with_gpt(size).data;
+    // A header for blocks of 4096 bytes, in a piece before the last one.
+    data[size - 4096..size - 4088].copy_from_slice(SIGNATURE);
+    let sample = Sample::new(data.clone(), &[true; 64], Rest::Zero, true);
+    data[size - 1] ^= 1;
+    let mut medium = Faulty::new(data, None);
+    sample.onto(&mut medium, true).unwrap();
+    assert!(sample.is_on(&medium.bytes, 0));
+
+    let sample = with_gpt(40_000);
+    let mut medium = Faulty::new([&sample.data[..], &vec![0; size - 40_000]].concat(), None);
+    medium.bytes[size - 512..size - 504].copy_from_slice(SIGNATURE);
+    sample.onto(&mut medium, true).unwrap();
+    assert!(sample.is_on(&medium.bytes, 0) && is_zero(&medium.bytes[40_000..]));
+}
+
+#[test]
+fn whatever_write_is_lost_it_is_found() {
+    let used: Vec<bool> = (0..60).map(|block| block < 4 || block % 7 == 3).collect();
+    let sample = Sample::new(with_gpt(60_000).data, &used, Rest::Zero, true);
+    let mut old = old_medium(64 << 10, 5, true);
+    // Nothing of it is zeros: each gap has to be written.
+    old[1024..63 << 10].iter_mut().for_each(|byte| *byte |= 1);
+    let mut whole = Faulty::new(old.clone(), None);
+    sample.onto(&mut whole, false).unwrap();
+    let found = (0..whole.calls).filter(|&call| {
+        let mut medium = Faulty::new(old.clone(), Some((call, Fault::Lost)));
+        let ended = sample.onto(&mut medium, false);
+        assert!(ended.is_err() || sample.is_on(&medium.bytes, 0), "call {call}");
+        ended.is_err()
+    });
+    assert!(found.count() > 20);
+}
+
+#[test]
 fn what_does_not_fit_is_not_begun() {
     let sample = with_gpt(50_000);
     let old = old_medium(48 << 10, 5, true);
