@@ -262,7 +262,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut data = vec![0; (2 << 20) + 700];
         for (index, byte) in data.iter_mut().enumerate().skip(9000).take(1_300_000) {
-            *byte = (index * 7 >> 3) as u8;
+            *byte = ((index * 7) >> 3) as u8;
         }
         data[(2 << 20) + 600] = 9;
         data
@@ -397,7 +397,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn damage_is_an_error_or_another_image_never_a_panic(kind in 0..2, at in any::<prop::sample::Index>(), flip in 1_u8..) {
-            let data: Vec<u8> = (0..9000_u32).map(|index| (index * index >> 7) as u8).collect();
+            let data: Vec<u8> = (0..9000_u32).map(|index| ((index * index) >> 7) as u8).collect();
             let mut bytes = if kind == 0 { gz(&data) } else { zst(&data) };
             let at = at.index(bytes.len());
             bytes[at] ^= flip;

@@ -115,7 +115,7 @@ fn is_safe(sample: &Sample, old: &[u8], now: &[u8]) -> bool {
 }
 
 fn with_gpt(length: usize) -> Sample {
-    let mut data: Vec<u8> = (0..length).map(|index| (index * 31 >> 4) as u8 | 1).collect();
+    let mut data: Vec<u8> = (0..length).map(|index| ((index * 31) >> 4) as u8 | 1).collect();
     data[510..512].copy_from_slice(&[0x55, 0xaa]);
     data[512..520].copy_from_slice(SIGNATURE);
     Sample::new(data, &vec![true; length.div_ceil(BLOCK)], Rest::Zero, true)
