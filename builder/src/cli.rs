@@ -9,6 +9,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::flash::{self, Flash};
 use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
+use crate::inspect;
 use crate::lock::ImageLock;
 use crate::parts::{CONFIGURING, Maker, epoch};
 use crate::persistent::{is_persistent, persistent};
@@ -105,6 +106,8 @@ enum Command {
     /// Write an image, or that of a board, to a card, a stick or a disk; reads it back
     #[command(after_help = FLASH_EXAMPLE)]
     Flash(FlashOf),
+    /// Say what is on any disk image, disk or boot file, what of it would boot, and what keeps it from that
+    Inspect(inspect::InspectCommand),
     /// Remove images, and with --cache everything that can be made again; copies of `boot --persistent` stay
     Clean {
         /// The board; all of them where none is named
@@ -397,6 +400,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
         Command::Flash(command) => run_flash(&workspace, command, &progress),
+        Command::Inspect(command) => run_inspect(command, &progress),
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
         Command::Board { command } => {
             let (text, code) = port::run(command, &workspace, &progress)?;
@@ -438,6 +442,22 @@ fn decide_on(workspace: &Workspace, request: &Request) -> Result<Decision> {
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
     Ok(decision)
+}
+
+/// Inspects; what cannot be read has an exit code of its own.
+fn run_inspect(command: &inspect::InspectCommand, progress: &Progress) -> Result<ExitCode> {
+    match inspect::run(command, terminal_width(), progress) {
+        Ok((printed, code)) => print_bytes(&printed).map(|()| ExitCode::from(code)),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "{}", error.report());
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Characters of a line of the terminal; elsewhere, enough for most of what there is to say.
+fn terminal_width() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(120, |size| usize::from(size.ws_col).max(60))
 }
 
 /// Lists all boards. One that cannot be used does not keep the others from being listed, and is an error all the same.

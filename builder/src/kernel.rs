@@ -6,6 +6,7 @@
 
 use std::io::Read;
 
+use crate::bytes::{u16_at, u32_at, u64_at};
 use crate::error::{Error, Result};
 use vambrace_bsp::Architecture;
 
@@ -357,18 +358,6 @@ fn foreign(bytes: &[u8]) -> Error {
     Error::new(format!("the kernel is {what}, not an arm64 Image or a zImage")).help(
         "take the kernel of an ARM system, such as Debian's linux-image-arm64 or linux-image-armmp-lpae",
     )
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
 }
 
 #[cfg(test)]

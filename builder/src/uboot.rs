@@ -76,7 +76,8 @@ pub fn boot_script(text: &str, architecture: Architecture, epoch: u64) -> Result
     image(TYPE_SCRIPT, architecture, 0, &data, time)
 }
 
-fn crc32(data: &[u8]) -> u32 {
+/// The sum that U-Boot's images and GPTs have (ISO 3309).
+pub(crate) fn crc32(data: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(data);
     crc.sum()

@@ -11,7 +11,7 @@ mod lvm;
 mod mbr;
 mod mend;
 mod partial;
-mod sparse;
+pub(crate) mod sparse;
 
 use std::fs::File;
 use std::io::Read;

@@ -12,19 +12,19 @@ const PAGE: usize = 64 << 10;
 const PAGE_BYTES: u64 = PAGE as u64;
 
 /// Writes into a file that is one hole so far.
-pub(super) struct Writer<'a, F> {
+pub(crate) struct Writer<'a, F> {
     file: &'a File,
     done: u64,
     report: F,
 }
 
 impl<'a, F: FnMut(u64)> Writer<'a, F> {
-    pub(super) fn new(file: &'a File, report: F) -> Self {
+    pub(crate) fn new(file: &'a File, report: F) -> Self {
         Self { file, done: 0, report }
     }
 
     /// Writes `data` at `offset`, leaving holes where it is zero.
-    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (mut at, mut rest) = (offset, data);
         while !rest.is_empty() {
             // Blocks are aligned to the file, not to the data: only so can a hole be a hole.

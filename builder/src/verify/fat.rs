@@ -179,41 +179,14 @@ impl Volume<'_> {
             return Err(Error::new("a folder does not begin with links to itself and its parent"));
         }
         let mut items = Vec::new();
-        let mut long: Vec<(u8, u8, Vec<u16>)> = Vec::new();
-        for entry in bytes.chunks_exact(32).skip(if parent.is_some() { 2 } else { 0 }) {
-            let (head, attributes) =
-                (entry.first().copied().unwrap_or(0), entry.get(11).copied().unwrap_or(0));
-            match head {
-                0 => break,
-                0xe5 => continue,
-                _ => {}
-            }
-            if attributes & 0x3f == 0x0f {
-                let unit = |offset: &usize| u16_at(entry, *offset);
-                let units = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30]
-                    .iter()
-                    .map(unit)
-                    .collect::<Result<Vec<_>>>()?;
-                long.push((head, entry.get(13).copied().unwrap_or(0), units));
+        let skipped = if parent.is_some() { 64 } else { 0 };
+        for entry in entries(bytes.get(skipped..).unwrap_or_default())? {
+            if entry.attributes & 0x08 != 0 {
+                labels.push(entry.short);
                 continue;
             }
-            let parts = std::mem::take(&mut long);
-            let short = entry.get(..11).unwrap_or_default();
-            if attributes & 0x08 != 0 {
-                labels.push(short.to_vec());
-                continue;
-            }
-            let name = if parts.is_empty() {
-                short_name(short, entry.get(12).copied().unwrap_or(0))
-            } else {
-                long_name(&parts, short)?
-            };
-            items.push(Item {
-                name,
-                folder: attributes & 0x10 != 0,
-                first: first_cluster(entry)?,
-                size: u32_at(entry, 28)?,
-            });
+            let folder = entry.attributes & 0x10 != 0;
+            items.push(Item { name: entry.name?, folder, first: entry.first, size: entry.size });
         }
         Ok(items)
     }
@@ -257,12 +230,59 @@ impl Volume<'_> {
     }
 }
 
+/// An entry of a folder that is in use, of any size of FAT.
+pub(crate) struct Entry {
+    /// The long name, or the short one where there is no other; an error where a long one does not belong to it.
+    pub(crate) name: Result<String>,
+    /// The 11 bytes of the short name.
+    pub(crate) short: Vec<u8>,
+    /// Bit 3 marks the volume's label, bit 4 a folder.
+    pub(crate) attributes: u8,
+    /// The first cluster as FAT32 has it; FAT12 and FAT16 have the low half alone.
+    pub(crate) first: u32,
+    /// Bytes of the file.
+    pub(crate) size: u32,
+}
+
+/// The entries in the bytes of a folder, up to the mark of its end.
+pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    let mut long: Vec<(u8, u8, Vec<u16>)> = Vec::new();
+    for entry in bytes.chunks_exact(32) {
+        let (head, attributes) = (entry.first().copied().unwrap_or(0), entry.get(11).copied().unwrap_or(0));
+        match head {
+            0 => break,
+            0xe5 => continue,
+            _ => {}
+        }
+        if attributes & 0x3f == 0x0f {
+            let unit = |offset: &usize| u16_at(entry, *offset);
+            let units = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30]
+                .iter()
+                .map(unit)
+                .collect::<Result<Vec<_>>>()?;
+            long.push((head, entry.get(13).copied().unwrap_or(0), units));
+            continue;
+        }
+        let parts = std::mem::take(&mut long);
+        let short = entry.get(..11).unwrap_or_default();
+        let name = if parts.is_empty() || attributes & 0x08 != 0 {
+            Ok(short_name(short, entry.get(12).copied().unwrap_or(0)))
+        } else {
+            long_name(&parts, short)
+        };
+        let (first, size) = (first_cluster(entry)?, u32_at(entry, 28)?);
+        all.push(Entry { name, short: short.to_vec(), attributes, first, size });
+    }
+    Ok(all)
+}
+
 fn first_cluster(entry: &[u8]) -> Result<u32> {
     Ok(u32::from(u16_at(entry, 20)?) << 16 | u32::from(u16_at(entry, 26)?))
 }
 
 /// Bits 3 and 4 of the reserved byte: name and extension in small letters.
-fn short_name(short: &[u8], case: u8) -> String {
+pub(crate) fn short_name(short: &[u8], case: u8) -> String {
     let text = |bytes: &[u8], small: bool| {
         let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
         if small { text.to_ascii_lowercase() } else { text }

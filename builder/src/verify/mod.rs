@@ -4,7 +4,7 @@
 //! specifications, ext4 by a reader of other people, and compared with what was asked for.
 
 mod ext4;
-mod fat;
+pub(crate) mod fat;
 mod gpt;
 mod lvm;
 mod mbr;
