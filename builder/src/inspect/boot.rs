@@ -103,7 +103,8 @@ struct File {
 
 impl Place<'_> {
     fn file(&self, path: &str) -> Option<File> {
-        let found = self.volume?.find(path)?;
+        let volume = self.volume?;
+        let found = volume.find(path)?;
         let plain = path.trim_matches('/');
         let at = self.at(plain);
         if let Some((_, size, thing)) = self.files.iter().find(|(known, ..)| known == plain) {
@@ -111,7 +112,7 @@ impl Place<'_> {
         }
         let thing = match found.read(MOST) {
             Ok(bytes) => recognise(&bytes, found.size),
-            Err(error) => Thing::new(Kind::Other, "file").wrong(error.to_string()),
+            Err(error) => volume.unread(&error),
         };
         Some(File { at, size: found.size, thing })
     }
@@ -122,10 +123,7 @@ impl Place<'_> {
     }
 
     fn at(&self, path: &str) -> String {
-        match self.entry.number {
-            0 => format!("/{path}"),
-            number => format!("partition {number}, /{path}"),
-        }
+        self.entry.path(path)
     }
 }
 

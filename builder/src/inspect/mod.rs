@@ -191,7 +191,7 @@ fn examine(window: &Window, source: &str, mut faults: Vec<Fault>) -> Result<Acco
     if account.file.is_none()
         && account.partitions.is_empty()
         && account.table.is_none()
-        && account.raw.is_empty()
+        && account.raw.iter().all(|found| found.thing.kind == Kind::Other)
     {
         account.faults.push(Fault::error(
             source,
@@ -234,6 +234,17 @@ fn judge(account: &mut Account, volumes: &[Option<Volume>]) {
     let verdicts = if account.file.is_none() { medium.judge(&mut faults) } else { Vec::new() };
     account.verdicts = verdicts;
     account.faults.extend(faults);
+    for partition in &account.partitions {
+        for file in &partition.files {
+            let at = partition.entry.path(&file.path);
+            for wrong in file.thing.faults(&at) {
+                // What is in the way of a boot has been said.
+                if !account.faults.iter().any(|fault| fault.at == at && fault.what == wrong.what) {
+                    account.faults.push(Fault { level: Level::Warning, ..wrong });
+                }
+            }
+        }
+    }
     let of_file = account.file.iter().flat_map(|thing| thing.faults(&account.source)).collect::<Vec<_>>();
     account.faults.extend(of_file);
 }
@@ -286,11 +297,9 @@ fn partition(
 fn known(volume: &Volume, file: &Listed, allowance: &mut u64) -> Option<KnownFile> {
     let found = volume.find(&file.path)?;
     let of = |thing: Thing| Some(KnownFile { path: file.path.clone(), bytes: file.size, thing });
-    let unreadable =
-        |error: Error| of(Thing::new(Kind::Other, "file").wrong(format!("it cannot be read: {error}")));
     let head = match found.read(GLANCE) {
         Ok(head) => head,
-        Err(error) => return unreadable(error),
+        Err(error) => return of(volume.unread(&error)),
     };
     let glance = recognise(&head, found.size);
     if glance.kind == Kind::Other && glance.wrong.is_empty() && Packing::of(&head).is_none() {
@@ -303,7 +312,7 @@ fn known(volume: &Volume, file: &Listed, allowance: &mut u64) -> Option<KnownFil
     *allowance = left;
     match found.read(MOST) {
         Ok(bytes) => of(recognise(&bytes, found.size)),
-        Err(error) => unreadable(error),
+        Err(error) => of(volume.unread(&error)),
     }
 }
 

@@ -128,7 +128,7 @@ fn role(kind: Kind) -> Role {
     match kind {
         Kind::Hypervisor => Role::Hypervisor,
         Kind::Firmware | Kind::Environment => Role::Firmware,
-        Kind::Other => Role::Reserved,
+        Kind::Other | Kind::Unread => Role::Reserved,
         _ => Role::Boot,
     }
 }

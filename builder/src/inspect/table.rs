@@ -41,6 +41,16 @@ pub struct Entry {
     pub esp: bool,
 }
 
+impl Entry {
+    /// How the file `path` of its file system is called.
+    pub(super) fn path(&self, path: &str) -> String {
+        match self.number {
+            0 => format!("/{path}"),
+            number => format!("partition {number}, /{path}"),
+        }
+    }
+}
+
 /// The partition table of a medium.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tables {

@@ -43,6 +43,8 @@ pub enum Kind {
     Environment,
     /// Several things in one, such as a FIT with a kernel.
     Container,
+    /// What could not be read here, though nothing is wrong with it.
+    Unread,
     /// Nothing that is known.
     Other,
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::fat::{self, Fat};
 use super::fault::Fault;
+use super::thing::{Kind, Thing};
 use super::window::Window;
 use crate::bytes::{be32_at, has, u16_at, u32_at, u64_at};
 use crate::error::{Error, Result, ResultExt};
@@ -60,7 +61,8 @@ pub(super) struct Listed {
 #[derive(Debug)]
 pub(super) enum Volume {
     Fat(Fat),
-    Ext(Box<Ext4>),
+    /// With whether it is ext2 or ext3, of whose files those with holes cannot be read.
+    Ext(Box<Ext4>, bool),
 }
 
 /// How ext4-view reads.
@@ -95,7 +97,10 @@ pub(super) fn open(
         return Ok((Some(format), None));
     }
     match Ext4::load(Box::new(Region(window.clone()))) {
-        Ok(volume) => Ok((Some(format), Some(Volume::Ext(Box::new(volume))))),
+        Ok(volume) => {
+            let old = format.name != "ext4";
+            Ok((Some(format), Some(Volume::Ext(Box::new(volume), old))))
+        }
         Err(error) => {
             faults.push(Fault::error(at, format!("its {} file system cannot be read: {error}", format.name)));
             Ok((Some(format), None))
@@ -175,6 +180,20 @@ fn name(window: &Window) -> Result<Option<Format>> {
 }
 
 impl Volume {
+    /// What is said of a file that gives `error` when it is read.
+    pub(super) fn unread(&self, error: &Error) -> Thing {
+        match self {
+            Self::Ext(_, true) => {
+                Thing::new(Kind::Unread, "file with holes on ext2 or ext3, which cannot be read here")
+            }
+            _ => {
+                let cause =
+                    std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
+                Thing::new(Kind::Other, "file").wrong(format!("it cannot be read: {error}{cause}"))
+            }
+        }
+    }
+
     /// Whether names are the same in either case.
     fn any_case(&self) -> bool {
         matches!(self, Self::Fat(_))
@@ -191,7 +210,7 @@ impl Volume {
                     return Ok((found, true));
                 }
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                let system = matches!(self, Self::Ext(_)) && NOT_FOR_BOOTING.contains(&path.as_str());
+                let system = matches!(self, Self::Ext(..)) && NOT_FOR_BOOTING.contains(&path.as_str());
                 if is_folder && depth < MOST_DEPTH && !system {
                     folders.push((path.clone(), item, depth + 1));
                 }
@@ -213,7 +232,7 @@ impl Volume {
                 let items = fat.list(item)?.into_iter();
                 Ok(items.map(|item| (item.name.clone(), item.folder, item.size, Some(item))).collect())
             }
-            Self::Ext(volume) => {
+            Self::Ext(volume, _) => {
                 let failed = || format!("cannot list /{path}");
                 let mut items = Vec::new();
                 for entry in volume.read_dir(format!("/{path}").as_str()).context(failed)? {
@@ -250,7 +269,7 @@ impl Volume {
                 item.filter(|item| !item.folder)
                     .map(|item| Found { size: item.size, place: Place::Fat(fat, item) })
             }
-            Self::Ext(volume) => {
+            Self::Ext(volume, _) => {
                 let path = format!("/{path}");
                 let data = volume.metadata(path.as_str()).ok()?;
                 let file = data.file_type().is_regular_file();
