@@ -2,11 +2,12 @@
 
 use crate::boot::{ConsoleUser, Writes, check, qemu_command};
 use crate::build::{Built, Manifest, Options, build, manifest_path};
-use crate::cache::{Cache, read_json, to_json};
+use crate::cache::{Cache, read_json, replace_file, to_json};
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
 use crate::flash::{self, Flash};
+use crate::explain;
 use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::inspect;
@@ -106,6 +107,21 @@ enum Command {
     /// Write an image, or that of a board, to a card, a stick or a disk; reads it back
     #[command(after_help = FLASH_EXAMPLE)]
     Flash(FlashOf),
+    /// Show what lies where on the medium and in RAM at each hand-over: of a board's image, or of an image in a file
+    #[command(after_help = EXPLAIN_CODES)]
+    Explain {
+        #[command(flatten)]
+        what: What,
+        /// Print JSON
+        #[arg(long, help_heading = "Output")]
+        json: bool,
+        /// Write a page with the drawings
+        #[arg(long, value_name = "FILE", help_heading = "Output")]
+        html: Option<PathBuf>,
+        /// Write the drawings
+        #[arg(long, value_name = "FILE", help_heading = "Output")]
+        svg: Option<PathBuf>,
+    },
     /// Say what is on any disk image, disk or boot file, what of it would boot, and what keeps it from that
     Inspect(inspect::InspectCommand),
     /// Remove images, and with --cache everything that can be made again; copies of `boot --persistent` stay
@@ -139,6 +155,10 @@ enum Command {
 
 /// Behind the help of what takes a board.
 const SEE_SHOW: &str = "`vambrace show BOARD` lists a board's variants, layouts and profiles.";
+/// Behind the help of `explain`.
+const EXPLAIN_CODES: &str = "\
+What has a slash or a full stop in its name, or is a file, is taken for an image. It ends with 1 where two things lie over
+one another; the smallest change that mends it is shown.";
 /// Behind the help of `boot`.
 const BOOT_EXAMPLE: &str = "\
 Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of dom0's self-test:
@@ -400,6 +420,19 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
         Command::Flash(command) => run_flash(&workspace, command, &progress),
+        Command::Explain { what, json, html, svg } => {
+            let explained = explained(&workspace, what, &progress)?;
+            let image = what.board.as_ref().map(PathBuf::from);
+            for (path, drawn) in [(html, explained.html()), (svg, explained.svg())] {
+                let Some(path) = path else { continue };
+                inspect::keeps(image.as_deref(), path)?;
+                replace_file(path, drawn.as_bytes())?;
+            }
+            let printed =
+                if *json { to_json(&explained)? } else { explained.text(terminal_width()).into_bytes() };
+            print_bytes(&printed)?;
+            Ok(if explained.is_disjoint() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Inspect(command) => run_inspect(command, &progress),
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
         Command::Board { command } => {
@@ -442,6 +475,23 @@ fn decide_on(workspace: &Workspace, request: &Request) -> Result<Decision> {
         let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
     }
     Ok(decision)
+}
+
+/// Explains the image of a board, or one in a file.
+fn explained(
+    workspace: &dyn Fn() -> Result<Workspace>,
+    what: &What,
+    progress: &Progress,
+) -> Result<explain::Explanation> {
+    if let Some(name) =
+        what.board.as_ref().filter(|name| name.contains(['/', '.']) || Path::new(name).is_file())
+    {
+        return explain::of_image(Path::new(name), progress);
+    }
+    let (workspace, cache, epoch) = (workspace()?, Cache::open(None)?, epoch()?);
+    explain::of_board(&workspace, &what.request()?, |decision| {
+        Maker { root: workspace.root(), decision, cache: &cache, progress, epoch }.peek()
+    })
 }
 
 /// Inspects; what cannot be read has an exit code of its own.

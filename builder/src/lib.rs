@@ -18,6 +18,7 @@ pub mod disk;
 pub mod doctor;
 pub mod draw;
 pub mod error;
+pub mod explain;
 pub mod fdt;
 pub mod flash;
 pub mod guest;

@@ -22,7 +22,7 @@ pub fn html(title: &str, sections: &[(&str, Vec<String>)], maps: &[&Map]) -> Str
         text.push_str("</ul>\n");
     }
     for map in maps {
-        let _ = writeln!(text, "<h2>{}</h2>\n{}", escaped(&map.title), svg(map));
+        let _ = writeln!(text, "<h2>{}</h2>\n{}", escaped(&map.title), svg(&[map]));
         text.push_str("<table><tr><th>from</th><th>to</th><th>size</th><th>what</th></tr>\n");
         for span in map.with_gaps() {
             let detail = if span.detail.is_empty() { String::new() } else { format!(": {}", span.detail) };

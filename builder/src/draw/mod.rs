@@ -33,9 +33,13 @@ fn escaped(text: &str) -> String {
 /// At most `most` characters of `text`, with a mark where some were cut, and without what would move a terminal's
 /// cursor.
 fn cut(text: &str, most: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { '?' } else { c });
     if text.chars().count() <= most {
-        return clean.collect();
+        return clean(text);
     }
-    clean.take(most.saturating_sub(1)).chain(['…']).collect()
+    clean(text).chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// `text` without what would move a terminal's cursor.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -699,6 +699,6 @@ impl Medium<'_> {
 }
 
 /// A number as U-Boot reads it: hexadecimal.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }

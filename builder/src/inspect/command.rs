@@ -1,7 +1,7 @@
 //! The command `vambrace inspect`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -41,20 +41,24 @@ pub struct InspectCommand {
 /// What cannot be read, or a file that cannot be written.
 pub fn run(command: &InspectCommand, width: usize, progress: &Progress) -> Result<(Vec<u8>, u8)> {
     for path in command.html.iter().chain(&command.svg) {
-        // What is inspected stays as it is.
-        let same = fs::canonicalize(path)
-            .is_ok_and(|path| fs::canonicalize(&command.what).is_ok_and(|what| what == path));
-        if same {
-            return Err(Error::new("this is what is inspected, and would be overwritten").at(path));
-        }
+        keeps(Some(&command.what), path)?;
     }
     let account: Account = inspect(&command.what, progress)?;
     if let Some(path) = &command.html {
         replace_file(path, account.html().as_bytes())?;
     }
     if let Some(path) = &command.svg {
-        replace_file(path, draw::svg(&account.map()).as_bytes())?;
+        replace_file(path, draw::svg(&[&account.map()]).as_bytes())?;
     }
     let printed = if command.json { to_json(&account)? } else { account.text(width).into_bytes() };
     Ok((printed, u8::from(account.is_broken())))
+}
+
+/// Refuses to write to `path` where that is `image` itself: what is looked at stays as it is.
+pub(crate) fn keeps(image: Option<&Path>, path: &Path) -> Result<()> {
+    let there = fs::canonicalize(path).ok();
+    if there.is_some() && there == image.and_then(|image| fs::canonicalize(image).ok()) {
+        return Err(Error::new("this is what is looked at, and would be overwritten").at(path));
+    }
+    Ok(())
 }

@@ -35,6 +35,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use boot::{Step, Verdict};
+pub(crate) use command::keeps;
 pub use command::{InspectCommand, run};
 pub use fault::Fault;
 pub use raw::Found;
@@ -118,6 +119,44 @@ impl Account {
     /// Whether something keeps it from booting.
     pub fn is_broken(&self) -> bool {
         self.faults.iter().any(|fault| fault.level == Level::Error)
+    }
+}
+
+/// What a boot script puts into RAM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// The file.
+    pub(crate) path: String,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// The address.
+    pub(crate) address: u64,
+    /// What it takes there in bytes: for what is started, with what it needs beyond its file.
+    pub(crate) size: u64,
+}
+
+impl Account {
+    /// What the first boot script loads to addresses that are numbers, of files that are known.
+    pub(crate) fn loads(&self) -> Vec<Loaded> {
+        let scripts = self.partitions.iter().flat_map(|partition| {
+            partition.files.iter().filter_map(move |file| Some((partition, file.thing.text.as_deref()?)))
+        });
+        for (partition, text) in scripts {
+            let asked = script::script(text);
+            let of = |load: &script::Load| {
+                let path = load.path.trim_start_matches('/');
+                let file = partition.files.iter().find(|file| file.path == path)?;
+                let started = asked.starts.iter().any(|start| start.address == load.address);
+                let size = if started { file.bytes.max(file.thing.memory) } else { file.bytes };
+                let address = boot::number(&load.address)?;
+                Some(Loaded { path: path.to_owned(), kind: file.thing.kind, address, size })
+            };
+            let loads: Vec<Loaded> = asked.loads.iter().filter_map(of).collect();
+            if !loads.is_empty() {
+                return loads;
+            }
+        }
+        Vec::new()
     }
 }
 

@@ -80,7 +80,7 @@ impl Account {
             }
             let _ = writeln!(text, "\n{heading}");
             for line in lines {
-                let _ = writeln!(text, "  {}", clean(&line));
+                let _ = writeln!(text, "  {}", draw::clean(&line));
             }
         }
         let count = |level: Level| self.faults.iter().filter(|fault| fault.level == level).count();
@@ -131,9 +131,4 @@ fn role(kind: Kind) -> Role {
         Kind::Other | Kind::Unread => Role::Reserved,
         _ => Role::Boot,
     }
-}
-
-/// Without what would move a terminal's cursor.
-fn clean(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

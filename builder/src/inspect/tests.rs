@@ -355,7 +355,7 @@ fn everything(bytes: Vec<u8>) {
         let _ = (
             account.text(80),
             account.html(),
-            crate::draw::svg(&account.map()),
+            crate::draw::svg(&[&account.map()]),
             serde_json::to_string(&account).unwrap(),
         );
     }

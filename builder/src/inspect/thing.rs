@@ -94,6 +94,9 @@ pub struct Thing {
     /// The bytes that it says it has; 0 where it does not say.
     #[serde(skip_serializing_if = "is_zero")]
     pub size: u64,
+    /// The memory that it takes where it is loaded and started, in bytes; 0 where that is its size, or not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory: u64,
     /// A script's commands.
     #[serde(skip)]
     pub(super) text: Option<String>,
@@ -109,7 +112,7 @@ fn is_zero(size: &u64) -> bool {
 
 impl Thing {
     pub(super) fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), cpu: None, size: 0, text: None, wrong: Vec::new() }
+        Self { kind, what: what.into(), cpu: None, size: 0, memory: 0, text: None, wrong: Vec::new() }
     }
 
     pub(super) fn cpu(self, cpu: impl Into<Option<Cpu>>) -> Self {
@@ -301,7 +304,8 @@ fn boot_executable(bytes: &[u8], size: u64, zboot: bool) -> Thing {
                 kernel::Format::Image => Cpu::Arm64,
                 kernel::Format::Zimage => Cpu::Arm,
             };
-            Thing::new(kind, format!("{name} ({header}{efi}{zboot})")).cpu(cpu)
+            let thing = Thing::new(kind, format!("{name} ({header}{efi}{zboot})")).cpu(cpu);
+            Thing { memory: image.image_size, ..thing }
         }
         Err(error) => {
             let cpu = if has(bytes, 56, b"ARM\x64") { Some(Cpu::Arm64) } else { Some(Cpu::Arm) };
