@@ -97,8 +97,11 @@ pub(super) fn recognise(bytes: &[u8], size: u64) -> Option<Thing> {
     Some(thing)
 }
 
-/// The image's data and the byte it ends at; `None` where it has none, an error with its end where that is not here.
-fn data<'a>(image: &FdtNode<'_>, bytes: &'a [u8], base: usize) -> Result<Option<(Cow<'a, [u8]>, u64)>, u64> {
+/// An image's data, and the byte it ends at where it lies behind the tree.
+type Data<'a> = (Cow<'a, [u8]>, u64);
+
+/// The image's data; `None` where it has none, an error with its end where that is not here.
+fn data<'a>(image: &FdtNode<'_>, bytes: &'a [u8], base: usize) -> Result<Option<Data<'a>>, u64> {
     if let Some(property) = image.property("data") {
         return Ok(Some((property.value().to_vec().into(), 0)));
     }

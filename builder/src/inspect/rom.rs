@@ -69,7 +69,7 @@ fn egon(bytes: &[u8], size: u64) -> Option<Thing> {
     }
     let length = u64::from(u32_at(bytes, 16)?);
     let thing = Thing::new(Kind::Firmware, "SPL for SunXi (eGON)").size(length);
-    if length < 32 || length > MOST_SPL || length % 4 != 0 {
+    if !(32..=MOST_SPL).contains(&length) || length % 4 != 0 {
         return Some(thing.size(0).wrong(format!("its header says that it has {length} bytes")));
     }
     let Some(words) = usize::try_from(length).ok().and_then(|length| bytes.get(..length)) else {

@@ -92,7 +92,7 @@ pub struct Thing {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// The bytes that it says it has; 0 where it does not say.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(rename = "stated_size", skip_serializing_if = "is_zero")]
     pub size: u64,
     /// The memory that it takes where it is loaded and started, in bytes; 0 where that is its size, or not known.
     #[serde(skip_serializing_if = "is_zero")]
