@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Conflicts that are told: where there are so many, one more says nothing.
+pub const MOST_CONFLICTS: usize = 200;
+
 /// What something is for; drawings colour by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -155,7 +158,7 @@ impl Map {
         self.lanes.len() <= 1
     }
 
-    /// Every pair with bytes in common.
+    /// Every pair with bytes in common, the first [`MOST_CONFLICTS`] of them.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let spans = self.spans();
         let mut conflicts = Vec::new();
@@ -163,6 +166,9 @@ impl Map {
             for second in spans.iter().skip(index + 1).take_while(|second| second.start < first.end()) {
                 let size = first.end().min(second.end()) - second.start;
                 let names = (first.name.clone(), second.name.clone());
+                if conflicts.len() == MOST_CONFLICTS {
+                    return conflicts;
+                }
                 conflicts.push(Conflict { first: names.0, second: names.1, start: second.start, size });
             }
         }

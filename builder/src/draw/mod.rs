@@ -9,7 +9,7 @@ mod svg;
 mod text;
 
 pub use html::html;
-pub use map::{Conflict, Map, Role, Span};
+pub use map::{Conflict, MOST_CONFLICTS, Map, Role, Span};
 pub use svg::svg;
 pub use text::text;
 
@@ -39,7 +39,9 @@ fn cut(text: &str, most: usize) -> String {
     clean(text).chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// `text` without what would move a terminal's cursor.
+/// `text` without what would move a terminal's cursor, or turn the direction of what follows.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
 }

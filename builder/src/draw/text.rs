@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn lines_keep_to_the_width_and_show_everything() {
         let spans = vec![
-            Span::new("table \u{1b}[31m", 0, 512, Role::Table),
+            Span::new("table \u{1b}[31m\u{202e}", 0, 512, Role::Table),
             Span::new("SPL", 8192, 30_000, Role::Firmware).detail("eGON, checksum right"),
             Span::new("partition 1", 1 << 20, 63 << 20, Role::Volume).inside(vec!["boot.scr".into(); 50]),
         ];
@@ -91,7 +91,7 @@ mod tests {
         let drawn = text(&map, 80);
         assert!(drawn.lines().all(|line| line.chars().count() <= 80), "{drawn}");
         for said in
-            ["table ?[31m", "SPL  eGON, checksum right", "63.0 MiB  partition 1", "free", "and 10 more"]
+            ["table ?[31m?", "SPL  eGON, checksum right", "63.0 MiB  partition 1", "free", "and 10 more"]
         {
             assert!(drawn.contains(said), "{said} in {drawn}");
         }

@@ -54,8 +54,10 @@ use window::Window;
 
 /// What of a file is read to see whether it is worth reading more.
 const GLANCE: u64 = 4096;
-/// Bytes of files that are looked at altogether; beyond it, only how they begin.
+/// Bytes of files that are looked at altogether; beyond it nothing is known of them.
 const MOST_FILES_BYTES: u64 = 1 << 30;
+/// What a look at how a file begins counts for.
+const LOOK: u64 = 64 << 10;
 
 /// All that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -225,7 +227,10 @@ fn examine(window: &Window, source: &str, mut faults: Vec<Fault>) -> Result<Acco
     }
     taken.sort_unstable();
     if account.file.is_none() {
-        account.raw = raw::search(window, &taken)?;
+        match raw::search(window, &taken) {
+            Ok(raw) => account.raw = raw,
+            Err(error) => account.faults.push(Fault::error("the medium", error.to_string())),
+        }
     }
     if account.file.is_none()
         && account.partitions.is_empty()
@@ -309,9 +314,8 @@ fn partition(
         }
     };
     if partition.format.is_none() {
-        match window.up_to(0, MOST) {
-            Ok(bytes) => {
-                let thing = recognise(&bytes, window.size());
+        match look(window.size(), |most| window.up_to(0, most), allowance) {
+            Ok(thing) => {
                 partition.content =
                     (partition.entry.number == 0 || thing.kind != Kind::Other).then_some(thing);
             }
@@ -334,25 +338,29 @@ fn partition(
 
 /// What is known of a file, if anything is.
 fn known(volume: &Volume, file: &Listed, allowance: &mut u64) -> Option<KnownFile> {
-    let found = volume.find(&file.path)?;
-    let of = |thing: Thing| Some(KnownFile { path: file.path.clone(), bytes: file.size, thing });
-    let head = match found.read(GLANCE) {
-        Ok(head) => head,
-        Err(error) => return of(volume.unread(&error)),
+    let found = volume.open(file)?;
+    let thing = match look(found.size, |most| found.read(most), allowance) {
+        Ok(thing) => thing,
+        Err(error) => volume.unread(&error),
     };
-    let glance = recognise(&head, found.size);
-    if glance.kind == Kind::Other && glance.wrong.is_empty() && Packing::of(&head).is_none() {
-        return None;
-    }
-    let wanted = found.size.min(MOST);
-    let Some(left) = allowance.checked_sub(wanted) else {
-        return of(Thing { wrong: Vec::new(), ..glance });
-    };
+    let nothing = thing.kind == Kind::Other && thing.wrong.is_empty();
+    (!nothing).then(|| KnownFile { path: file.path.clone(), bytes: file.size, thing })
+}
+
+/// Looks at how something of `size` bytes begins, and if that is worth it and the allowance lasts, at all of it.
+fn look(size: u64, read: impl Fn(u64) -> Result<Vec<u8>>, allowance: &mut u64) -> Result<Thing> {
+    let Some(left) = allowance.checked_sub(LOOK) else { return Ok(Thing::new(Kind::Other, "file")) };
     *allowance = left;
-    match found.read(MOST) {
-        Ok(bytes) => of(recognise(&bytes, found.size)),
-        Err(error) => of(volume.unread(&error)),
+    let head = read(GLANCE)?;
+    let glance = recognise(&head, size);
+    if glance.kind == Kind::Other && glance.wrong.is_empty() && Packing::of(&head).is_none() {
+        return Ok(glance);
     }
+    match allowance.checked_sub(size.min(MOST)) {
+        Some(left) => *allowance = left,
+        None => return Ok(Thing { wrong: Vec::new(), ..glance }),
+    }
+    Ok(recognise(&read(MOST)?, size))
 }
 
 /// What lies over one another and should not.

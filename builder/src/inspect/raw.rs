@@ -5,13 +5,17 @@ use serde::Serialize;
 use super::rom::{Rom, may_begin};
 use super::thing::{Kind, MOST, Thing, recognise};
 use super::window::{LONGEST, Window};
-use crate::bytes::u32_at;
+use crate::bytes::{has, u32_at};
 use crate::error::Result;
 use crate::uboot::crc32;
 
 /// What is searched for things that begin at a multiple of a block.
 const SEARCHED: u64 = 32 << 20;
 const BLOCK: u64 = 512;
+/// Things that are told apart.
+const MOST_FOUND: usize = 64;
+/// What is read of something that does not tell its size in its first block.
+const GLANCE: u64 = 4 << 20;
 /// Places of unknown data that are shown.
 const MOST_UNKNOWN: usize = 64;
 /// Unknown data is told from nothing by pages of this size.
@@ -99,9 +103,12 @@ fn gap(window: &Window, start: u64, size: u64, found: &mut Vec<Found>) -> Result
             continue;
         }
         let block = block_of(at);
-        if may_begin(block) {
+        if may_begin(block) && found.len() < MOST_FOUND {
             let part = window.part(at, MOST);
-            let thing = recognise(&part.up_to(0, MOST)?, part.size());
+            // How it begins tells how much there is to be read.
+            let tree = has(block, 0, &[0xd0, 0x0d, 0xfe, 0xed]);
+            let stated = if tree { MOST } else { recognise(block, part.size()).size.max(GLANCE) };
+            let thing = recognise(&part.up_to(0, stated)?, part.size());
             if thing.kind != Kind::Other {
                 let size = thing.size.clamp(BLOCK, part.size().max(BLOCK));
                 found.push(Found { start: at, size, rom: None, thing });

@@ -86,7 +86,7 @@ impl Account {
         let count = |level: Level| self.faults.iter().filter(|fault| fault.level == level).count();
         let _ = writeln!(
             text,
-            "\n{} errors, {} warnings, {} notes",
+            "\nerrors: {}, warnings: {}, notes: {}",
             count(Level::Error),
             count(Level::Warning),
             count(Level::Note)

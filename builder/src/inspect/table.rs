@@ -7,6 +7,9 @@ use super::window::Window;
 use super::{gpt, mbr};
 use crate::error::Result;
 
+/// Partitions that are looked at; a GPT usually has room for 128.
+const MOST_PARTITIONS: usize = 256;
+
 /// One piece of a partition table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Table {
@@ -73,6 +76,14 @@ impl Tables {
         } else if let Some(record) = record {
             tables.kind = Some("MBR");
             record.partitions(window, &mut tables, faults)?;
+        }
+        if tables.entries.len() > MOST_PARTITIONS {
+            let what = format!(
+                "it has {} partitions; the first {MOST_PARTITIONS} are looked at",
+                tables.entries.len()
+            );
+            faults.push(Fault::warning("the partition table", what));
+            tables.entries.truncate(MOST_PARTITIONS);
         }
         for entry in &tables.entries {
             check(entry, window.size(), faults);

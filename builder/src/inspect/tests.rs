@@ -308,6 +308,43 @@ fn overlapping_partitions_are_said() {
 }
 
 #[test]
+fn thousands_of_partitions_over_one_another_are_no_danger() {
+    let mut bytes = vec![0; 4 * MIB as usize];
+    bytes[446 + 4] = 0xee;
+    bytes[446 + 12] = 1;
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    for entry in bytes[1024..1024 + (1 << 20)].chunks_exact_mut(128) {
+        entry[0] = 1;
+        entry[32..34].copy_from_slice(&2100_u16.to_le_bytes());
+        entry[40..42].copy_from_slice(&8000_u16.to_le_bytes());
+    }
+    let sum = crate::uboot::crc32(&bytes[1024..1024 + (1 << 20)]);
+    let header = &mut bytes[512..604];
+    header[..8].copy_from_slice(b"EFI PART");
+    for (at, value) in
+        [(12, 92_u32), (24, 1), (32, 8191), (40, 2050), (48, 8100), (72, 2), (80, 8192), (84, 128), (88, sum)]
+    {
+        header[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let sum = crate::uboot::crc32(header);
+    header[16..20].copy_from_slice(&sum.to_le_bytes());
+    let account = of(bytes);
+    assert_eq!(account.partitions.len(), 256);
+    has_error(&account, "lies over partition");
+    assert!(account.text(80).len() + account.html().len() < 4 << 20);
+}
+
+#[test]
+fn a_gap_full_of_images_is_no_danger() {
+    let image = kernel_image(b"x", Architecture::Aarch64, 0).unwrap();
+    let mut bytes = vec![0; 2 * MIB as usize];
+    bytes.chunks_exact_mut(512).for_each(|block| block[..image.len()].copy_from_slice(&image));
+    bytes[..512].fill(0);
+    let account = of(bytes);
+    assert!(account.raw.len() < 200, "{}", account.raw.len());
+}
+
+#[test]
 fn folders_and_chains_in_circles_end() {
     let mut bytes = card(MBR, usual(), true);
     let start = MIB as usize;

@@ -55,6 +55,7 @@ pub(super) struct Listed {
     pub(super) path: String,
     pub(super) folder: bool,
     pub(super) size: u64,
+    item: Option<fat::Item>,
 }
 
 /// A file system whose files can be read.
@@ -212,9 +213,9 @@ impl Volume {
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                 let system = matches!(self, Self::Ext(..)) && NOT_FOR_BOOTING.contains(&path.as_str());
                 if is_folder && depth < MOST_DEPTH && !system {
-                    folders.push((path.clone(), item, depth + 1));
+                    folders.push((path.clone(), item.clone(), depth + 1));
                 }
-                found.push(Listed { path, folder: is_folder, size });
+                found.push(Listed { path, folder: is_folder, size, item });
             }
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -250,6 +251,16 @@ impl Volume {
                 }
                 Ok(items)
             }
+        }
+    }
+
+    /// A file that was listed.
+    pub(super) fn open(&self, listed: &Listed) -> Option<Found<'_>> {
+        match (self, &listed.item) {
+            (Self::Fat(fat), Some(item)) => {
+                Some(Found { size: item.size, place: Place::Fat(fat, item.clone()) })
+            }
+            _ => self.find(&listed.path),
         }
     }
 

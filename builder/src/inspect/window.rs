@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result, ResultExt};
 
 /// What may be read of one medium altogether, in bytes, a single read counting for at least [`LEAST`].
-const ALLOWANCE: u64 = 4 << 30;
+const ALLOWANCE: u64 = 8 << 30;
 /// What a read costs at least.
 const LEAST: u64 = 512;
 /// The longest single read.

@@ -5,6 +5,7 @@ use super::super::fault::Fault;
 use super::super::raw::Found;
 use super::super::script::{self, is_plain};
 use super::super::thing::{Cpu, Kind};
+use super::super::volume::Volume;
 use super::{File, Medium, Place, REMOVABLE, Verdict, number};
 use crate::port::Level;
 
@@ -35,7 +36,7 @@ impl Medium<'_> {
             })
         };
         let Some(first) = firsts.iter().find(|found| found.thing.wrong.is_empty()).or(firsts.first()) else {
-            let uboot = uboot(0)?;
+            let Some(uboot) = uboot(0) else { return self.ti_files() };
             let mut verdict = Verdict::new("the boot ROM");
             let place = uboot.start;
             let covers = |at: u64| self.entries.is_some_and(|(start, size)| start <= at && at < start + size);
@@ -92,6 +93,22 @@ impl Medium<'_> {
             None => verdict.step("U-Boot", "in the first stage or where that looks for it"),
         }
         Some((verdict, next.and_then(|next| next.thing.cpu)))
+    }
+
+    /// TI's boot ROM reads files too: on a FAT partition, the one with the boot mark.
+    fn ti_files(&self) -> Option<(Verdict, Option<Cpu>)> {
+        let fat = |place: &&Place<'_>| matches!(place.volume, Some(Volume::Fat(_)));
+        let (place, first) =
+            self.places.iter().filter(fat).find_map(|place| Some((place, place.file("MLO")?)))?;
+        let mut verdict = Verdict::new("TI boot ROM");
+        verdict.step("TI boot ROM", "a file MLO on a FAT partition is what it loads");
+        verdict.step(first.thing.what.clone(), first.at.clone());
+        let next = place.file("u-boot.img");
+        let cpu = next.as_ref().and_then(|next| next.thing.cpu);
+        if let Some(next) = next {
+            verdict.step(next.thing.what, next.at);
+        }
+        Some((verdict, cpu))
     }
 
     /// U-Boot's distro boot: on partitions with the mark, or else on the first, an extlinux.conf before a script, then EFI.
