@@ -10,6 +10,7 @@ use fatfs::{
 use super::mend::mend;
 use super::sparse::Pages;
 use super::{BLOCK, Fat32, FileSpec};
+use crate::calendar::Utc;
 use crate::error::{Error, Result, ResultExt};
 
 const MIB: u64 = 1 << 20;
@@ -252,27 +253,8 @@ fn label(text: &str) -> Result<[u8; 11]> {
 fn date_time(epoch: u64) -> DateTime {
     const FIRST: u64 = 315_532_800; // 1980-01-01
     const LAST: u64 = 4_354_819_199; // 2107-12-31 23:59:59
-    let epoch = epoch.clamp(FIRST, LAST);
-    let (days, seconds) = (epoch / 86_400, epoch % 86_400);
-    // Days to a date by way of years that begin in March, so that the odd day comes last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let small = |value: u64| u16::try_from(value).unwrap_or(0);
-    DateTime {
-        date: Date { year: small(year), month: small(month), day: small(day) },
-        time: Time {
-            hour: small(seconds / 3600),
-            min: small(seconds / 60 % 60),
-            sec: small(seconds % 60),
-            millis: 0,
-        },
-    }
+    let Utc { year, month, day, hour, minute, second } = Utc::of(epoch.clamp(FIRST, LAST));
+    DateTime { date: Date { year, month, day }, time: Time { hour, min: minute, sec: second, millis: 0 } }
 }
 
 #[cfg(test)]

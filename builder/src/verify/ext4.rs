@@ -15,7 +15,7 @@ use crate::error::{Error, Result, ResultExt};
 /// The folder that belongs to the file system's own repair.
 const LOST_FOUND: &str = "/lost+found";
 /// Where the superblock begins, and how long it is.
-const SUPERBLOCK: (u64, usize) = (1024, 1024);
+pub(crate) const SUPERBLOCK: (u64, usize) = (1024, 1024);
 
 /// The part of the image that the file system has.
 struct Region {
@@ -38,13 +38,18 @@ impl Ext4Read for Region {
     }
 }
 
+/// The file system of `size` bytes at byte `start`.
+pub(crate) fn load(file: &File, start: u64, size: u64) -> Result<Ext4> {
+    let failed = || "cannot read the ext4 file system";
+    let region = Region { file: file.try_clone().context(failed)?, start, size };
+    Ext4::load(Box::new(region)).context(failed)
+}
+
 /// Compares the file system at byte `start` with what was asked for: every name, its kind, permissions, owner and time, and
 /// every file's bytes.
 pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Wanted, epoch: u64) -> Result<()> {
     superblock(file, start, size, wanted)?;
-    let failed = || "cannot read the ext4 file system";
-    let region = Region { file: file.try_clone().context(failed)?, start, size };
-    let volume = Ext4::load(Box::new(region)).context(failed)?;
+    let volume = load(file, start, size)?;
     let mut left: BTreeMap<&str, &Node> = wanted.tree.iter().collect();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {

@@ -10,10 +10,25 @@ use crate::error::{Error, Result, ResultExt};
 
 const END: u32 = 0x0fff_fff8;
 const MASK: u32 = 0x0fff_ffff;
+/// Bytes of an allocation table: that of 256 GiB in clusters of 16 KiB, with which nothing here is made.
+const MOST_TABLE: u64 = 64 << 20;
+
+/// Bytes of a folder: 65,536 entries, as the specification has it.
+const MOST_FOLDER: u64 = 2 << 20;
+/// Files and folders of a file system, and bytes of a path. Nothing here makes a hundredth of these.
+const MOST_FILES: usize = 1 << 20;
+const LONGEST: usize = 4096;
 
 /// An opened file system; every cluster that a chain visits is struck off, so that nothing belongs to two files.
-struct Volume<'a> {
+pub(crate) struct Volume<'a> {
     file: &'a File,
+    boot: Vec<u8>,
+    /// The boot sector's label.
+    pub(crate) label: String,
+    /// The serial number.
+    pub(crate) id: u32,
+    /// What the root folder has for a label.
+    labels: Vec<Vec<u8>>,
     /// Byte of the first data cluster in the image.
     data: u64,
     cluster: u64,
@@ -23,37 +38,32 @@ struct Volume<'a> {
 }
 
 /// One file or folder of a directory.
-struct Item {
+#[derive(Debug)]
+pub(crate) struct Item {
     name: String,
-    folder: bool,
+    /// Whether it is a folder.
+    pub(crate) folder: bool,
     first: u32,
-    size: u32,
+    /// Its bytes.
+    pub(crate) size: u32,
+    /// Its attributes.
+    pub(crate) attributes: u8,
+    /// Date and time of the last change.
+    pub(crate) written: (u16, u16),
+    /// Date and time of its making.
+    pub(crate) made: (u16, u16),
 }
 
 /// Checks the file system of `size` bytes at `start` against what it should be.
 pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Fat32) -> Result<()> {
-    let boot = read(file, start, 512)?;
-    let (mut volume, root) = open(file, start, size, &boot)?;
+    let (mut volume, root) = open(file, start, size)?;
     let label = format!("{:<11}", wanted.label);
-    if boot.get(71..82) != Some(label.as_bytes()) || u32_at(&boot, 67)? != wanted.volume_id {
+    if volume.label != label || volume.id != wanted.volume_id {
         return Err(Error::new("the boot sector has another label or serial number"));
     }
-    let mut files = BTreeMap::new();
-    let mut labels = Vec::new();
-    let mut folders = vec![(String::new(), root, 0)];
-    while let Some((path, first, parent)) = folders.pop() {
-        let items = volume.directory(first, (!path.is_empty()).then_some(parent), &mut labels)?;
-        for item in items {
-            let full = if path.is_empty() { item.name.clone() } else { format!("{path}/{}", item.name) };
-            if item.folder {
-                // The root is cluster 0 to its own folders, whatever its number.
-                folders.push((full, item.first, if path.is_empty() { 0 } else { first }));
-            } else if files.insert(full.clone(), item).is_some() {
-                return Err(Error::new(format!("the file {full} is there twice")));
-            }
-        }
-    }
-    if labels != [label.as_bytes()] {
+    let mut files = volume.walk(root)?;
+    files.retain(|_, item| !item.folder);
+    if volume.labels != [label.as_bytes()] {
         return Err(Error::new("the root folder has another label"));
     }
     for asked in &wanted.files {
@@ -81,11 +91,14 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Fat32) -> Resul
     });
     match lost {
         Some(cluster) => Err(Error::new(format!("cluster {cluster} is taken and belongs to no file"))),
-        None => volume.check_free(start, &boot),
+        None => volume.check_free(start),
     }
 }
 
-fn open<'a>(file: &'a File, start: u64, size: u64, boot: &[u8]) -> Result<(Volume<'a>, u32)> {
+/// Opens the file system of `size` bytes at `start`, and gives the first cluster of its root folder as well.
+pub(crate) fn open(file: &File, start: u64, size: u64) -> Result<(Volume<'_>, u32)> {
+    let boot = read(file, start, 512)?;
+    let boot = boot.as_slice();
     let wrong = |what: &str| Error::new(format!("the boot sector has {what}"));
     if u16_at(boot, 510)? != 0xaa55 || u16_at(boot, 11)? != 512 {
         return Err(wrong("no signature, or sectors of another size"));
@@ -112,6 +125,9 @@ fn open<'a>(file: &'a File, start: u64, size: u64, boot: &[u8]) -> Result<(Volum
     if u64::from(clusters) + 2 > per_table * 128 {
         return Err(wrong("a table that is too short for its clusters"));
     }
+    if per_table > MOST_TABLE / 512 {
+        return Err(wrong("a table that is too long to be read"));
+    }
     if boot.get(65) != Some(&0) {
         return Err(wrong("the mark of a file system in use"));
     }
@@ -132,12 +148,62 @@ fn open<'a>(file: &'a File, start: u64, size: u64, boot: &[u8]) -> Result<(Volum
     let data = start + meta * 512;
     let cluster = u64::from(per_cluster) * 512;
     Ok((
-        Volume { file, data, cluster, clusters, table, seen: vec![false; clusters as usize + 2] },
+        Volume {
+            file,
+            boot: boot.to_vec(),
+            label: String::from_utf8_lossy(boot.get(71..82).unwrap_or_default()).into_owned(),
+            id: u32_at(boot, 67)?,
+            labels: Vec::new(),
+            data,
+            cluster,
+            clusters,
+            table,
+            seen: vec![false; clusters as usize + 2],
+        },
         u32_at(boot, 44)? & MASK,
     ))
 }
 
 impl Volume<'_> {
+    /// All files and folders by path, from the root folder on, whose first cluster `root` is. It can be done once: what
+    /// was seen belongs to somebody.
+    pub(crate) fn walk(&mut self, root: u32) -> Result<BTreeMap<String, Item>> {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![(String::new(), root, 0)];
+        while let Some((path, first, parent)) = folders.pop() {
+            for item in self.directory(first, (!path.is_empty()).then_some(parent))? {
+                let full = if path.is_empty() { item.name.clone() } else { format!("{path}/{}", item.name) };
+                if full.len() > LONGEST || all.len() >= MOST_FILES {
+                    return Err(Error::new("it has too many files, or folders in folders"));
+                }
+                if item.folder {
+                    // The root is cluster 0 to its own folders, whatever its number.
+                    folders.push((full.clone(), item.first, if path.is_empty() { 0 } else { first }));
+                }
+                if all.insert(full.clone(), item).is_some() {
+                    return Err(Error::new(format!("the file {full} is there twice")));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Where the file's clusters lie in the image, first byte and bytes of each run. It can be done once for each file.
+    pub(crate) fn extents(&mut self, item: &Item) -> Result<Vec<(u64, u64)>> {
+        if item.size == 0 && item.first == 0 {
+            return Ok(Vec::new());
+        }
+        let chain = self.chain(item.first)?;
+        if chain.len() as u64 != u64::from(item.size).div_ceil(self.cluster) {
+            return Err(Error::new(format!("it has {} clusters", chain.len())));
+        }
+        // Clusters that follow one another are one run: a file of a fresh file system is one piece.
+        let runs = chain.chunk_by(|a, b| a + 1 == *b);
+        Ok(runs
+            .map(|run| (self.offset(run.first().copied().unwrap_or(2)), run.len() as u64 * self.cluster))
+            .collect())
+    }
+
     /// The clusters of the chain that begins with `first`.
     fn chain(&mut self, first: u32) -> Result<Vec<u32>> {
         let mut chain = Vec::new();
@@ -164,9 +230,13 @@ impl Volume<'_> {
     }
 
     /// Reads a folder; all but the root have a parent, and begin with links to themselves and to it.
-    fn directory(&mut self, first: u32, parent: Option<u32>, labels: &mut Vec<Vec<u8>>) -> Result<Vec<Item>> {
+    fn directory(&mut self, first: u32, parent: Option<u32>) -> Result<Vec<Item>> {
         let mut bytes = Vec::new();
-        for cluster in self.chain(first)? {
+        let chain = self.chain(first)?;
+        if chain.len() as u64 * self.cluster > MOST_FOLDER {
+            return Err(Error::new("a folder is larger than any can be"));
+        }
+        for cluster in chain {
             bytes.extend(read(self.file, self.offset(cluster), usize::try_from(self.cluster).unwrap_or(0))?);
         }
         let links = [(b".          ", first), (b"..         ", parent.unwrap_or(0))];
@@ -182,11 +252,18 @@ impl Volume<'_> {
         let skipped = if parent.is_some() { 64 } else { 0 };
         for entry in entries(bytes.get(skipped..).unwrap_or_default())? {
             if entry.attributes & 0x08 != 0 {
-                labels.push(entry.short);
+                self.labels.push(entry.short);
                 continue;
             }
-            let folder = entry.attributes & 0x10 != 0;
-            items.push(Item { name: entry.name?, folder, first: entry.first, size: entry.size });
+            items.push(Item {
+                name: entry.name?,
+                folder: entry.attributes & 0x10 != 0,
+                first: entry.first,
+                size: entry.size,
+                attributes: entry.attributes,
+                written: entry.written,
+                made: entry.made,
+            });
         }
         Ok(items)
     }
@@ -195,26 +272,20 @@ impl Volume<'_> {
         if data.is_empty() {
             return if item.first == 0 { Ok(()) } else { Err(Error::new("an empty file has clusters")) };
         }
-        let chain = self.chain(item.first)?;
-        let cluster = usize::try_from(self.cluster).unwrap_or(1);
-        if chain.len() != data.len().div_ceil(cluster) {
-            return Err(Error::new(format!("it has {} clusters", chain.len())));
-        }
-        let mut at = 0;
-        // Clusters that follow one another are read at once: a file of a fresh file system is one piece.
-        for run in chain.chunk_by(|a, b| a + 1 == *b) {
-            let Some(&first) = run.first() else { continue };
-            let length = (run.len() * cluster).min(data.len() - at);
-            super::same(self.file, self.offset(first), data.get(at..at + length).unwrap_or_default())?;
-            at += length;
+        let mut left = data;
+        for (start, length) in self.extents(item)? {
+            let (piece, behind) =
+                left.split_at(usize::try_from(length).unwrap_or(usize::MAX).min(left.len()));
+            super::same(self.file, start, piece)?;
+            left = behind;
         }
         Ok(())
     }
 
     /// The count of free clusters that the information sector claims, if it claims one.
-    fn check_free(&self, start: u64, boot: &[u8]) -> Result<()> {
+    fn check_free(&self, start: u64) -> Result<()> {
         let mut info = [0; 512];
-        let at = start + u64::from(u16_at(boot, 48)?) * 512;
+        let at = start + u64::from(u16_at(&self.boot, 48)?) * 512;
         self.file.read_exact_at(&mut info, at).context(|| "cannot read the information sector")?;
         if u32_at(&info, 0)? != 0x4161_5252 || u32_at(&info, 484)? != 0x6141_7272 {
             return Err(Error::new("the information sector has no signature"));
@@ -242,6 +313,10 @@ pub(crate) struct Entry {
     pub(crate) first: u32,
     /// Bytes of the file.
     pub(crate) size: u32,
+    /// Date and time of the last change.
+    pub(crate) written: (u16, u16),
+    /// Date and time of its making.
+    pub(crate) made: (u16, u16),
 }
 
 /// The entries in the bytes of a folder, up to the mark of its end.
@@ -271,8 +346,15 @@ pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>> {
         } else {
             long_name(&parts, short)
         };
-        let (first, size) = (first_cluster(entry)?, u32_at(entry, 28)?);
-        all.push(Entry { name, short: short.to_vec(), attributes, first, size });
+        all.push(Entry {
+            name,
+            short: short.to_vec(),
+            attributes,
+            first: first_cluster(entry)?,
+            size: u32_at(entry, 28)?,
+            written: (u16_at(entry, 24)?, u16_at(entry, 22)?),
+            made: (u16_at(entry, 16)?, u16_at(entry, 14)?),
+        });
     }
     Ok(all)
 }

@@ -23,23 +23,44 @@ enum Value {
     Section(BTreeMap<String, Value>),
 }
 
+/// A volume, as the group describes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its first byte, counted from the partition's.
+    pub(crate) start: u64,
+    /// Its bytes.
+    pub(crate) size: u64,
+}
+
+/// The volumes of the group that has the `size` bytes from byte `start`, sorted by name; each in one piece.
+pub(crate) fn volumes(file: &File, start: u64, size: u64) -> Result<Vec<Volume>> {
+    let Value::Section(all) = parse(&metadata(file, start, size, None)?)? else {
+        return Err(wrong("is no section"));
+    };
+    let group =
+        all.values().find_map(|value| if let Value::Section(group) = value { Some(group) } else { None });
+    let group = group.ok_or_else(|| wrong("has no name"))?;
+    let extents = Extents::of(group, size)?;
+    let Some(Value::Section(described)) = group.get("logical_volumes") else { return Ok(Vec::new()) };
+    let mut volumes = Vec::new();
+    for name in described.keys() {
+        let (start, size) = extents.place(section(described, name)?)?;
+        volumes.push(Volume { name: name.clone(), start, size });
+    }
+    Ok(volumes)
+}
+
 /// Compares the group at byte `start` with what was asked for, and gives the first byte of each volume, counted from the
 /// partition's, and its size.
 pub(super) fn check(file: &File, start: u64, size: u64, wanted: &VolumeGroup) -> Result<Vec<(u64, u64)>> {
-    let metadata = metadata(file, start, size, &wanted.physical_uuid)?;
+    let metadata = metadata(file, start, size, Some(&wanted.physical_uuid))?;
     let Value::Section(all) = parse(&metadata)? else { return Err(wrong("is no section")) };
     let group = section(&all, &wanted.name)?;
     is_text(group, "id", &wanted.uuid)?;
-    let extent = number(group, "extent_size")?.saturating_mul(SECTOR);
-    let physical = section(section(group, "physical_volumes")?, "pv0")?;
-    is_text(physical, "id", &wanted.physical_uuid)?;
-    let data = number(physical, "pe_start")?.saturating_mul(SECTOR);
-    let extents = number(physical, "pe_count")?;
-    if number(physical, "dev_size")?.saturating_mul(SECTOR) != size
-        || extents.saturating_mul(extent).saturating_add(data) > size
-    {
-        return Err(wrong("has another size than its partition"));
-    }
+    is_text(section(section(group, "physical_volumes")?, "pv0")?, "id", &wanted.physical_uuid)?;
+    let extents = Extents::of(group, size)?;
     let none = BTreeMap::new();
     let volumes = if wanted.volumes.is_empty() { &none } else { section(group, "logical_volumes")? };
     if volumes.len() != wanted.volumes.len() {
@@ -49,24 +70,8 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &VolumeGroup) ->
     for volume in &wanted.volumes {
         let there = section(volumes, &volume.name)?;
         is_text(there, "id", &volume.uuid)?;
-        let segment = section(there, "segment1")?;
-        let count = number(segment, "extent_count")?;
-        let stripe = match segment.get("stripes") {
-            Some(Value::List(list)) => list.as_slice(),
-            _ => return Err(wrong("has a volume that lies nowhere")),
-        };
-        let [Value::Text(on), Value::Number(first)] = stripe else {
-            return Err(wrong("has a volume that is not in one piece"));
-        };
-        if number(there, "segment_count")? != 1 || number(segment, "start_extent")? != 0 || on != "pv0" {
-            return Err(wrong("has a volume that is not in one piece"));
-        }
-        if first.saturating_add(count) > extents {
-            return Err(wrong("has a volume that reaches past its end"));
-        }
-        let (place, bytes) =
-            (data.saturating_add(first.saturating_mul(extent)), count.saturating_mul(extent));
-        if bytes < volume.size || bytes - volume.size >= extent {
+        let (place, bytes) = extents.place(there)?;
+        if bytes < volume.size || bytes - volume.size >= extents.size {
             return Err(wrong(&format!("has {bytes} bytes for `{}`", volume.name)));
         }
         if places.iter().any(|(other, size): &(u64, u64)| place < other + size && *other < place + bytes) {
@@ -77,12 +82,57 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &VolumeGroup) ->
     Ok(places)
 }
 
+/// The extents of a physical volume.
+struct Extents {
+    /// The first byte of the first, counted from the partition's.
+    start: u64,
+    /// Bytes of each.
+    size: u64,
+    count: u64,
+}
+
+impl Extents {
+    /// Those of `group`, which has `size` bytes.
+    fn of(group: &BTreeMap<String, Value>, size: u64) -> Result<Self> {
+        let extent = number(group, "extent_size")?.saturating_mul(SECTOR);
+        let physical = section(section(group, "physical_volumes")?, "pv0")?;
+        let start = number(physical, "pe_start")?.saturating_mul(SECTOR);
+        let count = number(physical, "pe_count")?;
+        if number(physical, "dev_size")?.saturating_mul(SECTOR) != size
+            || count.saturating_mul(extent).saturating_add(start) > size
+        {
+            return Err(wrong("has another size than its partition"));
+        }
+        Ok(Self { start, size: extent, count })
+    }
+
+    /// The first byte of a volume, counted from the partition's, and its bytes.
+    fn place(&self, volume: &BTreeMap<String, Value>) -> Result<(u64, u64)> {
+        let segment = section(volume, "segment1")?;
+        let count = number(segment, "extent_count")?;
+        let stripe = match segment.get("stripes") {
+            Some(Value::List(list)) => list.as_slice(),
+            _ => return Err(wrong("has a volume that lies nowhere")),
+        };
+        let [Value::Text(on), Value::Number(first)] = stripe else {
+            return Err(wrong("has a volume that is not in one piece"));
+        };
+        if number(volume, "segment_count")? != 1 || number(segment, "start_extent")? != 0 || on != "pv0" {
+            return Err(wrong("has a volume that is not in one piece"));
+        }
+        if first.saturating_add(count) > self.count {
+            return Err(wrong("has a volume that reaches past its end"));
+        }
+        Ok((self.start.saturating_add(first.saturating_mul(self.size)), count.saturating_mul(self.size)))
+    }
+}
+
 fn wrong(what: &str) -> Error {
     Error::new(format!("the volume group {what}"))
 }
 
 /// The text, by way of label and header, whose checksums are tried.
-fn metadata(file: &File, start: u64, size: u64, physical_uuid: &str) -> Result<String> {
+fn metadata(file: &File, start: u64, size: u64, physical_uuid: Option<&str>) -> Result<String> {
     let label = read(file, start + SECTOR, 512)?;
     if label.get(..8) != Some(b"LABELONE")
         || label.get(24..32) != Some(b"LVM2 001")
@@ -94,8 +144,9 @@ fn metadata(file: &File, start: u64, size: u64, physical_uuid: &str) -> Result<S
         return Err(wrong("has a label with a wrong checksum"));
     }
     let mut at = u32_at(&label, 20)? as usize;
-    let plain: Vec<u8> = physical_uuid.bytes().filter(|byte| *byte != b'-').collect();
-    if label.get(at..at.saturating_add(32)) != Some(&plain) || u64_at(&label, at + 32)? != size {
+    let plain = physical_uuid.map(|uuid| uuid.bytes().filter(|byte| *byte != b'-').collect::<Vec<u8>>());
+    let own = label.get(at..at.saturating_add(32));
+    if plain.is_some_and(|plain| own != Some(&plain)) || u64_at(&label, at + 32)? != size {
         return Err(wrong("has a label with another identity or size"));
     }
     at += 40;

@@ -3,11 +3,13 @@
 //! Nothing here calls the crates that made the image: tables and file systems are taken apart by the letter of their
 //! specifications, ext4 by a reader of other people, and compared with what was asked for.
 
-mod ext4;
+pub(crate) mod ext4;
 pub(crate) mod fat;
 mod gpt;
 mod lvm;
 mod mbr;
+
+pub(crate) use lvm::volumes;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -91,7 +93,8 @@ fn same(file: &File, offset: u64, data: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &File, offset: u64, size: usize) -> Result<Vec<u8>> {
+/// The `size` bytes from byte `offset` of the image on; callers say how many there can be at most.
+pub(crate) fn read(file: &File, offset: u64, size: usize) -> Result<Vec<u8>> {
     let mut buffer = vec![0; size];
     file.read_exact_at(&mut buffer, offset)
         .context(|| format!("cannot read the image at byte {offset:#x}"))?;

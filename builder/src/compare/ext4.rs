@@ -1,0 +1,179 @@
+//! ext4 file systems.
+
+use super::Difference;
+use super::files::{Facts, Files, Paths, difference as files_difference};
+use crate::error::{Error, Result, ResultExt};
+use crate::verify::ext4::{SUPERBLOCK, load};
+use crate::verify::{read, u16_at, u32_at};
+use ext4_view::{Ext4, FileType, Metadata, Path};
+use std::fs::File;
+use std::io::Read;
+
+/// The first difference of the file systems at two places, given by first byte and size. One that cannot be read differs
+/// from one that can; of two that cannot, nothing is said.
+pub(super) fn difference(a: &File, at: (u64, u64), b: &File, other: (u64, u64)) -> Option<Difference> {
+    let read = |file, (start, size)| Volume::open(file, start, size);
+    let compared = match (read(a, at), read(b, other)) {
+        (Ok(a), Ok(b)) => files_difference(&a, &b),
+        (Err(_), Err(_)) => return None,
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error.context("one of them cannot be read")),
+    };
+    compared.unwrap_or_else(|error| Some(Difference::new("the ext4 file system", super::told(&error))))
+}
+
+struct Volume {
+    volume: Ext4,
+    paths: Paths,
+}
+
+impl Volume {
+    fn open(file: &File, start: u64, size: u64) -> Result<Self> {
+        let volume = load(file, start, size)?;
+        let mut paths = Paths::default();
+        paths.add(String::new(), facts(&volume, "/")?)?;
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            let listed = || format!("cannot list /{}", folder.escape_debug());
+            let path = format!("/{folder}");
+            for entry in volume.read_dir(path.as_str()).context(listed)? {
+                let entry = entry.context(listed)?;
+                let name = entry.file_name();
+                let name = name.as_str().map_err(|_| Error::new(format!("a name in {path} is not UTF-8")))?;
+                if matches!(name, "." | "..") {
+                    continue;
+                }
+                let inside = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                let facts = facts(&volume, &format!("/{inside}"))?;
+                let is_folder = facts.first().is_some_and(|(_, kind)| kind == FOLDER);
+                paths.add(inside.clone(), facts)?;
+                if is_folder {
+                    folders.push(inside);
+                }
+            }
+        }
+        Ok(Self { volume, paths })
+    }
+}
+
+const FOLDER: &str = "a folder";
+
+fn facts(volume: &Ext4, path: &str) -> Result<Facts> {
+    let failed = || format!("cannot read {}", path.escape_debug());
+    let there = volume.symlink_metadata(Path::new(path)).context(failed)?;
+    let mut facts = vec![
+        ("its kind", kind(&there).to_owned()),
+        ("its mode", format!("{:04o}", there.mode() & 0o7777)),
+        ("its owner", format!("{}:{}", there.uid(), there.gid())),
+        ("its time", time(&there)),
+    ];
+    match there.file_type() {
+        FileType::Regular => facts.push(("its size", super::bytes(there.len()))),
+        FileType::Symlink => {
+            let target = volume.read_link(Path::new(path)).context(failed)?;
+            facts.push(("its target", format!("`{}`", target.as_ref().escape_ascii())));
+        }
+        _ => {}
+    }
+    Ok(facts)
+}
+
+fn kind(there: &Metadata) -> &'static str {
+    match there.file_type() {
+        FileType::Directory => FOLDER,
+        FileType::Regular => "a file",
+        FileType::Symlink => "a symbolic link",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+    }
+}
+
+/// When it was changed and made, in seconds since 1970.
+fn time(there: &Metadata) -> String {
+    let modified = there.modified();
+    let made = there.created().map_or(String::new(), |made| format!(", made {}", made.seconds()));
+    format!("{}.{:09} s{made}", modified.seconds(), modified.nanoseconds())
+}
+
+impl Files for Volume {
+    fn itself(&self) -> Facts {
+        let uuid = uuid::Uuid::from_bytes(*self.volume.uuid().as_bytes());
+        let label = self.volume.label().as_bytes().escape_ascii().to_string();
+        vec![("its label", format!("`{label}`")), ("its UUID", uuid.to_string())]
+    }
+
+    fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    fn open<'a>(&'a self, path: &str) -> Result<Option<Box<dyn Read + 'a>>> {
+        let path = format!("/{path}");
+        let failed = || format!("cannot read {}", path.escape_debug());
+        let there = self.volume.symlink_metadata(Path::new(&path)).context(failed)?;
+        if there.file_type() != FileType::Regular {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(self.volume.open(Path::new(&path)).context(failed)?)))
+    }
+}
+
+/// What lies at byte `offset` of the file system that begins at byte `start`: a structure of its own (Linux,
+/// Documentation/filesystems/ext4), for what no file's facts or content tell.
+pub(super) fn structure_at(file: &File, start: u64, offset: u64) -> String {
+    find_structure(file, start, offset).unwrap_or_else(|_| "the ext4 file system".to_owned())
+}
+
+fn find_structure(file: &File, start: u64, offset: u64) -> Result<String> {
+    let (at, length) = SUPERBLOCK;
+    if (at..at + length as u64).contains(&offset) {
+        return Ok(format!("the superblock, offset {:#x}", offset - at));
+    }
+    let superblock = read(file, start + at, length)?;
+    let block =
+        1024_u64.checked_shl(u32_at(&superblock, 0x18)?).filter(|block| (1024..=65536).contains(block));
+    let block = block.ok_or_else(|| Error::new("the superblock has no size of a block"))?;
+    let per_group = u64::from(u32_at(&superblock, 0x28)?);
+    let inode_size = u64::from(u16_at(&superblock, 0x58)?);
+    let wide = u32_at(&superblock, 0x60)? & 0x80 != 0;
+    let descriptor = if wide { u64::from(u16_at(&superblock, 0xfe)?) } else { 32 };
+    let blocks = u64::from(u32_at(&superblock, 4)?);
+    let groups = blocks.div_ceil(u64::from(u32_at(&superblock, 0x20)?).max(1));
+    let descriptors = (u64::from(u32_at(&superblock, 0x14)?) + 1) * block;
+    // 16 TiB in groups of 128 MiB; a superblock that claims more is not followed.
+    if inode_size < 128 || descriptor < 32 || (wide && descriptor < 64) || groups > 1 << 17 {
+        return Err(Error::new("the superblock has impossible sizes"));
+    }
+    if (descriptors..descriptors + groups * descriptor).contains(&offset) {
+        return Ok(format!("the descriptor of group {}", (offset - descriptors) / descriptor));
+    }
+    for group in 0..groups {
+        let own = read(file, start + descriptors + group * descriptor, 32)?;
+        let high = |at: u64| -> Result<u64> {
+            if !wide {
+                return Ok(0);
+            }
+            let bytes = read(file, start + descriptors + group * descriptor + 32, 16)?;
+            Ok(u64::from(u32_at(&bytes, usize::try_from(at).unwrap_or(0))?) << 32)
+        };
+        let table = (u64::from(u32_at(&own, 8)?) | high(8)?).saturating_mul(block);
+        if (table..table.saturating_add(per_group * inode_size)).contains(&offset) {
+            let (index, inside) = ((offset - table) / inode_size, (offset - table) % inode_size);
+            let inode = group * per_group + index + 1;
+            let what = match inside {
+                0x28..0x64 => "its device number, extents or inline link",
+                128.. => "its extra times or extended attributes",
+                _ => "its fields",
+            };
+            return Ok(format!("inode {inode} of the ext4 file system ({what}, offset {inside:#x})"));
+        }
+        for (at, name) in [(0, "the block bitmap"), (4, "the inode bitmap")] {
+            let place = (u64::from(u32_at(&own, at)?) | high(at as u64)?).saturating_mul(block);
+            if (place..place.saturating_add(block)).contains(&offset) {
+                return Ok(format!("{name} of group {group}"));
+            }
+        }
+    }
+    Ok("a block of the ext4 file system that holds no file's content: an attribute, a folder or the journal"
+        .to_owned())
+}
