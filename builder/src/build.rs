@@ -1,6 +1,7 @@
 //! Building an image: parts, plan, disk, read-back, and only then the name of the image.
 
 use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, to_json};
+use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
     Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, write_image,
@@ -10,8 +11,11 @@ use crate::guest;
 use crate::layout::{Content, Filesystem, Layout, ModuleKind};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
+use crate::pins::lockfile::LockFile;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::record::Record;
+use crate::signature::sign;
 use crate::uboot::boot_script;
 use crate::verify::verify_image;
 use crate::workspace::Workspace;
@@ -23,12 +27,16 @@ use std::sync::Arc;
 use vambrace_bsp::Method;
 
 /// How to build.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Build even if the image is up to date.
     pub force: bool,
-    /// Take the newest packages of the archive.
-    pub update: bool,
+    /// The time in archives and file systems, in seconds since 1970; that of [`epoch`] where this is `None`.
+    pub epoch: Option<u64>,
+    /// Where to write down which packages the image is made of, unless it is from there that they are known.
+    pub lock: Option<PathBuf>,
+    /// The key to sign the image's statement with.
+    pub sign: Option<PathBuf>,
 }
 
 /// What is known of an image that has been built; kept beside it.
@@ -69,25 +77,27 @@ pub fn build(
     workspace: &Workspace,
     decision: &Decision,
     cache: &Cache,
-    options: Options,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Built> {
-    let epoch = epoch()?;
+    let epoch = options.epoch.map_or_else(epoch, Ok)?;
     let maker = Maker { root: workspace.root(), decision, cache, progress, epoch };
-    if options.update {
-        maker.update_packages()?;
-    }
-    if !options.force
-        && let Some(manifest) = up_to_date(decision, &maker)?
-    {
-        cache.save();
-        return Ok(Built { image: decision.image.clone(), manifest, up_to_date: true });
-    }
-    let made = make(decision, &maker, epoch, progress);
+    let known = if options.force { None } else { up_to_date(decision, &maker)? };
+    let up_to_date = known.is_some();
+    let made = known.map_or_else(|| make(workspace, decision, &maker, progress), Ok);
     // What was learned on the way holds even if the image could not be made.
     cache.save();
-    let manifest = made?;
-    Ok(Built { image: decision.image.clone(), manifest, up_to_date: false })
+    let built = Built { image: decision.image.clone(), manifest: made?, up_to_date };
+    if let (Some(path), None) = (&options.lock, cache.lock_file())
+        && !companions::is_lock_of(path, &built.image)
+    {
+        LockFile { pins: maker.pins()?, image: None }.write(path)?;
+        progress.line(format!("{} pins the packages from now on", path.display()));
+    }
+    if let Some(key) = &options.sign {
+        sign(&companions::statement_path(&built.image), key)?;
+    }
+    Ok(built)
 }
 
 /// Where the manifest of an image is.
@@ -101,6 +111,9 @@ fn up_to_date(decision: &Decision, maker: &Maker<'_>) -> Result<Option<Manifest>
     if Stamp::of(&decision.image).ok().as_ref() != Some(&manifest.stamp) {
         return Ok(None);
     }
+    if !companions::complete(&decision.image) {
+        return Ok(None);
+    }
     // QEMU needs the firmware, which is not in the image.
     for name in &decision.boot.firmware {
         if !maker.firmware_file(name).is_ok_and(|path| path.is_file()) {
@@ -110,7 +123,13 @@ fn up_to_date(decision: &Decision, maker: &Maker<'_>) -> Result<Option<Manifest>
     Ok(maker.fingerprint()?.filter(|fingerprint| *fingerprint == manifest.fingerprint).map(|_| manifest))
 }
 
-fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress) -> Result<Manifest> {
+fn make(
+    workspace: &Workspace,
+    decision: &Decision,
+    maker: &Maker<'_>,
+    progress: &Progress,
+) -> Result<Manifest> {
+    let epoch = maker.epoch;
     let image = &decision.image;
     // From the parts to the manifest: image, hash and manifest are of one build.
     let _lock = ImageLock::take(image)?;
@@ -131,7 +150,15 @@ fn make(decision: &Decision, maker: &Maker<'_>, epoch: u64, progress: &Progress)
     verify_image(&fresh, &spec, progress)?;
     let file = File::open(&fresh).context_at(&fresh, || "cannot open the image")?;
     let sha256 = hash_reader(file).context_at(&fresh, || "cannot read the image")?;
+    let described = Described {
+        name: image.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        record: &Record::new(workspace, decision, maker.cache, epoch, &sha256)?,
+        pins: &maker.pins()?,
+        hypervisor: &plan.artifacts.hypervisor,
+        compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
+    };
     fs::rename(&fresh, image).context_at(image, || "cannot give the image its name")?;
+    companions::write(image, &described)?;
     let manifest = Manifest {
         fingerprint,
         stamp: Stamp::of(image)?,

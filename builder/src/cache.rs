@@ -3,6 +3,7 @@
 
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
+use crate::pins::Pins;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,15 +18,30 @@ use std::sync::Mutex;
 #[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
-    hashes: Mutex<Remembered<Stamped>>,
-    packages: Mutex<Remembered<Package>>,
+    hashes: Mutex<Remembered<BTreeMap<String, Stamped>>>,
+    pins: Mutex<Remembered<Pins>>,
+    keeper: Keeper,
 }
 
-/// A list kept in a file, and whether it has changed since it was read.
+/// The file in the cache with this machine's pins.
+pub(crate) const PINS: &str = "pins.json";
+
+/// Who keeps the pins in use.
+#[derive(Debug)]
+enum Keeper {
+    /// This machine. What is not pinned yet is looked up.
+    Machine,
+    /// This lock file, and nothing is used that it does not pin.
+    LockFile(PathBuf),
+    /// Nobody: they are looked up anew, and forgotten.
+    Nobody,
+}
+
+/// Something kept in a file, and whether it has changed since it was read.
 #[derive(Debug)]
 struct Remembered<T> {
     path: PathBuf,
-    items: BTreeMap<String, T>,
+    items: T,
     changed: bool,
 }
 
@@ -99,8 +115,36 @@ impl Cache {
         // Processes that are started elsewhere get paths into the cache.
         let dir = std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")?;
         let hashes = Mutex::new(Remembered::load(dir.join("files.json")));
-        let packages = Mutex::new(Remembered::load(dir.join("packages.json")));
-        Ok(Self { dir, hashes, packages })
+        let pins = Mutex::new(Remembered::load(dir.join(PINS)));
+        Ok(Self { dir, hashes, pins, keeper: Keeper::Machine })
+    }
+
+    /// The same cache with the pins of `file` in place of this machine's, which are neither used nor changed.
+    #[must_use]
+    pub fn pinned_by(mut self, file: &Path, pins: Pins) -> Self {
+        self.keeper = Keeper::LockFile(file.to_path_buf());
+        lock(&self.pins).items = pins;
+        self
+    }
+
+    /// The same cache without any pins, to find out what the archive has now; they are not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::open`].
+    pub fn unpinned(&self) -> Result<Self> {
+        let mut other = Self::open(Some(&self.dir))?;
+        other.keeper = Keeper::Nobody;
+        lock(&other.pins).items = Pins::default();
+        Ok(other)
+    }
+
+    /// The lock file that says which packages are used, if it is one.
+    pub fn lock_file(&self) -> Option<&Path> {
+        match &self.keeper {
+            Keeper::LockFile(path) => Some(path),
+            Keeper::Machine | Keeper::Nobody => None,
+        }
     }
 
     /// The cache's folder.
@@ -140,21 +184,42 @@ impl Cache {
 
     /// The package that is in use under this name, if one is.
     pub fn package(&self, suite: &str, arch: &str, name: &str) -> Option<Package> {
-        lock(&self.packages).items.get(&format!("{suite}/{arch}/{name}")).cloned()
+        lock(&self.pins).items.package(suite, arch, name).cloned()
     }
 
     /// Remembers that `package` is what `name` stands for.
     pub fn set_package(&self, suite: &str, arch: &str, name: &str, package: Package) {
-        let mut packages = lock(&self.packages);
-        packages.items.insert(format!("{suite}/{arch}/{name}"), package);
-        packages.changed = true;
+        let mut pins = lock(&self.pins);
+        pins.items.set_package(suite, arch, name, package);
+        pins.changed = true;
     }
 
-    /// Forgets which packages are in use, so that the newest are taken.
-    pub fn forget_packages(&self) {
-        let mut packages = lock(&self.packages);
-        packages.items.clear();
-        packages.changed = true;
+    /// The names of everything that is installed where `wanted` is asked for, if that is known.
+    pub fn installed(&self, suite: &str, arch: &str, wanted: &[String]) -> Option<Vec<String>> {
+        lock(&self.pins).items.installed(suite, arch, wanted).map(<[String]>::to_vec)
+    }
+
+    /// Remembers that `packages` are installed where `wanted` is asked for.
+    pub fn set_installed(&self, suite: &str, arch: &str, wanted: &[String], packages: Vec<Package>) {
+        let mut pins = lock(&self.pins);
+        let names = packages.iter().map(|package| package.name.clone()).collect();
+        for package in packages {
+            pins.items.set_package(suite, arch, &package.name.clone(), package);
+        }
+        pins.items.set_installed(suite, arch, wanted, names);
+        pins.changed = true;
+    }
+
+    /// All pins in use.
+    pub fn pins(&self) -> Pins {
+        lock(&self.pins).items.clone()
+    }
+
+    /// Puts `new` in place of all pins in use. Those of a lock file are not written by this.
+    pub fn set_pins(&self, new: Pins) {
+        let mut pins = lock(&self.pins);
+        pins.items = new;
+        pins.changed = true;
     }
 
     /// What is known of the artifact of this `kind` made from inputs with the hash `key`, without reading it.
@@ -193,7 +258,9 @@ impl Cache {
     /// Writes down what has been learned. Not being able to is no reason to fail: it is then learned again.
     pub fn save(&self) {
         lock(&self.hashes).save();
-        lock(&self.packages).save();
+        if matches!(self.keeper, Keeper::Machine) {
+            lock(&self.pins).save();
+        }
     }
 
     fn paths(&self, kind: &str, key: &str) -> (PathBuf, PathBuf) {
@@ -202,7 +269,7 @@ impl Cache {
     }
 }
 
-impl<T: DeserializeOwned + Serialize> Remembered<T> {
+impl<T: Default + DeserializeOwned + Serialize> Remembered<T> {
     /// A file that is not there, or is damaged, remembers nothing.
     fn load(path: PathBuf) -> Self {
         let items = read_json(&path).unwrap_or_default();
@@ -365,9 +432,29 @@ mod tests {
     #[test]
     fn damaged_lists_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("packages.json"), "{\"a\": 3").unwrap();
+        fs::write(dir.path().join(PINS), "{\"package\": 3").unwrap();
         let cache = Cache::open(Some(dir.path())).unwrap();
         assert_eq!(cache.package("s", "a", "n"), None);
+    }
+
+    #[test]
+    fn a_lock_files_pins_take_the_place_of_the_machines() {
+        let (dir, cache) = cache();
+        let package = crate::pins::tests::package("adduser", "1");
+        cache.set_package("s", "a", "adduser", package.clone());
+        cache.save();
+        let open = || Cache::open(Some(dir.path())).unwrap();
+        assert_eq!(open().package("s", "a", "adduser"), Some(package.clone()));
+
+        let file = dir.path().join("x.lock");
+        let pinned = open().pinned_by(&file, Pins::default());
+        assert_eq!((pinned.package("s", "a", "adduser"), pinned.lock_file()), (None, Some(&*file)));
+        for other in [pinned, open().unpinned().unwrap()] {
+            other.set_package("t", "a", "adduser", package.clone());
+            other.save();
+        }
+        assert_eq!(open().package("t", "a", "adduser"), None, "nothing of it is kept for the machine");
+        assert_eq!(open().package("s", "a", "adduser"), Some(package));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The command line: `vambrace`.
 
 use crate::boot::{ConsoleUser, Writes, check, qemu_command};
-use crate::build::{Built, Manifest, Options, build, manifest_path};
-use crate::cache::{Cache, read_json, replace_file, to_json};
+use crate::build::{Built, Manifest, build, manifest_path};
+use crate::cache::{Cache, PINS, read_json, replace_file, to_json};
+use crate::chosen::{Chosen, lock_of};
+use crate::companions;
 use crate::decision::{Decision, Request};
 use crate::doctor;
 use crate::error::{Error, Result, ResultExt};
@@ -14,11 +16,13 @@ use crate::inspect;
 use crate::lock::ImageLock;
 use crate::parts::{CONFIGURING, Maker, epoch};
 use crate::persistent::{is_persistent, persistent};
+use crate::pins::change;
 use crate::plan::Plan;
 use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
 use crate::qemu::{check_version, direct, run_interactive};
 use crate::report;
+use crate::reproduce::{self, REBUILDING, reproduce};
 use crate::rootfs;
 use crate::workspace::{Workspace, described};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -124,6 +128,27 @@ enum Command {
     },
     /// Say what is on any disk image, disk or boot file, what of it would boot, and what keeps it from that
     Inspect(inspect::InspectCommand),
+    /// Take the archive's newest packages, and show what changes; an image's lock file is moved, or all that this machine uses
+    #[command(after_help = SEE_SHOW)]
+    Update {
+        #[command(flatten)]
+        what: What,
+        /// Show what would change, and leave everything as it is
+        #[arg(long, help_heading = "Output")]
+        dry_run: bool,
+    },
+    /// Build an image again from the lock file beside it, and say whether it is the same or where it differs
+    #[command(after_help = REPRODUCE_CODES)]
+    Reproduce {
+        /// The image
+        image: PathBuf,
+        /// Make every part anew, rather than take it from the cache
+        #[arg(long, help_heading = "Output")]
+        from_scratch: bool,
+        /// Keep what is built, in this folder
+        #[arg(long, value_name = "DIR", help_heading = "Output")]
+        out: Option<PathBuf>,
+    },
     /// Remove images, and with --cache everything that can be made again; copies of `boot --persistent` stay
     Clean {
         /// The board; all of them where none is named
@@ -159,6 +184,9 @@ const SEE_SHOW: &str = "`vambrace show BOARD` lists a board's variants, layouts 
 const EXPLAIN_CODES: &str = "\
 What has a slash or a full stop in its name, or is a file, is taken for an image. It ends with 1 where two things lie over
 one another; the smallest change that mends it is shown.";
+/// Behind the help of `reproduce`.
+const REPRODUCE_CODES: &str = "\
+Ends with 0 when it is the same, 1 when it differs, 2 when it cannot be built again.";
 /// Behind the help of `boot`.
 const BOOT_EXAMPLE: &str = "\
 Example: 8 CPUs behind a GICv3, half of them for dom0, followed to the end of dom0's self-test:
@@ -224,6 +252,10 @@ struct What {
     /// Compile the hypervisor for this board instead
     #[arg(long, value_name = "BOARD", help_heading = "Hypervisor")]
     hypervisor_board: Option<String>,
+    /// The file that pins every package by version and hash; written if it is not there [default: the one beside --config's
+    /// file, NAME.lock]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    lock: Option<PathBuf>,
     /// The disk layout
     #[arg(long, help_heading = "Output")]
     layout: Option<String>,
@@ -237,9 +269,12 @@ struct How {
     /// Build even if the image is up to date
     #[arg(long, help_heading = "Output")]
     force: bool,
-    /// Take the newest packages of the archive
+    /// Take the newest packages of the archive, as `vambrace update` does
     #[arg(long, help_heading = "Output")]
     update: bool,
+    /// Sign the statement of where the image comes from, with this key of OpenSSH's
+    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    sign: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -310,6 +345,19 @@ enum ArchitectureName {
 }
 
 impl What {
+    /// The packages that the command goes by.
+    fn chosen(&self) -> Result<Chosen> {
+        let lock = lock_of(self.lock.as_deref(), self.config.as_deref(), self.kind())?;
+        Chosen::open(Cache::open(None)?, lock)
+    }
+
+    fn kind(&self) -> HypervisorKind {
+        match self.hypervisor {
+            None | Some(HypervisorName::Vambrace) => HypervisorKind::Vambrace,
+            Some(HypervisorName::Xen) => HypervisorKind::Xen,
+        }
+    }
+
     fn request(&self) -> Result<Request> {
         self.request_for(self.board.as_deref())
     }
@@ -342,10 +390,7 @@ impl What {
             dom0_cpus: self.dom0_cpus,
             hypervisor_args: self.hypervisor_args.clone(),
             dom0_args: self.dom0_args.clone(),
-            kind: match self.hypervisor {
-                None | Some(HypervisorName::Vambrace) => HypervisorKind::Vambrace,
-                Some(HypervisorName::Xen) => HypervisorKind::Xen,
-            },
+            kind: self.kind(),
             hypervisor_file: self.hypervisor_file.clone(),
             hypervisor_board: self.hypervisor_board.clone(),
             config,
@@ -371,6 +416,7 @@ impl What {
             self.dom0_args.is_some(),
             self.hypervisor_file.is_some(),
             self.hypervisor_board.is_some(),
+            self.lock.is_some(),
         ]
         .contains(&true)
     }
@@ -407,7 +453,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Build { what, how } => {
             let workspace = workspace()?;
             let decision = decide(&workspace, what)?;
-            let built = build(&workspace, &decision, &Cache::open(None)?, options(how), &progress)?;
+            let chosen = chosen_for(&workspace, &decision, what, how, &progress)?;
+            let options = chosen.options(how.force, how.sign.clone());
+            let built = build(&workspace, &decision, &chosen.cache, &options, &progress)?;
             print(&told(&built, &decision)).map(|()| ExitCode::SUCCESS)
         }
         Command::Rootfs { what, output, size, kernel, ramdisk } => {
@@ -415,7 +463,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let decision = decide(&workspace, what)?;
             let (image, kernel, ramdisk) = (output.clone(), kernel.clone(), ramdisk.clone());
             let outputs = rootfs::Outputs { image, size: *size, kernel, ramdisk };
-            rootfs::write(workspace.root(), &decision, &Cache::open(None)?, &progress, &outputs)?;
+            rootfs::write(workspace.root(), &decision, &what.chosen()?.cache, &progress, &outputs)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Boot(boot) => run_boot(&workspace()?, boot, &progress),
@@ -434,6 +482,16 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(if explained.is_disjoint() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Inspect(command) => run_inspect(command, &progress),
+        Command::Update { what, dry_run } => {
+            let workspace = workspace()?;
+            let decision = decide(&workspace, what)?;
+            let (_, changes) = what.chosen()?.update(&workspace, &decision, *dry_run, &progress)?;
+            print(&change::report(&changes)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Reproduce { image, from_scratch, out } => {
+            let how = reproduce::How { from_scratch: *from_scratch, out: out.clone() };
+            run_reproduce(cli, image, &how, &progress)
+        }
         Command::Clean { board, out, cache } => clean(&workspace()?, board.as_deref(), out, *cache),
         Command::Board { command } => {
             let (text, code) = port::run(command, &workspace, &progress)?;
@@ -448,8 +506,45 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
 }
 
-fn options(how: &How) -> Options {
-    Options { force: how.force, update: how.update }
+/// The packages to build with; the newest where those are asked for, and then it is said what changes.
+fn chosen_for(
+    workspace: &Workspace,
+    decision: &Decision,
+    what: &What,
+    how: &How,
+    progress: &Progress,
+) -> Result<Chosen> {
+    let chosen = what.chosen()?;
+    if !how.update {
+        return Ok(chosen);
+    }
+    let (chosen, changes) = chosen.update(workspace, decision, false, progress)?;
+    progress.line(change::report(&changes).trim_end());
+    Ok(chosen)
+}
+
+/// Everything that keeps an image from being built again is an error of another code than its being different.
+fn run_reproduce(cli: &Cli, image: &Path, how: &reproduce::How, progress: &Progress) -> Result<ExitCode> {
+    let open = |boards: Option<&Path>| {
+        Workspace::open(cli.workspace.as_deref(), cli.boards_dir.as_deref().or(boards))
+    };
+    let outcome = match Cache::open(None).and_then(|cache| reproduce(image, &open, cache, how, progress)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let error = error.context("the image cannot be built again");
+            let _ = writeln!(std::io::stderr().lock(), "{}", error.report());
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let (image, reproduce::Outcome { sha256, rebuilt, differences }) = (image.display(), outcome);
+    if sha256 == rebuilt {
+        return print(&format!("{image} was built again with the same bytes: sha256 {sha256}\n"))
+            .map(|()| ExitCode::SUCCESS);
+    }
+    let mut text =
+        format!("{image}, sha256 {sha256}, differs from what was built again, sha256 {rebuilt}:\n");
+    differences.iter().for_each(|difference| text.push_str(&format!("  {difference}\n")));
+    print(&text).map(|()| ExitCode::FAILURE)
 }
 
 fn told(built: &Built, decision: &Decision) -> String {
@@ -488,7 +583,7 @@ fn explained(
     {
         return explain::of_image(Path::new(name), progress);
     }
-    let (workspace, cache, epoch) = (workspace()?, Cache::open(None)?, epoch()?);
+    let (workspace, cache, epoch) = (workspace()?, what.chosen()?.cache, epoch()?);
     explain::of_board(&workspace, &what.request()?, |decision| {
         Maker { root: workspace.root(), decision, cache: &cache, progress, epoch }.peek()
     })
@@ -540,7 +635,7 @@ fn plan(
     progress: &Progress,
 ) -> Result<ExitCode> {
     let decision = decide(workspace, what)?;
-    let cache = Cache::open(None)?;
+    let cache = what.chosen()?.cache;
     let maker =
         Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
     let plan = Plan::new(&decision, maker.peek()?)?;
@@ -571,8 +666,10 @@ fn plan(
 fn run_boot(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<ExitCode> {
     let decision = decide(workspace, &boot.what)?;
     check_version(decision.qemu()?)?;
-    let cache = Cache::open(None)?;
-    let built = build(workspace, &decision, &cache, options(&boot.how), progress)?;
+    let chosen = chosen_for(workspace, &decision, &boot.what, &boot.how, progress)?;
+    let options = chosen.options(boot.how.force, boot.how.sign.clone());
+    let cache = chosen.cache;
+    let built = build(workspace, &decision, &cache, &options, progress)?;
     let (built, writes) = match boot.persistent {
         true => (persistent(&built, progress)?, Writes::Kept),
         false => (built, Writes::Forgotten),
@@ -631,7 +728,9 @@ fn run_flash(
         None => {
             let workspace = workspace()?;
             let decision = decide_on(&workspace, &what.request_for(board.map(String::as_str))?)?;
-            let built = build(&workspace, &decision, &Cache::open(None)?, Options::default(), progress)?;
+            let chosen = what.chosen()?;
+            let options = chosen.options(false, None);
+            let built = build(&workspace, &decision, &chosen.cache, &options, progress)?;
             Ok(built.image)
         }
     };
@@ -659,12 +758,9 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
             // What another process is just making stays.
             let _lock = ImageLock::take(&image)?;
             count += remove_loaded(&direct::folder(&image))?;
-            for path in [manifest_path(&image), image.with_extension("log"), image] {
-                match fs::remove_file(&path) {
-                    Ok(()) => count += 1,
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error).context_at(&path, || "cannot remove the file"),
-                }
+            let beside = [manifest_path(&image), image.with_extension("log")];
+            for path in companions::paths(&image).into_iter().chain(beside).chain([image]) {
+                count += usize::from(companions::remove(&path)?);
             }
         }
         // Not empty: something there is not ours.
@@ -676,7 +772,7 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
         for name in ["artifacts", "apt", "target"] {
             remove(&cache.folder(name))?;
         }
-        for name in ["files.json", "packages.json"] {
+        for name in ["files.json", PINS] {
             remove(&cache.folder(name))?;
         }
         remove_leftovers(cache.dir())?;
@@ -685,13 +781,13 @@ fn clean(workspace: &Workspace, board: Option<&str>, out: &Path, cache: bool) ->
     print(&text).map(|()| ExitCode::SUCCESS)
 }
 
-/// Removes the folders in which packages were being configured when the program was killed.
+/// Removes the folders in which packages were being configured, or an image built again, when the program was killed.
 fn remove_leftovers(cache: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(cache) else { return Ok(()) };
     for entry in entries {
         let path = entry.context_at(cache, || "cannot list the cache")?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        if name.is_some_and(|name| name.starts_with(CONFIGURING)) {
+        if name.is_some_and(|name| name.starts_with(CONFIGURING) || name.starts_with(REBUILDING)) {
             remove(&path)?;
         }
     }

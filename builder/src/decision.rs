@@ -60,6 +60,8 @@ pub struct Request {
 /// Everything that follows from the request, the descriptions, and nothing else.
 #[derive(Debug, Clone)]
 pub struct Decision {
+    /// What was asked for.
+    pub request: Request,
     /// The board.
     pub board: Board,
     /// The variant of QEMU's machine, with its name.
@@ -193,6 +195,7 @@ impl Decision {
         }
         let image = out.join(&board.id).join(format!("{name}.img"));
         Ok(Self {
+            request: request.clone(),
             board,
             variant,
             method,

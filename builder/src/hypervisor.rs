@@ -4,11 +4,11 @@
 //! options is called under UEFI and how it is written, and what it says on the console.
 
 use crate::error::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vambrace_bsp::{Architecture, Method};
 
 /// A kind of hypervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HypervisorKind {
     /// This project's, compiled for the board.

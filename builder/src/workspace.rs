@@ -12,6 +12,7 @@ use vambrace_bsp::{Catalog, did_you_mean};
 pub struct Workspace {
     root: PathBuf,
     boards: Catalog,
+    boards_dir: Option<PathBuf>,
 }
 
 impl Workspace {
@@ -48,12 +49,17 @@ impl Workspace {
         if let Some(dir) = boards_dir {
             boards.add_dir(dir).map_err(described)?;
         }
-        Ok(Self { root, boards })
+        Ok(Self { root, boards, boards_dir: boards_dir.map(Path::to_path_buf) })
     }
 
     /// The folder of the sources.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The folder with boards of the user's own.
+    pub fn boards_dir(&self) -> Option<&Path> {
+        self.boards_dir.as_deref()
     }
 
     /// The boards that are known.

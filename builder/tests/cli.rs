@@ -392,14 +392,15 @@ fn clean_leaves_what_is_not_its_own() {
     // A copy that somebody keeps has no manifest, or another's.
     let others =
         ["a.persistent.img", "a.persistent.json", "backup.img", "copy.img", "copy.json", "thesis.txt"];
-    for name in ["a.img", "a.log"].iter().chain(&others) {
+    let beside = ["a.img", "a.log", "a.lock", "a.spdx.json", "a.intoto.json", "a.intoto.json.sig"];
+    for name in beside.iter().chain(&others) {
         fs::write(folder.join(name), "x").unwrap();
     }
     with_manifest(&folder.join("a.img"));
     fs::create_dir_all(place.path("out/holiday")).unwrap();
     let run = place.run(&["clean"]);
     assert_eq!(run.code, Some(0), "{}", run.err);
-    assert!(run.out.contains("removed 3 files"), "{}", run.out);
+    assert!(run.out.contains("removed 7 files"), "{}", run.out);
     let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, others);
@@ -425,6 +426,60 @@ fn what_is_no_disk_is_not_flashed() {
     let run = place.run(&["flash", "x.img", "/dev/null", "--json"]);
     let told: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!((run.code, &told["event"]), (Some(1), &Value::from("failed")));
+}
+
+#[test]
+fn an_image_that_cannot_be_built_again_is_another_code_than_one_that_differs() {
+    let place = Place::new();
+    fs::write(place.path("x.img"), "x").unwrap();
+    for (lock, expected) in [
+        (None, "x.lock: there is no lock file beside the image"),
+        (Some("version = 1\n"), "does not say how an image was built"),
+        (Some("version = 1\n[image]\nsha256 = 3\n"), "x.lock:3:10: in `image.sha256`"),
+    ] {
+        if let Some(text) = lock {
+            fs::write(place.path("x.lock"), text).unwrap();
+        }
+        let run = place.run(&["reproduce", "x.img"]);
+        assert_eq!(run.code, Some(2), "{}{}", run.out, run.err);
+        assert!(run.err.contains("cannot be built again") && run.err.contains(expected), "{}", run.err);
+    }
+    let hash = "0a".repeat(32);
+    let request = "[image.request]\nboard = \"qemu-arm64\"\nhypervisor = \"vambrace\"\n";
+    let lock = format!("version = 1\n[image]\nsha256 = \"{hash}\"\nepoch = 1\nbuilder = \"0\"\n{request}");
+    fs::write(place.path("x.lock"), lock).unwrap();
+    let run = place.run(&["reproduce", "x.img"]);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.err.contains("the lock file does not pin linux-image-arm64 (trixie arm64)"), "{}", run.err);
+    assert!(run.err.contains("x.img is not the image that"), "{}", run.err);
+    let left = fs::read_dir(place.path("cache")).unwrap().flatten();
+    let left: Vec<_> =
+        left.filter(|entry| entry.file_name().to_string_lossy().starts_with("reproduce-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_lock_file_beside_a_description_is_used_and_nothing_else() {
+    let place = Place::new();
+    let config = place.path("web.toml");
+    fs::write(&config, "board = \"qemu-arm64\"\n").unwrap();
+    fs::write(place.path("web.lock"), "version = 1\n").unwrap();
+    let config = config.to_str().unwrap();
+    let said = place.fails(&["build", "--config", config]);
+    assert!(said.contains("web.lock: the lock file does not pin linux-image-arm64"), "{said}");
+    assert!(said.contains("`vambrace update` with the same options"), "{said}");
+    fs::write(place.path("web.lock"), "version = 1\n[[pakcage]]\n").unwrap();
+    for command in ["plan", "build", "update"] {
+        let said = place.fails(&[command, "--config", config]);
+        assert!(
+            said.contains("web.lock:2:") && said.contains("did you mean `package`?"),
+            "{command}: {said}"
+        );
+    }
+    // Another file is another matter, and a plan writes none.
+    let run = place.run(&["plan", "--config", config, "--lock", "other.lock"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(!place.path("other.lock").exists());
 }
 
 #[test]

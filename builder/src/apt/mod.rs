@@ -5,6 +5,7 @@
 //! See apt.conf(5), apt-get(8) and apt-secure(8).
 
 mod package;
+mod pool;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -289,15 +290,15 @@ impl Apt {
                 .current_dir(folder.path())
                 .args(["-q", "download", "--"])
                 .args(exact))?;
+            // One that is not in the lists keeps all from being downloaded.
             if !output.status.success() {
-                let what = format!("cannot download {} packages of Debian {}", missing.len(), self.suite);
-                return Err(self.explain(what, &messages(&output)));
+                self.fetch_by_path(&missing, &config, folder.path())?;
             }
             for package in missing {
                 let path = self.path(package);
                 let Some(name) = path.file_name() else { continue };
                 let fetched = folder.path().join(name);
-                // One that is not what the index says, or has another name, is left to the download by itself: it explains.
+                // One that is not what it should be, or could not be had, is left to the download by itself: it explains.
                 if fetched.is_file() && sha256_file(&fetched)? == package.sha256 {
                     fs::rename(&fetched, &path).context_at(&path, || "cannot keep the package")?;
                 }
@@ -350,7 +351,10 @@ impl Apt {
         let output = run(command.current_dir(folder.path()).args(["-q", "download", "--", &exact]))?;
         let failed = || format!("cannot download {} {} ({})", package.name, package.version, package.arch);
         if !output.status.success() {
-            return Err(self.explain(failed(), &messages(&output)));
+            let output = self.fetch_by_path(&[package], &config, folder.path())?;
+            if !output.status.success() {
+                return Err(self.explain(failed(), &messages(&output)));
+            }
         }
         let fetched = fs::read_dir(folder.path())
             .context_at(folder.path(), || "cannot read the download folder")?

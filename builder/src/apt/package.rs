@@ -21,6 +21,42 @@ pub struct Package {
     pub depends: Vec<String>,
 }
 
+impl Package {
+    /// The package with the kernel that this one depends on, if it is one that only does that.
+    pub fn kernel(&self) -> Option<&str> {
+        let versioned = |name: &str| {
+            name.strip_prefix("linux-image-")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && package_name(name))
+        };
+        if !self.name.starts_with("linux-image-") || versioned(&self.name) {
+            return None;
+        }
+        self.depends.iter().map(String::as_str).find(|name| versioned(name))
+    }
+
+    /// The field that no package of Debian has so, as a lock file calls it, and what is wrong with it.
+    pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
+        let hash = self.sha256.len() == 64
+            && self.sha256.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
+        let path =
+            word(&self.filename) && self.filename.ends_with(".deb") && !self.filename.starts_with(['/', '-']);
+        let checked = [
+            ("name", &self.name, package_name(&self.name), "the name of a Debian package"),
+            ("version", &self.version, word(&self.version) && !self.version.contains('/'), "a version"),
+            ("arch", &self.arch, Self::is_word(&self.arch), "an architecture"),
+            ("sha256", &self.sha256, hash, "a SHA-256 of 64 digits in small letters"),
+            ("path", &self.filename, path, "the path of a .deb below a mirror"),
+        ];
+        let (field, value, _, what) = checked.into_iter().find(|(_, _, good, _)| !good)?;
+        Some((field, format!("`{}` is not {what}", value.escape_default())))
+    }
+
+    /// Whether this can be a release or an architecture.
+    pub(crate) fn is_word(text: &str) -> bool {
+        word(text) && !text.contains('/') && !text.starts_with('-')
+    }
+}
+
 /// Reads one stanza of `apt-cache show`; `None` if it lacks a field or one is not what it must be.
 pub(super) fn parse_stanza(stanza: &str) -> Option<Package> {
     let field = |name: &str| {
@@ -44,8 +80,7 @@ pub(super) fn parse_stanza(stanza: &str) -> Option<Package> {
         size: field("Size")?.parse().ok()?,
         depends,
     };
-    let hash = package.sha256.len() == 64 && package.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (hash && package_name(&package.name) && word(&package.version) && word(&package.arch)).then_some(package)
+    package.fault().is_none().then_some(package)
 }
 
 /// Whether every system has this package: Debian counts on those that are essential, and required ones are what its own
@@ -97,6 +132,7 @@ mod tests {
             ("Package: linux", "Package: ../linux"),
             ("Version: 6", "Version: ../6"),
             ("SHA256: AA", "SHA256: "),
+            ("Filename: pool/", "Filename: ../"),
             ("Size: 1500", "Size: many"),
             ("Architecture: arm64", "Architecture: arm64;x"),
         ] {

@@ -80,6 +80,12 @@ impl ImageConfig {
         described(Box::new(fault_at(file, text, path, message)))
     }
 
+    /// The file, as it was named, and its text. `None` without a file.
+    pub fn source(&self) -> Option<(&str, &str)> {
+        let (file, text) = &self.source;
+        (!file.is_empty()).then_some((file, text))
+    }
+
     /// The file's name without its extension, in a-z, 0-9, - and _: part of the image's name. `None` without a file.
     pub fn stem(&self) -> Option<String> {
         // A file system takes names of 255 bytes, and this one becomes part of a longer one.

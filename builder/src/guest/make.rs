@@ -20,7 +20,7 @@ use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vambrace_bsp::{Architecture, Size};
 
@@ -70,6 +70,18 @@ impl Guests {
             }
         }
         Ok(Self { config, profiles })
+    }
+
+    /// The files that their descriptions name.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for guest in &self.config.guests {
+            for module in [guest.kernel.clone(), guest.ramdisk()] {
+                files.extend(if let Module::File(path) = module { Some(path) } else { None });
+            }
+            files.extend(guest.passthrough.as_ref().map(|devices| devices.device_tree.clone()));
+        }
+        files.iter().map(|path| self.config.dir.join(path)).collect()
     }
 
     /// What is said of them, for identifiers that must differ where that does.
@@ -273,14 +285,8 @@ impl Maker<'_> {
         for key in self.each_guest(|maker| maker.system_keys())? {
             inputs.add("system", key);
         }
-        for guest in &guests.config.guests {
-            let files = [&guest.kernel, &guest.ramdisk()]
-                .map(Module::clone)
-                .into_iter()
-                .filter_map(|module| if let Module::File(path) = module { Some(path) } else { None });
-            for path in files.chain(guest.passthrough.iter().map(|devices| devices.device_tree.clone())) {
-                inputs.add("file", self.cache.hash_file(&guests.config.dir.join(path))?);
-            }
+        for path in guests.files() {
+            inputs.add("file", self.cache.hash_file(&path)?);
         }
         Ok(inputs.key())
     }

@@ -16,7 +16,7 @@ use vambrace_bsp::Method;
 impl Maker<'_> {
     /// The key of the hypervisor: its sources, how it is compiled, and with what.
     pub(super) fn hypervisor_key(&self, source: &HypervisorSource) -> Result<String> {
-        let mut inputs = Inputs::new("hypervisor", 1);
+        let mut inputs = Inputs::new("hypervisor", 2);
         match source {
             HypervisorSource::File(path) => inputs.add("file", self.cache.hash_file(path)?),
             HypervisorSource::Package { suite, arch, package, path } => {
@@ -61,7 +61,6 @@ impl Maker<'_> {
                 })?
             }
             HypervisorSource::Compile { board, target, features, env } => {
-                let from = format!("compiled for {board}: {}", features.join(", "));
                 let key = self.hypervisor_key(source)?;
                 match self.cache.lookup("hypervisor", &key) {
                     Some((data, stored)) => (data.into(), stored),
@@ -77,6 +76,8 @@ impl Maker<'_> {
                             target_dir,
                         };
                         let toolchain = Toolchain::find_for(target, None)?;
+                        let (compiler, drivers) = (&toolchain.version, features.join(", "));
+                        let from = format!("compiled for {board} by rustc {compiler}: {drivers}");
                         let data = compile_hypervisor(&toolchain, &request, self.progress)?.flat;
                         // Sources that were saved meanwhile may be in it or not: that is under no key.
                         let stored = if self.hypervisor_key(source)? == key {

@@ -2,10 +2,11 @@
 
 mod device_tree;
 mod hypervisor;
+mod packages;
 mod system;
 mod tree;
 
-use crate::apt::{Apt, AptOptions, Package};
+use crate::apt::Package;
 use crate::cache::{Cache, Inputs, Stored};
 use crate::deb::Deb;
 use crate::decision::{Decision, HypervisorSource};
@@ -13,10 +14,9 @@ use crate::error::{Error, Result};
 use crate::guest::{GuestParts, Guests};
 use crate::kernel::{Format, KernelImage, unpack};
 use crate::plan::{self, Artifact, Artifacts, Header};
-use crate::profile::FileTree;
 use crate::progress::Progress;
 use hypervisor::hypervisor_header;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub(crate) use system::CONFIGURING;
@@ -122,151 +122,6 @@ impl Maker<'_> {
 
     fn suite(&self) -> &str {
         &self.decision.profile.spec.suite
-    }
-
-    /// The names of all packages of dom0's release, with their architecture, that the image needs.
-    fn package_names(&self) -> Result<Vec<(String, String)>> {
-        let profile = &self.decision.profile;
-        let arch = self.dom0_arch().to_owned();
-        let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
-        for tree in self.trees()? {
-            names.extend(tree.packages.iter().map(|package| (package.name.clone(), arch.clone())));
-            if !tree.install.is_empty() {
-                names.push((system::BUSYBOX.to_owned(), arch.clone()));
-                let installed = self.known_closure(tree).unwrap_or_default();
-                names.extend(installed.into_iter().map(|name| (name, arch.clone())));
-            }
-        }
-        for name in &self.decision.boot.firmware {
-            if let Some(firmware) = self.decision.board.firmware.get(name) {
-                let arch = firmware.architecture.clone().unwrap_or_else(|| self.arch().to_owned());
-                names.push((firmware.package.clone(), arch));
-            }
-        }
-        names.extend(self.tree_package_name()?.filter(|tree| !names.contains(tree)));
-        Ok(names)
-    }
-
-    /// All packages that the image needs: release, name and architecture. The hypervisor's may be of another release
-    /// than dom0's.
-    fn all_package_names(&self) -> Result<Vec<(String, String, String)>> {
-        let names = self.package_names()?.into_iter();
-        let mut all: Vec<_> = names.map(|(name, arch)| (self.suite().to_owned(), name, arch)).collect();
-        if let HypervisorSource::Package { suite, arch, package, .. } = &self.decision.hypervisor {
-            all.push((suite.clone(), package.clone(), arch.clone()));
-        }
-        Ok(all)
-    }
-
-    /// What `name` is in the cache: the package itself, or for a package that only depends on the current kernel that
-    /// kernel's.
-    fn known(&self, suite: &str, name: &str, arch: &str) -> Option<Package> {
-        let package = self.cache.package(suite, arch, name)?;
-        match kernel_of(&package) {
-            Some(kernel) => self.cache.package(suite, arch, kernel),
-            None => Some(package),
-        }
-    }
-
-    /// Which packages are in use; `None` if some are not known yet.
-    ///
-    /// # Errors
-    ///
-    /// A profile without a kernel for the architecture.
-    pub fn known_packages(&self) -> Result<Option<Vec<Package>>> {
-        let unknown = |tree: &&FileTree| !tree.install.is_empty() && self.known_closure(tree).is_none();
-        if self.trees()?.iter().any(unknown) {
-            return Ok(None);
-        }
-        let names = self.all_package_names()?;
-        let own: Option<Vec<Package>> =
-            names.iter().map(|(suite, name, arch)| self.known(suite, name, arch)).collect();
-        let guests: Option<Vec<Vec<Package>>> =
-            self.each_guest(|guest| guest.known_packages())?.into_iter().collect();
-        let (Some(mut all), Some(guests)) = (own, guests) else { return Ok(None) };
-        for package in guests.into_iter().flatten() {
-            if !all.contains(&package) {
-                all.push(package);
-            }
-        }
-        Ok(Some(all))
-    }
-
-    fn apt(&self, suite: &str) -> Result<Apt> {
-        let options = AptOptions { suite: suite.to_owned(), ..AptOptions::default() };
-        Apt::open(&self.cache.folder("apt"), &options)
-    }
-
-    /// Finds out which packages are in use, from the archive where they are not known yet.
-    ///
-    /// # Errors
-    ///
-    /// What apt cannot do.
-    pub fn resolve_packages(&self) -> Result<Vec<Package>> {
-        if let Some(known) = self.known_packages()? {
-            return Ok(known);
-        }
-        let resolve = |suite: &str, name: &str, arch: &str| -> Result<Package> {
-            if let Some(known) = self.cache.package(suite, arch, name) {
-                return Ok(known);
-            }
-            let package = self.apt(suite)?.resolve(name, arch)?;
-            self.cache.set_package(suite, arch, name, package.clone());
-            Ok(package)
-        };
-        for tree in self.trees()? {
-            self.resolve_closure(tree)?;
-        }
-        let mut packages = self.each_guest(|guest| guest.resolve_packages())?.concat();
-        for (suite, name, arch) in self.all_package_names()? {
-            let mut package = resolve(&suite, &name, &arch)?;
-            if let Some(kernel) = kernel_of(&package).map(str::to_owned) {
-                package = resolve(&suite, &kernel, &arch)?;
-            }
-            packages.push(package);
-        }
-        Ok(packages)
-    }
-
-    /// The lists that packages are looked up in, guests' too: release and architecture.
-    fn package_lists(&self) -> Result<BTreeSet<(String, String)>> {
-        let of_one = |(suite, _, arch): (String, String, String)| (arch != "all").then_some((suite, arch));
-        let own = self.all_package_names()?.into_iter().filter_map(of_one);
-        let guests = self.each_guest(|guest| guest.package_lists())?;
-        Ok(own.chain(guests.into_iter().flatten()).collect())
-    }
-
-    /// Forgets which packages are in use, and asks the archive for its newest.
-    ///
-    /// # Errors
-    ///
-    /// What apt cannot do; the packages of before stay in use then.
-    pub fn update_packages(&self) -> Result<()> {
-        for (suite, arch) in self.package_lists()? {
-            self.apt(&suite)?.update(&arch, self.progress)?;
-        }
-        self.cache.forget_packages();
-        Ok(())
-    }
-
-    fn package(&self, name: &str, arch: &str) -> Result<Package> {
-        self.package_of(self.suite(), name, arch)
-    }
-
-    fn package_of(&self, suite: &str, name: &str, arch: &str) -> Result<Package> {
-        let known = self.known(suite, name, arch);
-        known.ok_or_else(|| Error::new(format!("the package {name} has not been looked up")))
-    }
-
-    fn fetch(&self, package: &Package) -> Result<Deb> {
-        self.fetch_of(self.suite(), package)
-    }
-
-    fn fetch_of(&self, suite: &str, package: &Package) -> Result<Deb> {
-        let path = self.apt(suite)?.fetch(package, self.progress).map_err(|error| {
-            error.help("if the archive has newer packages by now, take those with `vambrace build --update`")
-        })?;
-        Deb::open(&path)
     }
 
     /// The part of this kind with this key: from the cache, or made now.
@@ -510,20 +365,6 @@ impl Maker<'_> {
     }
 }
 
-/// The package with the kernel that `package` depends on, if it is one that only does that.
-fn kernel_of(package: &Package) -> Option<&str> {
-    if !package.name.starts_with("linux-image-") {
-        return None;
-    }
-    let versioned = |name: &str| {
-        name.strip_prefix("linux-image-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    if versioned(&package.name) {
-        return None;
-    }
-    package.depends.iter().map(String::as_str).find(|name| versioned(name))
-}
-
 /// Where the kernel is in its package.
 fn kernel_path(package: &Package, deb: &Deb) -> Result<String> {
     if let Some(version) = package.name.strip_prefix("linux-image-") {
@@ -549,33 +390,4 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 fn builder_stamp() -> String {
     let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok());
     format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decision::Request;
-    use crate::guest::ImageConfig;
-    use crate::workspace::Workspace;
-
-    #[test]
-    fn guests_packages_are_updated_too() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let workspace = Workspace::open(Some(&root), None).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let lists = |guests: &str| {
-            let config = ImageConfig::parse("image.toml", guests).unwrap();
-            let request = Request { board: "qemu-arm64".into(), config, ..Request::default() };
-            let decision = Decision::new(&workspace, &request).unwrap();
-            let (cache, progress) = (Cache::open(Some(dir.path())).unwrap(), Progress::quiet());
-            let maker =
-                Maker { root: &root, decision: &decision, cache: &cache, progress: &progress, epoch: 0 };
-            let lists = maker.package_lists().unwrap();
-            lists.into_iter().map(|(_, arch)| arch).collect::<Vec<_>>()
-        };
-        let guest = "[[guest]]\nname = \"a\"\nmemory = \"64M\"\n";
-        assert_eq!(lists(""), ["arm64"]);
-        assert_eq!(lists(guest), ["arm64"], "a list that both have is fetched once");
-        assert_eq!(lists(&format!("{guest}architecture = \"armv7\"\n")), ["arm64", "armhf"]);
-    }
 }

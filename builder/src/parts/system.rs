@@ -21,19 +21,9 @@ const ROOM: u64 = 256 << 20;
 pub(crate) const CONFIGURING: &str = "configure-";
 
 impl Maker<'_> {
-    /// Under which name it is remembered what `tree` installs.
-    fn closure_name(tree: &FileTree) -> String {
-        let mut inputs = Inputs::new("closure", 1);
-        for name in &tree.install {
-            inputs.add("install", name);
-        }
-        format!("closure-{}", inputs.key())
-    }
-
     /// The names of everything that `tree` installs; `None` while it is not known.
     pub(super) fn known_closure(&self, tree: &FileTree) -> Option<Vec<String>> {
-        let found = self.cache.package(self.suite(), self.dom0_arch(), &Self::closure_name(tree))?;
-        Some(found.depends)
+        self.cache.installed(self.suite(), self.dom0_arch(), &tree.install)
     }
 
     /// Finds out what `tree` installs, from the archive.
@@ -42,23 +32,10 @@ impl Maker<'_> {
             return Ok(());
         }
         let (suite, arch) = (self.suite(), self.dom0_arch());
+        self.may_ask(&format!("what Debian {suite} {arch} installs with {}", tree.install.join(", ")))?;
         let step = self.progress.step(format!("finding out what Debian {suite} {arch} installs"));
         let packages = self.apt(self.suite())?.closure(&tree.install, arch)?;
-        let name = Self::closure_name(tree);
-        // In the form of a package it is forgotten with the packages.
-        let list = Package {
-            name: name.clone(),
-            version: String::new(),
-            arch: arch.to_owned(),
-            sha256: String::new(),
-            filename: String::new(),
-            size: packages.iter().map(|package| package.size).sum(),
-            depends: packages.iter().map(|package| package.name.clone()).collect(),
-        };
-        for package in packages {
-            self.cache.set_package(suite, arch, &package.name.clone(), package);
-        }
-        self.cache.set_package(suite, arch, &name, list);
+        self.cache.set_installed(suite, arch, &tree.install, packages);
         step.finish();
         Ok(())
     }
@@ -150,13 +127,8 @@ impl Maker<'_> {
     }
 
     fn unpacked(&self, spec: &FileTree, packages: &[Package]) -> Result<Tree> {
-        let paths = self.apt(self.suite())?.fetch_all(packages, self.dom0_arch(), self.progress).map_err(
-            |error| {
-                error.help(
-                    "if the archive has newer packages by now, take those with `vambrace build --update`",
-                )
-            },
-        )?;
+        let fetched = self.apt(self.suite())?.fetch_all(packages, self.dom0_arch(), self.progress);
+        let paths = fetched.map_err(|error| self.explained(error))?;
         let step = self.progress.step(format!("unpacking {} packages", packages.len()));
         let mut debs = Vec::new();
         for (package, path) in packages.iter().zip(&paths) {
