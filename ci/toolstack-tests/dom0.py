@@ -42,6 +42,7 @@ class Image:
         ]
         if brings_guests(options):
             words += ["--config", str(guests.HERE / "image.toml")]
+            words += ["--lock", f"{options.out}/{options.hypervisor}.lock"]
         if options.file:
             words += ["--hypervisor-file", str(options.file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
