@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -72,7 +72,12 @@ impl Stamp {
         Ok(Self::from_metadata(&fs::metadata(path).context_at(path, || "cannot look at the file")?))
     }
 
-    fn from_metadata(meta: &Metadata) -> Self {
+    /// Bytes that the file has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn from_metadata(meta: &Metadata) -> Self {
         Self {
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
@@ -236,6 +241,41 @@ impl Cache {
         (sha256(&data) == stored.sha256).then_some((data, stored))
     }
 
+    /// The file of the artifact of this `kind` made from inputs with the hash `key`, for what is too large for memory.
+    /// One that was damaged counts as not there.
+    pub fn lookup_file(&self, kind: &str, key: &str) -> Option<(PathBuf, Stored)> {
+        let stored = self.peek(kind, key)?;
+        let path = self.path(kind, key);
+        let sha256 = hash_reader(File::open(&path).ok()?).ok()?;
+        (sha256 == stored.sha256).then_some((path, stored))
+    }
+
+    /// Keeps what `write` writes as the artifact of this `kind` made from inputs with the hash `key`.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be written, and whatever `write` says; there is then no artifact.
+    pub fn store_with(
+        &self,
+        kind: &str,
+        key: &str,
+        from: &str,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Stored> {
+        let (path, meta) = self.paths(kind, key);
+        let mut stored = Stored { sha256: String::new(), size: 0, from: from.to_owned() };
+        replace_with(&path, |file| {
+            let mut hashed =
+                Hashed { to: BufWriter::with_capacity(1 << 17, file), hash: Sha256::new(), size: 0 };
+            write(&mut hashed)?;
+            hashed.to.flush().context_at(&path, || "cannot write the file")?;
+            (stored.sha256, stored.size) = (hex(&hashed.hash.finalize()), hashed.size);
+            Ok(())
+        })?;
+        replace_file(&meta, &to_json(&stored)?)?;
+        Ok(stored)
+    }
+
     /// The file of an artifact.
     pub fn path(&self, kind: &str, key: &str) -> PathBuf {
         self.paths(kind, key).0
@@ -318,17 +358,42 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 ///
 /// What cannot be written; the old file is then as it was.
 pub(crate) fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
+    replace_with(path, |mut file| file.write_all(data).context_at(path, || "cannot write the file"))
+}
+
+/// The same for what `write` writes into the new file.
+fn replace_with(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
     let dir = path.parent().ok_or_else(|| Error::new("this is not a file's path").at(path))?;
     fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
     // As public as the user's umask lets any file be; a temporary file is its owner's alone otherwise.
-    let mut temp = tempfile::Builder::new()
+    let temp = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(dir)
         .context_at(dir, || "cannot make a file in the folder")?;
-    temp.write_all(data).context_at(path, || "cannot write the file")?;
+    write(temp.as_file())?;
     temp.as_file().sync_data().context_at(path, || "cannot write the file")?;
     temp.persist(path).map_err(|error| error.error).context_at(path, || "cannot replace the file")?;
     Ok(())
+}
+
+/// Takes the hash of what is written.
+struct Hashed<W> {
+    to: W,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// The SHA-256 of `data`, in hexadecimal.
@@ -395,6 +460,15 @@ mod tests {
         assert_eq!(cache.lookup("kernel", "k"), None);
         let stored = cache.store("kernel", "k", b"data", "a test").unwrap();
         assert_eq!(cache.lookup("kernel", "k"), Some((b"data".to_vec(), stored)));
+        let streamed = cache.store_with("tree", "k", "a test", |to| {
+            to.write_all(b"da").and_then(|()| to.write_all(b"ta")).context(|| "no")
+        });
+        assert_eq!(streamed.unwrap(), cache.peek("kernel", "k").unwrap());
+        assert_eq!(fs::read(cache.lookup_file("tree", "k").unwrap().0).unwrap(), b"data");
+        assert!(cache.store_with("tree", "no", "a test", |_| Err(Error::new("no"))).is_err());
+        assert_eq!(cache.peek("tree", "no"), None);
+        fs::write(cache.path("tree", "k"), b"dat!").unwrap();
+        assert_eq!(cache.lookup_file("tree", "k"), None);
         fs::write(cache.path("kernel", "k"), b"dat!").unwrap();
         assert_eq!(cache.lookup("kernel", "k"), None);
         fs::write(cache.path("kernel", "k"), b"short").unwrap();

@@ -5,7 +5,7 @@
 //! and no path of it is ever opened on the host.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Take};
+use std::io::{BufReader, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, ResultExt};
@@ -71,34 +71,6 @@ pub struct Deb {
     data: Member,
 }
 
-/// What is at one path of a package.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File(Vec<u8>),
-    /// A symbolic link with this target.
-    Symlink(String),
-    /// Another name of the file at this absolute path.
-    HardLink(String),
-}
-
-/// One entry of a package with everything that belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Absolute path on the system that the package is made for; `/` for the root itself.
-    pub path: String,
-    /// Permission bits.
-    pub mode: u32,
-    /// The user that it belongs to.
-    pub user: u32,
-    /// The group that it belongs to.
-    pub group: u32,
-    /// What is there.
-    pub content: Content,
-}
-
 impl Deb {
     /// Opens the package at `path` and finds its file tree.
     ///
@@ -136,42 +108,20 @@ impl Deb {
         Ok(files)
     }
 
-    /// Gives every entry of the file tree to `take`, in the package's order.
+    /// Writes the package's files as the archive that they are, unpacked ([`crate::tree::walk_tar`] reads it).
     ///
     /// # Errors
-    /// When the package cannot be read or is damaged, a name is not UTF-8, a file is over 1 GiB, or there is a device.
-    pub fn unpack(&self, mut take: impl FnMut(Item) -> Result<()>) -> Result<()> {
-        self.walk(|path, entry| {
-            if std::str::from_utf8(&entry.path_bytes()).is_err() {
-                return Err(Error::new(format!("{path} is not UTF-8")));
-            }
-            let header = entry.header();
-            let kind = header.entry_type();
-            let bad = || format!("{path} in the package has a damaged header");
-            let number = |value: std::io::Result<u64>| -> Result<u32> {
-                u32::try_from(value.context(bad)?).context(bad)
-            };
-            let (user, group) = (number(header.uid())?, number(header.gid())?);
-            let mode = header.mode().context(bad)? & 0o7777;
-            let link = |entry: &tar::Entry<'_, Unpacked>| -> Result<String> {
-                let target = entry.link_name_bytes().map(|target| target.into_owned());
-                let target = target.and_then(|target| String::from_utf8(target).ok());
-                target.ok_or_else(|| Error::new(format!("{path} is a link without a readable target")))
-            };
-            let content = if kind.is_dir() {
-                Content::Directory
-            } else if kind.is_symlink() {
-                Content::Symlink(link(entry)?)
-            } else if kind.is_hard_link() {
-                Content::HardLink(normalise(&link(entry)?))
-            } else if kind.is_file() {
-                Content::File(read_bounded(entry, path)?)
-            } else {
-                return Err(Error::new(format!("{path} in the package is a device or a pipe")));
-            };
-            take(Item { path: path.to_owned(), mode, user, group, content })?;
-            Ok(true)
-        })
+    /// When the package cannot be read or is damaged, has more than 16 GiB of files, and what cannot be written.
+    pub fn unpack(&self, to: &mut dyn Write) -> Result<()> {
+        let failed = || format!("cannot unpack the {} file tree of the package", self.data.packing.name());
+        let mut from = BufReader::with_capacity(1 << 17, self.unpacked(self.data)?);
+        let size = std::io::copy(&mut from, to).context_at(&self.path, failed)?;
+        if size == MAX_UNPACKED {
+            return Err(
+                Error::new(format!("the package has more than {MAX_UNPACKED} bytes of files")).at(&self.path)
+            );
+        }
+        Ok(())
     }
 
     /// Lists every entry, in the package's order.
@@ -255,25 +205,6 @@ impl Deb {
         }
         let missing = (0..wanted.len()).find(|&i| found[i].is_none()).unwrap_or(0);
         Err(self.missing(inside.get(missing).copied().unwrap_or(""), wanted.get(missing).map_or("", |w| w)))
-    }
-
-    /// Reads every file whose path `wanted` is true for, in one pass and in the package's order, and gives each to `take`.
-    /// Links are left out.
-    ///
-    /// # Errors
-    /// When the package cannot be read or is damaged, or a wanted file is over 1 GiB.
-    pub fn read_where(
-        &self,
-        mut wanted: impl FnMut(&str) -> bool,
-        mut take: impl FnMut(&str, Vec<u8>),
-    ) -> Result<()> {
-        self.walk(|path, entry| {
-            if entry.header().entry_type().is_file() && wanted(path) {
-                let data = read_bounded(entry, path)?;
-                take(path, data);
-            }
-            Ok(true)
-        })
     }
 
     fn missing(&self, asked: &str, wanted: &str) -> Error {
@@ -443,7 +374,7 @@ fn same_file(a: &str, b: &str) -> bool {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes; `..` stops at the root.
-fn normalise(path: &str) -> String {
+pub(crate) fn normalise(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -549,6 +480,16 @@ mod tests {
             assert_eq!(list.len(), 6);
             assert_eq!(list[2], Entry { path: "/boot/first".into(), size: 5, kind: EntryKind::File });
         }
+    }
+
+    #[test]
+    fn its_files_are_an_archive() {
+        let file = package("data.tar.gz/", &gz(&tree()));
+        let mut archive = Vec::new();
+        Deb::open(file.path()).unwrap().unpack(&mut archive).unwrap();
+        assert_eq!(archive, tree());
+        let file = package("data.tar.gz/", &gz(&tree())[..100]);
+        assert!(Deb::open(file.path()).unwrap().unpack(&mut Vec::new()).is_err());
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! asks for by a name at run time (Linux, include/linux/module.h).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use object::{Object, ObjectSection};
 
-use crate::deb::Deb;
+use crate::deb::normalise;
 use crate::error::{Error, Result, ResultExt};
+use crate::tree::{Data, Kind, Member, Source, walk_tar};
 use vambrace_bsp::did_you_mean;
 
 /// Bytes of one unpacked module; the largest of Debian's have a few dozen MiB.
@@ -29,35 +30,34 @@ pub struct Module {
     pub data: Vec<u8>,
 }
 
-/// The modules `wanted` of the kernel in `deb`, with everything that they need, each after what it needs. What is built
-/// into the kernel is left out.
+/// The modules `wanted` of the kernel whose package has these `files`, with everything that they need, each after what it
+/// needs. What is built into the kernel is left out.
 ///
 /// # Errors
 /// A name that is neither a module nor built in, with near ones; a package without modules; a damaged module.
-pub fn collect(deb: &Deb, wanted: &[String]) -> Result<Vec<Module>> {
+pub fn collect(files: &Source, wanted: &[String]) -> Result<Vec<Module>> {
     let mut packed = BTreeMap::new();
     let mut builtin = BTreeSet::new();
     let mut aliases = BTreeSet::new();
-    let folder = |path: &str| path.starts_with("/usr/lib/modules/") || path.starts_with("/lib/modules/");
-    // One pass over the package: unpacking it costs more than holding its packed modules for a while.
-    deb.read_where(
-        |path| {
-            folder(path)
-                && (file_name(path).contains(".ko")
-                    || matches!(file_name(path), "modules.builtin" | "modules.builtin.modinfo"))
-        },
-        |path, data| match file_name(path) {
-            "modules.builtin" => builtin.extend(String::from_utf8_lossy(&data).lines().map(name_of)),
+    files_below(files, |path, data| {
+        match file_name(path) {
+            "modules.builtin" => {
+                let data = data.bytes(MAX_MODULE)?;
+                builtin.extend(String::from_utf8_lossy(&data).lines().map(name_of));
+            }
             "modules.builtin.modinfo" => aliases.extend(
-                data.split(|&byte| byte == 0)
+                data.bytes(MAX_MODULE)?
+                    .split(|&byte| byte == 0)
                     .filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once(".alias="))
                     .map(|(_, alias)| normal(alias)),
             ),
-            file => {
+            file if file.contains(".ko") => {
                 packed.insert(name_of(file), Packed { file: file.to_owned(), data });
             }
-        },
-    )?;
+            _ => {}
+        }
+        Ok(())
+    })?;
     if packed.is_empty() {
         return Err(Error::new("the kernel's package has no modules"));
     }
@@ -68,10 +68,23 @@ pub fn collect(deb: &Deb, wanted: &[String]) -> Result<Vec<Module>> {
     Ok(closure.order)
 }
 
+/// Gives the files in `/usr/lib/modules` of the archive to `take`, each with its path below that. Before Debian 13 it is
+/// `/lib/modules`. Links are left out.
+pub(crate) fn files_below(archive: &Source, mut take: impl FnMut(&str, Data) -> Result<()>) -> Result<()> {
+    walk_tar(archive, |item| {
+        let path = normalise(&String::from_utf8_lossy(&item.path));
+        let path = path.strip_prefix("/usr").unwrap_or(&path);
+        match (path.strip_prefix("/lib/modules/"), item.member) {
+            (Some(path), Member::File(Kind::File(data))) => take(path, data),
+            _ => Ok(()),
+        }
+    })
+}
+
 /// A module as the package has it.
 struct Packed {
     file: String,
-    data: Vec<u8>,
+    data: Data,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -218,12 +231,12 @@ fn info(module: &[u8]) -> Result<Info> {
 }
 
 fn unpack(packed: &Packed) -> std::io::Result<Vec<u8>> {
-    let data = packed.data.as_slice();
+    let data = BufReader::with_capacity(1 << 16, packed.data.reader());
     let invalid = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
     let reader: Box<dyn Read + '_> = match packed.file.rsplit('.').next() {
         Some("ko") => Box::new(data),
         Some("xz") => Box::new(lzma_rust2::XzReader::new_mem_limit(data, true, MAX_DECODER_KIB)),
-        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(data)),
+        Some("gz") => Box::new(flate2::bufread::MultiGzDecoder::new(data)),
         Some("zst") => Box::new(
             ruzstd::decoding::StreamingDecoder::new(data)
                 .map_err(|_| invalid("its zstd stream is damaged"))?,
@@ -271,7 +284,9 @@ mod tests {
     fn closure(modules: &[(&str, &[&str])], builtin: &[&str]) -> Closure {
         let packed = modules
             .iter()
-            .map(|(file, info)| (name_of(file), Packed { file: (*file).to_owned(), data: module(info) }))
+            .map(|(file, info)| {
+                (name_of(file), Packed { file: (*file).to_owned(), data: module(info).into() })
+            })
             .collect();
         let builtin = builtin.iter().map(|name| normal(name)).collect();
         Closure {
@@ -334,7 +349,8 @@ mod tests {
         assert!(error.what().contains("broken needs `nothing_of_that_name`"), "{error}");
         assert!(ext4().add("loop_a", &mut Vec::new()).unwrap_err().what().contains("depends on itself"));
         let mut damaged = ext4();
-        damaged.packed.get_mut("jbd2").unwrap().data.truncate(40);
+        let jbd2 = damaged.packed.get_mut("jbd2").unwrap();
+        jbd2.data = jbd2.data.bytes(1 << 20).unwrap()[..40].into();
         assert!(damaged.add("ext4", &mut Vec::new()).is_err());
         damaged.packed.get_mut("jbd2").unwrap().file = "jbd2.ko.xz".into();
         assert!(damaged.add("ext4", &mut Vec::new()).is_err());

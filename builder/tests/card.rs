@@ -7,12 +7,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use vambrace::cpio::{Node, Tree};
 use vambrace::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, TreeSize, ext4_size,
     write_image,
 };
 use vambrace::progress::Progress;
+use vambrace::tree::{Node, Tree};
 use vambrace::verify::verify_image;
 
 use support::{noise, text, tool, write};
@@ -31,19 +31,19 @@ const MOVED: Table = Table::Gpt(Gpt { entries: 128, entries_at: 2048, first_usab
 fn tree() -> Tree {
     let mut tree = Tree::new();
     let mut add = |path: &str, node| tree.insert(path, node).unwrap();
-    add("bin/busybox", Node::File { mode: 0o4755, data: noise(1_000_003, 1) });
-    add("bin/sh", Node::Symlink { target: "busybox".into() });
-    add("etc/long", Node::Symlink { target: format!("/{}", "far/".repeat(40)) });
-    add("etc/empty", Node::File { mode: 0o600, data: Vec::new() });
-    add("etc/one block", Node::File { mode: 0o640, data: noise(4096, 2) });
-    add("etc/zeros", Node::File { mode: 0o644, data: vec![0; 100_000] });
-    add("dev/console", Node::CharDevice { mode: 0o600, major: 5, minor: 1 });
-    add("dev/mmcblk1p2", Node::BlockDevice { mode: 0o660, major: 179, minor: 300 });
-    add("tmp", Node::Dir { mode: 0o1777 });
+    add("bin/busybox", Node::file(0o4755, noise(1_000_003, 1)));
+    add("bin/sh", Node::symlink("busybox"));
+    add("etc/long", Node::symlink(format!("/{}", "far/".repeat(40))));
+    add("etc/empty", Node::file(0o600, ""));
+    add("etc/one block", Node::file(0o640, noise(4096, 2)));
+    add("etc/zeros", Node::file(0o644, vec![0; 100_000]));
+    add("dev/console", Node::char_device(0o600, 5, 1));
+    add("dev/mmcblk1p2", Node::block_device(0o660, 179, 300));
+    add("tmp", Node::dir(0o1777));
     for index in 0..400 {
         add(
             &format!("usr/share/many/a file with a rather long name, number {index:04}"),
-            Node::File { mode: 0o644, data: noise(index, 3) },
+            Node::file(0o644, noise(index, 3)),
         );
     }
     tree
@@ -231,9 +231,10 @@ fn e2fsck_finds_no_fault_and_debugfs_every_file() {
     std::fs::create_dir(&out).unwrap();
     tool("debugfs", &["-R", &format!("rdump /usr /bin /etc {}", out.display()), &root]).unwrap();
     let mut seen = 0;
-    for (path, node) in tree().iter() {
-        if let Node::File { data, .. } = node {
-            assert!(std::fs::read(out.join(path)).unwrap() == *data, "{path}");
+    for entry in tree().iter() {
+        if let Some(data) = entry.node.data() {
+            let path = entry.shown();
+            assert!(std::fs::read(out.join(&path)).unwrap() == data.bytes(1 << 20).unwrap(), "{path}");
             seen += 1;
         }
     }
@@ -302,7 +303,7 @@ fn damage_of_every_part_is_seen() {
         // Another tree than the one that is there.
         let mut other = spec;
         let mut more = tree();
-        more.insert("etc/not there", Node::File { mode: 0o644, data: Vec::new() }).unwrap();
+        more.insert("etc/not there", Node::file(0o644, "")).unwrap();
         if let Content::Ext4(root) = &mut other.partitions[1].content {
             root.tree = Arc::new(more);
         }

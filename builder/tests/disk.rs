@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use vambrace::cpio::{Node, Tree};
 use vambrace::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup,
     fat32_size, lvm_size, lvm_uuid, write_image,
 };
 use vambrace::progress::Progress;
+use vambrace::tree::{Node, Tree};
 use vambrace::verify::verify_image;
 
 use support::{noise, text, tool, write};
@@ -302,7 +302,7 @@ fn a_full_disk_is_told_and_leaves_the_old_image() {
 /// A volume group beside other partitions, with an ext4 file system, bytes and nothing in its volumes.
 fn with_volumes() -> DiskSpec {
     let mut tree = Tree::new();
-    tree.insert("etc/hostname", Node::File { mode: 0o644, data: b"web\n".to_vec() }).unwrap();
+    tree.insert("etc/hostname", Node::file(0o644, &b"web\n"[..])).unwrap();
     let tree = Arc::new(tree);
     let root = Content::Ext4(Ext4 { label: "web-root".into(), uuid: [9; 16], tree });
     let volume = |name: &str, size: u64, content: Content| Volume {

@@ -3,15 +3,17 @@
 //! The crate decides every place before it writes the first byte, so each byte of the file system is written once, and
 //! what is free stays a hole. Owners are the tree's, times are the caller's, whoever builds and whenever.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::ops::Range;
 
-use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SpecialKind};
+use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SparseSeg, SpecialKind};
 
 use super::Ext4;
 use super::sparse::Writer;
-use crate::cpio::{Node, Tree};
 use crate::error::{Error, Result, ResultExt};
+use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Reader, Tree};
 
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
@@ -26,6 +28,12 @@ const MIN_BLOCKS: u64 = 16 * MIB / BLOCK;
 const MAX_BLOCKS: u64 = 1 << 32;
 /// Longest target of a symbolic link that needs no block.
 const SHORT_LINK: usize = 59;
+/// Extents that one block lists.
+const EXTENTS: u64 = 340;
+/// Blocks of the longest file: their numbers have 32 bits, and the last one is none.
+const MAX_FILE_BLOCKS: u64 = u32::MAX as u64;
+/// The folder that belongs to the file system's own repair.
+const LOST_FOUND: &[u8] = b"lost+found";
 /// Inodes the file system has for itself, with lost+found.
 const OWN_INODES: u64 = 11;
 /// Blocks of the root folder and of lost+found.
@@ -44,23 +52,25 @@ impl TreeSize {
     /// What `tree` takes.
     pub fn of(tree: &Tree) -> Self {
         let mut size = Self::default();
-        let mut folders = std::collections::BTreeMap::<&str, u64>::new();
-        for (path, node) in tree.iter() {
-            size.inodes += 1;
-            size.blocks += match node {
-                // Past four extents a file needs a block of them; 340 fit into one.
-                Node::File { data, .. } => {
-                    let blocks = (data.len() as u64).div_ceil(BLOCK);
-                    blocks + blocks.div_ceil(GROUP)
-                }
-                Node::Symlink { target } => u64::from(target.len() > SHORT_LINK),
-                Node::Dir { .. } | Node::CharDevice { .. } | Node::BlockDevice { .. } => 0,
-            };
-            if matches!(node, Node::Dir { .. }) {
-                folders.entry(path).or_default();
-            }
-            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut folders = BTreeMap::<&[u8], u64>::new();
+        let mut linked = BTreeSet::<Inode>::new();
+        for entry in tree.iter() {
+            let (folder, name) = entry.split();
             *folders.entry(folder).or_default() += 8 + (name.len() as u64).next_multiple_of(4);
+            if entry.node.is_dir() {
+                folders.entry(entry.path).or_default();
+            }
+            if entry.links > 1 && !linked.insert(entry.inode) {
+                continue;
+            }
+            size.inodes += 1;
+            size.blocks += match &entry.node.kind {
+                Kind::File(data) => data_blocks(data),
+                Kind::Symlink(target) => u64::from(target.len() > SHORT_LINK),
+                _ => 0,
+            };
+            // Those that have no room in the inode take a block.
+            size.blocks += u64::from(!entry.node.xattrs.is_empty());
         }
         // Blocks of an indexed folder are half full in the worst case, and the index takes some.
         size.blocks += folders
@@ -69,6 +79,20 @@ impl TreeSize {
             .sum::<u64>();
         size
     }
+}
+
+/// Blocks that contents take, with those that say where they are.
+fn data_blocks(data: &Data) -> u64 {
+    if !data.is_sparse() {
+        // Past four extents a file needs a block of them; 340 fit into one.
+        let blocks = data.len().div_ceil(BLOCK);
+        return blocks + blocks.div_ceil(GROUP);
+    }
+    let extents = data.extents(BLOCK);
+    let blocks: u64 = extents.iter().map(|extent| (extent.end - extent.start).div_ceil(BLOCK)).sum();
+    // Each may be split where a group ends, and blocks of extents have blocks above them.
+    let pieces = extents.len() as u64 + blocks.div_ceil(GROUP);
+    blocks + blocks.div_ceil(GROUP) + pieces.div_ceil(EXTENTS) + pieces.div_ceil(EXTENTS * EXTENTS)
 }
 
 /// The smallest ext4 file system, in bytes and in whole MiB, that holds `tree` and has `slack` bytes left.
@@ -156,8 +180,8 @@ pub(super) fn write<F: FnMut(u64)>(
         Error::new(failed()).because(error).help("give the partition a larger `min-size` in the layout")
     })?;
     let mut image = layout.writer(Region { writer, start }).context(failed)?;
-    for (handle, mut data) in files {
-        image.fill(handle, &mut data).context(failed)?;
+    for (handle, data) in files {
+        image.fill(handle, &mut Filled::new(data)).context(failed)?;
     }
     image.finish().context(failed)?;
     Ok(())
@@ -168,50 +192,129 @@ fn declare<'a>(
     builder: &mut FsBuilder,
     tree: &'a Tree,
     time: (i64, u32),
-) -> Result<Vec<(InodeHandle, &'a [u8])>> {
-    let mut folders = std::collections::BTreeMap::from([("", ROOT)]);
+) -> Result<Vec<(InodeHandle, &'a Data)>> {
+    let mut folders = BTreeMap::<&[u8], InodeHandle>::from([(&b""[..], ROOT)]);
+    let mut linked = BTreeMap::<Inode, InodeHandle>::new();
     let mut files = Vec::new();
-    for (path, node) in tree.iter() {
-        let failed = || format!("cannot put {path} into the ext4 file system");
-        let owner = tree.owner(path);
-        let meta =
-            |mode: u32| Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time);
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for entry in tree.iter() {
+        let failed = || format!("cannot put {} into the ext4 file system", entry.shown());
+        let (folder, name) = entry.split();
         // A tree has a folder before what is in it.
         let parent = *folders.get(folder).ok_or_else(|| Error::new(failed()))?;
-        let (major, minor) = match node {
-            Node::CharDevice { major, minor, .. } | Node::BlockDevice { major, minor, .. } => {
-                (*major, *minor)
-            }
-            _ => (0, 0),
-        };
-        match node {
-            Node::Dir { mode } => {
-                let handle = builder.mkdir(parent, name, meta(*mode)).context(failed)?;
-                folders.insert(path, handle);
-            }
-            Node::File { mode, data } => {
-                let handle = builder.file(parent, name, meta(*mode), data.len() as u64).context(failed)?;
-                if !data.is_empty() {
-                    files.push((handle, data.as_slice()));
-                }
-            }
-            Node::Symlink { target } => {
-                builder.symlink(parent, name, target, meta(0o777)).context(failed)?;
-            }
-            Node::CharDevice { mode, .. } => {
-                builder
-                    .mknod(parent, name, meta(*mode), SpecialKind::Char { major, minor })
-                    .context(failed)?;
-            }
-            Node::BlockDevice { mode, .. } => {
-                builder
-                    .mknod(parent, name, meta(*mode), SpecialKind::Block { major, minor })
-                    .context(failed)?;
-            }
+        let name = text(name).map_err(|error| error.context(failed()))?;
+        if let Some(handle) = linked.get(&entry.inode) {
+            builder.hardlink(parent, name, *handle).context(failed)?;
+            continue;
+        }
+        let handle =
+            declare_one(builder, parent, name, entry, time).map_err(|error| error.context(failed()))?;
+        for (key, value) in &entry.node.xattrs {
+            let key = text(key).map_err(|error| error.context(failed()))?;
+            builder.set_xattr(handle, key, value).context(failed)?;
+        }
+        if entry.node.is_dir() {
+            folders.insert(entry.path, handle);
+        } else if entry.links > 1 {
+            linked.insert(entry.inode, handle);
+        }
+        if let Some(data) = entry.node.data().filter(|data| !data.extents(BLOCK).is_empty()) {
+            files.push((handle, data));
         }
     }
     Ok(files)
+}
+
+fn declare_one(
+    builder: &mut FsBuilder,
+    parent: InodeHandle,
+    name: &str,
+    entry: Entry<'_>,
+    time: (i64, u32),
+) -> Result<InodeHandle> {
+    let Node { kind, mode, owner, xattrs } = entry.node;
+    if entry.path == LOST_FOUND {
+        return Err(Error::new("that folder belongs to the file system itself"));
+    }
+    // ext4 has them in a form of its own.
+    if xattrs.keys().any(|name| name.starts_with(b"system.posix_acl")) {
+        return Err(Error::new("it has an access control list, which cannot be written"));
+    }
+    let meta = Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time);
+    let mut special = |kind| builder.mknod(parent, name, meta, kind);
+    let handle = match kind {
+        Kind::CharDevice(Device { major, minor }) => {
+            special(SpecialKind::Char { major: *major, minor: *minor })
+        }
+        Kind::BlockDevice(Device { major, minor }) => {
+            special(SpecialKind::Block { major: *major, minor: *minor })
+        }
+        Kind::Fifo => special(SpecialKind::Fifo),
+        Kind::Socket => special(SpecialKind::Socket),
+        Kind::Dir => builder.mkdir(parent, name, meta),
+        Kind::Symlink(target) => {
+            let target = text(target).map_err(|error| error.context("where it leads"))?;
+            builder.symlink(parent, name, target, meta)
+        }
+        Kind::File(data) if data.len().div_ceil(BLOCK) > MAX_FILE_BLOCKS => {
+            return Err(Error::new(format!(
+                "it has {} bytes, more than a file of ext4 can have",
+                data.len()
+            )));
+        }
+        Kind::File(data) if !data.is_sparse() => builder.file(parent, name, meta, data.len()),
+        Kind::File(data) => builder.file_sparse(parent, name, meta, &segments(data)),
+    };
+    handle.context(|| "the writer of ext4 refuses it")
+}
+
+/// mkext4 takes names as text.
+fn text(name: &[u8]) -> Result<&str> {
+    std::str::from_utf8(name)
+        .context(|| format!("`{}` is not UTF-8, which the writer of ext4 does not take", name.escape_ascii()))
+}
+
+/// Contents and holes in turn, up to the end of the file.
+fn segments(data: &Data) -> Vec<SparseSeg> {
+    let (mut segments, mut at) = (Vec::new(), 0);
+    for Range { start, end } in data.extents(BLOCK) {
+        if start > at {
+            segments.push(SparseSeg::Hole(start - at));
+        }
+        segments.push(SparseSeg::Data(end - start));
+        at = end;
+    }
+    if data.len() > at {
+        segments.push(SparseSeg::Hole(data.len() - at));
+    }
+    segments
+}
+
+/// Contents without their holes, as they fill a file.
+struct Filled<'a> {
+    data: &'a Data,
+    left: std::vec::IntoIter<Range<u64>>,
+    now: Option<Reader<'a>>,
+}
+
+impl<'a> Filled<'a> {
+    fn new(data: &'a Data) -> Self {
+        Self { data, left: data.extents(BLOCK).into_iter(), now: None }
+    }
+}
+
+impl Read for Filled<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.now.as_mut().map_or(Ok(0), |reader| reader.read(buffer))?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.left.next() {
+                Some(range) => self.now = Some(self.data.range(range)),
+                None => return Ok(0),
+            }
+        }
+    }
 }
 
 /// The part of the image that the file system has.
@@ -267,7 +370,7 @@ mod tests {
             let mut tree = Tree::new();
             for index in 0..files {
                 let path = format!("d{}/{index:0name$}", index % 7);
-                tree.insert(&path, Node::File { mode: 0o644, data: vec![1; length] }).unwrap();
+                tree.insert(path, Node::file(0o644, vec![1; length])).unwrap();
             }
             let size = ext4_size(TreeSize::of(&tree), slack).unwrap();
             prop_assert_eq!(size % MIB, 0);
@@ -284,7 +387,7 @@ mod tests {
     #[test]
     fn a_tree_that_does_not_fit_is_refused() {
         let mut tree = Tree::new();
-        tree.insert("big", Node::File { mode: 0o600, data: vec![1; 20 << 20] }).unwrap();
+        tree.insert("big", Node::file(0o600, vec![1; 20 << 20])).unwrap();
         assert!(made(tree, 16 * MIB).is_err());
         assert!(check_label("a label").is_err() && check_label(&"x".repeat(17)).is_err());
         assert!(check_label("vambrace-root").is_ok());

@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cpio::{Node, Tree};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
+use crate::tree::Tree;
 
 pub use ext4::{TreeSize, ext4_size, write_ext4};
 pub use fat::{fat_name, fat32_size};
@@ -191,8 +191,10 @@ pub struct Ext4 {
 impl Ext4 {
     /// Bytes of all files.
     fn data_size(&self) -> u64 {
-        let size = |node: &Node| if let Node::File { data, .. } = node { data.len() as u64 } else { 0 };
-        self.tree.iter().map(|(_, node)| size(node)).sum()
+        let size = |data: &crate::tree::Data| {
+            data.extents(BLOCK).iter().map(|extent| extent.end - extent.start).sum::<u64>()
+        };
+        self.tree.iter().filter_map(|entry| Some(size(entry.node.data()?) / u64::from(entry.links))).sum()
     }
 }
 

@@ -7,15 +7,15 @@ use super::xl::{self, Facts, MODULES};
 use super::{Disk, Format, Guest, Medium, Module, Start, qcow2};
 use crate::build::derive;
 use crate::cache::{Inputs, sha256};
-use crate::cpio::{Node, Tree};
 use crate::decision::Decision;
 use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::kernel::{Format as KernelFormat, KernelImage};
 use crate::layout::ModuleKind;
 use crate::parts::{Maker, Part, Root};
 use crate::plan::{Artifact, Artifacts, RootArtifact};
 use crate::profile::Profile;
+use crate::tree::{Data, Node, Source, Tree};
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -428,15 +428,15 @@ impl Maker<'_> {
                 if disk.on == Medium::File {
                     let data = self.disk_file(guest, disk, *size, content.as_ref())?;
                     let path = xl::target(guest, disk, &volume_group);
-                    tree.insert(path.trim_start_matches('/'), Node::File { mode: 0o600, data })?;
+                    tree.insert(path.trim_start_matches('/'), Node::file(0o600, data))?;
                 }
             }
             let text = xl::text(guest, &facts).into_bytes();
             let own = format!("{}.cfg", guest.name);
-            tree.insert(&format!("etc/xen/{own}"), Node::File { mode: 0o644, data: text })?;
+            tree.insert(format!("etc/xen/{own}"), Node::file(0o644, text))?;
             if guest.start == Start::Auto {
                 let target = format!("../{own}");
-                tree.insert(&format!("etc/xen/auto/{own}"), Node::Symlink { target })?;
+                tree.insert(format!("etc/xen/auto/{own}"), Node::symlink(target))?;
             }
         }
         root.artifact.tree = TreeSize::of(&tree);
@@ -444,17 +444,16 @@ impl Maker<'_> {
         Ok(root)
     }
 
-    /// The bytes of a disk that is a file in dom0.
-    fn disk_file(&self, guest: &Guest, disk: &Disk, size: u64, root: Option<&Root>) -> Result<Vec<u8>> {
-        let _step = self.progress.step(format!("making the disk {}", disk_name(guest, disk)));
+    /// The contents of a disk that is a file in dom0.
+    fn disk_file(&self, guest: &Guest, disk: &Disk, size: u64, root: Option<&Root>) -> Result<Data> {
+        let name = disk_name(guest, disk);
+        let _step = self.progress.step(format!("making the disk {name}"));
         let made = disk::render(&content(guest, disk, root), size, self.epoch)?;
         if disk.format == Format::Qcow2 {
-            return qcow2::encode(&made, size);
+            return Ok(qcow2::encode(&made, size)?.into());
         }
-        let mut data = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-        std::os::unix::fs::FileExt::read_exact_at(&made, &mut data, 0)
-            .context(|| "cannot read the disk that was made")?;
-        Ok(data)
+        // Without holes: dom0 keeps the room that the disk takes.
+        Ok(Data::of(&Source::opened(made, Path::new(&name)), 0, size))
     }
 }
 
@@ -463,8 +462,8 @@ fn keep(tree: &mut Tree, kind: ModuleKind, part: &Part) -> Result<String> {
     let hash: String = sha256(&part.data).chars().take(12).collect();
     let path = format!("{MODULES}/{}-{hash}", kind.name());
     let inside = path.trim_start_matches('/');
-    if tree.iter().all(|(other, _)| other != inside) {
-        tree.insert(inside, Node::File { mode: 0o644, data: part.data.to_vec() })?;
+    if tree.get(inside).is_none() {
+        tree.insert(inside, Node::file(0o644, part.data.clone()))?;
     }
     Ok(path)
 }

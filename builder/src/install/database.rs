@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cpio::{Node, Tree};
 use crate::error::{Error, Result};
+use crate::tree::{Node, Tree};
 
 const INFO: &str = "var/lib/dpkg/info";
 
@@ -30,7 +30,7 @@ pub(super) struct Record {
     base: String,
     control: String,
     files: Vec<(String, u32, Vec<u8>)>,
-    list: String,
+    list: Vec<u8>,
     conffiles: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Database {
         // A line that begins with a word is about a file of an older version.
         let conffiles = conffiles.lines().map(str::trim).filter(|line| line.starts_with('/'));
         let conffiles = conffiles.map(str::to_owned).collect();
-        Ok(Record { package, base, control, files, list: String::new(), conffiles })
+        Ok(Record { package, base, control, files, list: Vec::new(), conffiles })
     }
 
     /// Takes the record of a package that has been unpacked.
@@ -87,7 +87,7 @@ impl Database {
                 self.info.insert(format!("{base}.{name}"), (mode, data));
             }
         }
-        self.info.insert(format!("{base}.list"), (0o644, list.into_bytes()));
+        self.info.insert(format!("{base}.list"), (0o644, list));
     }
 
     /// Takes down what the package wants to know of.
@@ -111,7 +111,7 @@ impl Database {
 
     /// Writes the records into the system.
     pub(super) fn write(mut self, tree: &mut Tree) -> Result<()> {
-        let mut put = |path: &str, mode: u32, data: Vec<u8>| tree.replace(path, Node::File { mode, data });
+        let mut put = |path: &str, mode: u32, data: Vec<u8>| tree.replace(path, Node::file(mode, data));
         let stanzas: Vec<&str> = self.status.values().map(String::as_str).collect();
         put("var/lib/dpkg/status", 0o644, stanzas.join("\n").into_bytes())?;
         put("var/lib/dpkg/available", 0o644, Vec::new())?;
@@ -128,7 +128,7 @@ impl Database {
             put(&format!("var/lib/dpkg/triggers/{event}"), 0o644, who.concat().into_bytes())?;
         }
         for folder in ["updates", "parts", "alternatives"] {
-            tree.insert(&format!("var/lib/dpkg/{folder}"), Node::Dir { mode: 0o755 })?;
+            tree.insert(format!("var/lib/dpkg/{folder}"), Node::dir(0o755))?;
         }
         Ok(())
     }
@@ -141,9 +141,9 @@ impl Record {
     }
 
     /// Takes down that the package has `path`.
-    pub(super) fn list(&mut self, path: &str) {
-        self.list.push_str(if path == "/" { "/." } else { path });
-        self.list.push('\n');
+    pub(super) fn list(&mut self, path: &[u8]) {
+        self.list.extend_from_slice(if path == b"/" { b"/." } else { path });
+        self.list.push(b'\n');
     }
 
     /// Forgets the configuration files that are not `there`.
@@ -175,15 +175,15 @@ mod tests {
         let mut record = database.begin(files(CONTROL)).unwrap();
         assert_eq!(record.conffiles(), ["/etc/a", "/etc/gone"]);
         for path in ["/", "/etc", "/etc/a"] {
-            record.list(path);
+            record.list(path.as_bytes());
         }
         record.finish(|path| path != "/etc/gone");
         database.end(record);
         let mut tree = Tree::new();
         database.write(&mut tree).unwrap();
-        let text = |path: &str| match tree.get(path) {
-            Some(Node::File { data, .. }) => String::from_utf8(data.clone()).unwrap(),
-            other => panic!("{path}: {other:?}"),
+        let text = |path: &str| {
+            let data = tree.get(path).and_then(Node::data).unwrap();
+            String::from_utf8(data.bytes(1 << 20).unwrap()).unwrap()
         };
         assert_eq!(
             text("var/lib/dpkg/status"),
@@ -193,10 +193,7 @@ mod tests {
         assert_eq!(text("var/lib/dpkg/info/liba:arm64.list"), "/.\n/etc\n/etc/a\n");
         assert_eq!(text("var/lib/dpkg/triggers/File"), "/usr/lib/a liba:arm64/noawait\n");
         assert_eq!(text("var/lib/dpkg/triggers/ldconfig"), "liba:arm64\n");
-        assert!(matches!(
-            tree.get("var/lib/dpkg/info/liba:arm64.postinst"),
-            Some(Node::File { mode: 0o755, .. })
-        ));
+        assert_eq!(tree.get("var/lib/dpkg/info/liba:arm64.postinst").unwrap().mode, 0o755);
     }
 
     #[test]

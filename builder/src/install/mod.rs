@@ -18,7 +18,7 @@ pub(crate) use machine::Machine;
 pub(crate) use modules::add_modules;
 pub(crate) use normalise::normalise;
 pub(crate) use readback::read_ext4;
-pub(crate) use unpack::{Rules, unpack};
+pub(crate) use unpack::{Rules, Unpacked, unpack};
 
 /// What the machine's first process does: `init` of its ramdisk.
 pub(crate) const INIT: &str = include_str!("init.sh");

@@ -1,7 +1,7 @@
 //! Taking away from a new system what is different each time it is made, and what belongs to one machine alone.
 
-use crate::cpio::{Node, Tree};
 use crate::error::Result;
+use crate::tree::{Kind, Node, Tree};
 
 /// Folders that are emptied: caches, and what the running system has in memory.
 const EMPTIED: &[&str] = &[
@@ -48,45 +48,46 @@ const GONE: &[&str] = &[
     "var/lib/systemd/random-seed",
 ];
 
+/// What is in the names of a host's keys.
+const KEY: &[u8] = b"_key";
+
 /// Makes the same system from each run: see above. Host keys are made on the first boot, as is the machine's number.
 pub(crate) fn normalise(tree: &mut Tree) -> Result<()> {
     for folder in EMPTIED {
-        if let Some(Node::Dir { mode }) = tree.get(folder) {
-            let (mode, owner) = (*mode, tree.owner(folder));
+        if let Some(node) = tree.get(folder).filter(|node| node.is_dir()).cloned() {
             tree.remove(folder);
-            tree.insert(folder, Node::Dir { mode })?;
-            tree.set_owner(folder, owner);
+            tree.insert(folder, node)?;
         }
     }
     for path in GONE {
         tree.remove(path);
     }
-    let paths: Vec<String> = tree.iter().map(|(path, _)| path.to_owned()).collect();
+    let paths: Vec<Vec<u8>> = tree.iter().map(|entry| entry.path.to_owned()).collect();
     for path in paths {
-        let key = path.strip_prefix("etc/ssh/ssh_host_").is_some_and(|name| name.contains("_key"));
+        let key = path
+            .strip_prefix(b"etc/ssh/ssh_host_")
+            .is_some_and(|name| name.windows(KEY.len()).any(|word| word == KEY));
         // Python writes them again where they are missing, and not the same bytes each time.
-        let compiled = path.ends_with("/__pycache__");
+        let compiled = path.ends_with(b"/__pycache__");
         if key || compiled {
             tree.remove(&path);
             continue;
         }
-        let log = path.starts_with("var/log/");
-        if (log || path == "etc/machine-id")
-            && let Some(Node::File { mode, .. }) = tree.get(&path)
+        if path.starts_with(b"var/log/")
+            && let Some(node @ Node { kind: Kind::File(_), .. }) = tree.get(&path)
         {
-            let (mode, owner) = (*mode, tree.owner(&path));
-            tree.replace(&path, Node::File { mode, data: Vec::new() })?;
-            tree.set_owner(&path, owner);
+            let node = Node { kind: Kind::File("".into()), ..node.clone() };
+            tree.replace(&path, node)?;
         }
     }
     // systemd numbers the machine on the first boot when the file is there and empty (machine-id(5)).
-    tree.replace("etc/machine-id", Node::File { mode: 0o444, data: Vec::new() })
+    tree.replace("etc/machine-id", Node::file(0o444, ""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpio::Owner;
+    use crate::tree::Owner;
 
     #[test]
     fn what_belongs_to_one_machine_goes_and_the_rest_stays() {
@@ -102,17 +103,17 @@ mod tests {
             "var/cache/apt/pkgcache.bin",
             "usr/lib/python3/__pycache__/x.pyc",
         ] {
-            tree.insert(path, Node::File { mode: 0o640, data: b"text".to_vec() }).unwrap();
+            tree.insert(path, Node::file(0o640, &b"text"[..])).unwrap();
         }
         let owner = Owner { user: 0, group: 4 };
-        tree.set_owner("var/log/dpkg.log", owner);
+        tree.replace("var/log/dpkg.log", Node::file(0o640, "text").owned_by(owner)).unwrap();
         normalise(&mut tree).unwrap();
-        let paths: Vec<&str> =
-            tree.iter().filter(|(_, n)| matches!(n, Node::File { .. })).map(|(p, _)| p).collect();
+        let files = tree.iter().filter(|entry| entry.node.data().is_some());
+        let paths: Vec<String> = files.map(|entry| entry.shown()).collect();
         assert_eq!(paths, ["etc/machine-id", "etc/passwd", "etc/ssh/ssh_config", "var/log/dpkg.log"]);
-        assert_eq!(tree.get("var/log/dpkg.log"), Some(&Node::File { mode: 0o640, data: Vec::new() }));
-        assert_eq!(tree.owner("var/log/dpkg.log"), owner);
-        assert!(matches!(tree.get("var/cache/apt"), Some(Node::Dir { .. })));
-        assert_eq!(tree.get("etc/machine-id"), Some(&Node::File { mode: 0o444, data: Vec::new() }));
+        let is = |path: &str, node: Node| tree.get(path).unwrap().same(&node).unwrap();
+        assert!(is("var/log/dpkg.log", Node::file(0o640, "").owned_by(owner)));
+        assert!(is("var/cache/apt", Node::dir(0o755)));
+        assert!(is("etc/machine-id", Node::file(0o444, "")));
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::database::Database;
 use crate::apt::Package;
-use crate::cpio::{Node, Owner, Tree};
-use crate::deb::{Content, Deb, Item};
+use crate::deb::Deb;
 use crate::error::{Error, Result};
 use crate::progress::Step;
+use crate::tree::{Item, Node, Source, Tree, shown, walk_tar};
 
 /// Folders that are links into `/usr` on every system since Debian 12. Before 13 no package has the links.
 const MERGED: &[&str] = &["bin", "lib", "sbin"];
@@ -63,88 +63,129 @@ fn matches(pattern: &str, path: &str) -> bool {
     true
 }
 
+/// A package, and its files as an archive.
+pub(crate) struct Unpacked {
+    pub(crate) package: Package,
+    pub(crate) deb: Deb,
+    pub(crate) files: Source,
+}
+
 /// Unpacks `packages` into a new tree, with dpkg's records of them as unpacked and to be configured.
-pub(crate) fn unpack(packages: &[(Package, Deb)], rules: &Rules, step: &Step) -> Result<Tree> {
+pub(crate) fn unpack(packages: &[Unpacked], rules: &Rules, step: &Step) -> Result<Tree> {
     let mut tree = Tree::new();
     for name in MERGED {
-        tree.insert(&format!("usr/{name}"), Node::Dir { mode: 0o755 })?;
-        tree.insert(name, Node::Symlink { target: format!("usr/{name}") })?;
+        tree.insert(format!("usr/{name}"), Node::dir(0o755))?;
+        tree.insert(name, Node::symlink(format!("usr/{name}")))?;
     }
-    let mut order: Vec<&(Package, Deb)> = packages.iter().collect();
+    let mut order: Vec<&Unpacked> = packages.iter().collect();
     // It has the folders that all the others put things into, with their right modes.
-    order.sort_by_key(|(package, _)| (package.name != "base-files", &package.name));
+    order.sort_by_key(|unpacked| (unpacked.package.name != "base-files", &unpacked.package.name));
     let mut database = Database::default();
-    for (done, (package, deb)) in order.iter().enumerate() {
+    for (done, unpacked) in order.iter().enumerate() {
         step.set(done as u64, order.len() as u64);
-        one(&mut tree, &mut database, deb, rules)
+        let package = &unpacked.package;
+        one(&mut tree, &mut database, unpacked, rules)
             .map_err(|error| error.context(format!("cannot unpack {} {}", package.name, package.version)))?;
     }
     database.write(&mut tree)?;
     let config = rules.config();
     if !config.is_empty() {
-        let node = Node::File { mode: 0o644, data: config.into_bytes() };
-        tree.replace("etc/dpkg/dpkg.cfg.d/vambrace", node)?;
+        tree.replace("etc/dpkg/dpkg.cfg.d/vambrace", Node::file(0o644, config))?;
     }
     Ok(tree)
 }
 
-fn one(tree: &mut Tree, database: &mut Database, deb: &Deb, rules: &Rules) -> Result<()> {
-    let mut record = database.begin(deb.control()?)?;
+fn one(tree: &mut Tree, database: &mut Database, unpacked: &Unpacked, rules: &Rules) -> Result<()> {
+    let mut record = database.begin(unpacked.deb.control()?)?;
     let configuration: BTreeSet<String> = record.conffiles().into_iter().collect();
-    deb.unpack(|item| {
-        record.list(&item.path);
-        if item.path == "/" || !rules.keeps(&item.path) {
+    walk_tar(&unpacked.files, |item| {
+        let path = [b"/".as_slice(), &parts(&item.path).join(&b'/')].concat();
+        if path.contains(&b'\n') {
+            // dpkg's records have a line for each.
+            return Err(Error::new(format!("`{}` has a line end in its name", shown(&path))));
+        }
+        record.list(&path);
+        let text = String::from_utf8_lossy(&path);
+        if path == b"/" || !rules.keeps(&text) {
             return Ok(());
         }
-        let end = if configuration.contains(&item.path) { NEW } else { "" };
+        let end = if configuration.contains(text.as_ref()) { NEW } else { "" };
         put(tree, item, end)
     })?;
     // A configuration file that stays out is none that dpkg would have to ask about.
-    record.finish(|path| place(tree, &format!("{path}{NEW}")).is_ok_and(|at| tree.get(&at).is_some()));
+    let new = |path: &str| place(tree, format!("{path}{NEW}").as_bytes());
+    record.finish(|path| new(path).is_ok_and(|at| tree.get(&at).is_some()));
     database.end(record);
     Ok(())
 }
 
+/// The parts of a path without `.`, `..` and doubled slashes; `..` stops at the root.
+fn parts(path: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
 /// Puts `item` where the links in the tree lead, with `end` behind its name.
 fn put(tree: &mut Tree, item: Item, end: &str) -> Result<()> {
-    let path = place(tree, &format!("{}{end}", item.path))?;
-    let node = match item.content {
-        Content::Directory => Node::Dir { mode: item.mode },
-        Content::File(data) => Node::File { mode: item.mode, data },
-        Content::Symlink(target) => Node::Symlink { target },
-        Content::HardLink(target) => {
-            let at = place(tree, &target)?;
-            let there = tree.get(&at).cloned();
-            there.ok_or_else(|| {
-                Error::new(format!("{} is another name of {target}, which is not there", item.path))
+    let own = parts(&item.path).join(&b'/');
+    let path = place(tree, &[&own, end.as_bytes()].concat())?;
+    let (node, other) = match item.node() {
+        Ok(node) => (node, None),
+        Err(target) => {
+            let target = parts(&target).join(&b'/');
+            // A configuration file has its new name already.
+            let names = [place(tree, &target)?, place(tree, &[&target, NEW.as_bytes()].concat())?];
+            let found = names.into_iter().find_map(|at| Some((tree.get(&at)?.clone(), Some(at))));
+            found.ok_or_else(|| {
+                let (own, target) = (shown(&own), shown(&target));
+                Error::new(format!("/{own} is another name of /{target}, which is not there"))
             })?
         }
     };
     match tree.get(&path) {
         // A link to a folder stays: what comes is put where it leads.
-        Some(Node::Symlink { .. }) if matches!(node, Node::Dir { .. }) => return Ok(()),
+        Some(there) if there.target().is_some() && node.is_dir() => return Ok(()),
         // Several packages have the folder; whoever came first says how it is.
-        Some(Node::Dir { .. }) if matches!(node, Node::Dir { .. }) => return Ok(()),
-        Some(there) if *there == node => return Ok(()),
-        Some(Node::Dir { .. }) | None => {}
+        Some(there) if there.is_dir() && node.is_dir() => return Ok(()),
+        // Whom it belongs to and what else is said of it is the first package's matter.
+        Some(there)
+            if there.same(&Node { owner: there.owner, xattrs: there.xattrs.clone(), ..node.clone() })? =>
+        {
+            return Ok(());
+        }
+        Some(there) if there.is_dir() => {}
+        None => {}
         Some(_) => {
-            return Err(Error::new(format!("{} is in another package too, and differs there", item.path)));
+            return Err(Error::new(format!("/{} is in another package too, and differs there", shown(&own))));
         }
     }
-    tree.insert(&path, node)?;
-    tree.set_owner(&path, Owner { user: item.user, group: item.group });
-    Ok(())
+    match other {
+        Some(other) => tree.link(path, other),
+        None => tree.insert(path, node),
+    }
 }
 
 /// Where `path` leads through the links of the tree, without a leading slash. Its last part is not followed.
-pub(super) fn place(tree: &Tree, path: &str) -> Result<String> {
-    let mut left: Vec<String> = path.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned).collect();
-    let mut at: Vec<String> = Vec::new();
+pub(super) fn place(tree: &Tree, path: &[u8]) -> Result<Vec<u8>> {
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|&byte| byte == b'/').rev().filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
+    };
+    let mut left = parts(path);
+    let mut at: Vec<Vec<u8>> = Vec::new();
     let mut links = 0;
     while let Some(part) = left.pop() {
-        match part.as_str() {
-            "." => continue,
-            ".." => {
+        match part.as_slice() {
+            b"." => continue,
+            b".." => {
                 at.pop();
                 continue;
             }
@@ -153,24 +194,25 @@ pub(super) fn place(tree: &Tree, path: &str) -> Result<String> {
         if left.is_empty() {
             break;
         }
-        if let Some(Node::Symlink { target }) = tree.get(&at.join("/")) {
+        if let Some(target) = tree.get(at.join(&b'/')).and_then(Node::target) {
             links += 1;
             if links > MAX_LINKS {
-                return Err(Error::new(format!("{path} leads through too many links")));
+                return Err(Error::new(format!("{} leads through too many links", shown(path))));
             }
             at.pop();
-            if target.starts_with('/') {
+            if target.starts_with(b"/") {
                 at.clear();
             }
-            left.extend(target.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned));
+            left.extend(parts(target));
         }
     }
-    Ok(at.join("/"))
+    Ok(at.join(&b'/'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::{Kind, Member, Owner, Xattrs};
 
     #[test]
     fn patterns_are_dpkg_s() {
@@ -195,11 +237,11 @@ mod tests {
 
     fn tree() -> Tree {
         let mut tree = Tree::new();
-        tree.insert("usr/lib/x", Node::File { mode: 0o644, data: b"x".to_vec() }).unwrap();
+        tree.insert("usr/lib/x", Node::file(0o644, "x")).unwrap();
         for (path, target) in
             [("lib", "usr/lib"), ("up", "usr/lib/../.."), ("abs", "/lib"), ("loop", "loop/x")]
         {
-            tree.insert(path, Node::Symlink { target: target.into() }).unwrap();
+            tree.insert(path, Node::symlink(target)).unwrap();
         }
         tree
     }
@@ -207,28 +249,42 @@ mod tests {
     #[test]
     fn links_of_the_tree_are_followed_but_for_the_last() {
         let tree = tree();
-        let at = |path: &str| place(&tree, path).unwrap();
+        let at = |path: &str| String::from_utf8(place(&tree, path.as_bytes()).unwrap()).unwrap();
         assert_eq!(at("/lib/y"), "usr/lib/y");
         assert_eq!(at("/abs/y/z"), "usr/lib/y/z");
         assert_eq!(at("/up/y"), "y");
         assert_eq!(at("/lib"), "lib");
         assert_eq!(at("/../../etc/../lib/x"), "usr/lib/x", "nothing leads outside");
-        assert!(place(&tree, "/loop/y").is_err());
+        assert!(place(&tree, b"/loop/y").is_err());
     }
 
     #[test]
     fn what_is_there_stays_and_what_differs_is_refused() {
         let mut tree = tree();
-        let item = |path: &str, content| Item { path: path.into(), mode: 0o644, user: 0, group: 42, content };
-        put(&mut tree, item("/lib", Content::Directory), "").unwrap();
-        assert!(matches!(tree.get("lib"), Some(Node::Symlink { .. })));
-        put(&mut tree, item("/lib/new", Content::File(b"n".to_vec())), ".dpkg-new").unwrap();
-        assert!(tree.get("usr/lib/new.dpkg-new").is_some());
-        assert_eq!(tree.owner("usr/lib/new.dpkg-new"), Owner { user: 0, group: 42 });
-        put(&mut tree, item("/usr/lib/x", Content::File(b"x".to_vec())), "").unwrap();
-        assert!(put(&mut tree, item("/lib/x", Content::File(b"y".to_vec())), "").is_err());
-        put(&mut tree, item("/hard", Content::HardLink("/lib/x".into())), "").unwrap();
-        assert_eq!(tree.get("hard"), tree.get("usr/lib/x"));
-        assert!(put(&mut tree, item("/hard2", Content::HardLink("/lib/z".into())), "").is_err());
+        let owner = Owner { user: 0, group: 42 };
+        let item = |path: &str, member| Item {
+            path: path.into(),
+            mode: 0o644,
+            owner,
+            member,
+            xattrs: Xattrs::new(),
+        };
+        let file = |text: &str| Member::File(Kind::File(text.into()));
+        let link = |target: &str| Member::HardLink(target.into());
+        put(&mut tree, item("./lib/", Member::File(Kind::Dir)), "").unwrap();
+        assert!(tree.get("lib").unwrap().target().is_some());
+        put(&mut tree, item("/lib/new", file("n")), ".dpkg-new").unwrap();
+        assert_eq!(tree.get("usr/lib/new.dpkg-new").unwrap().owner, owner);
+        put(&mut tree, item("./usr/lib/x", file("x")), "").unwrap();
+        assert!(put(&mut tree, item("./lib/x", file("y")), "").is_err());
+        put(&mut tree, item("./hard", link("./lib/x")), "").unwrap();
+        assert_eq!(tree.inode("hard"), tree.inode("usr/lib/x"));
+        put(&mut tree, item("./hard", link("./lib/x")), "").unwrap();
+        put(&mut tree, item("./conf", link("./lib/new")), "").unwrap();
+        assert_eq!(tree.inode("conf"), tree.inode("usr/lib/new.dpkg-new"));
+        let report = put(&mut tree, item("./hard2", link("lib/z")), "").unwrap_err().report();
+        assert!(report.contains("/hard2 is another name of /lib/z"), "{report}");
+        put(&mut tree, item("../../out", file("o")), "").unwrap();
+        assert!(tree.get("out").is_some(), "nothing leads outside");
     }
 }

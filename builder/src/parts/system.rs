@@ -3,11 +3,12 @@
 use super::Maker;
 use crate::apt::Package;
 use crate::cache::Inputs;
-use crate::cpio::{Node, Tree, read_cpio, write_cpio, write_initramfs};
+use crate::deb::Deb;
 use crate::disk::{Ext4, TreeSize, ext4_size, write_ext4};
 use crate::error::{Error, Result, ResultExt};
-use crate::install::{CONFIGURE, INIT, Machine, Rules, add_modules, normalise, read_ext4, unpack};
+use crate::install::{CONFIGURE, INIT, Machine, Rules, Unpacked, add_modules, normalise, read_ext4, unpack};
 use crate::profile::FileTree;
+use crate::tree::{Node, Tree, write_initramfs};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl Maker<'_> {
 
     /// The key of the system that `tree` installs.
     pub(super) fn system_key(&self, tree: &FileTree) -> Result<String> {
-        let mut inputs = Inputs::new("system", 1);
+        let mut inputs = Inputs::new("system", 2);
         inputs.add("epoch", self.epoch.to_string());
         inputs.add("arch", self.dom0_arch());
         inputs.add("how", format!("{INIT}{CONFIGURE}"));
@@ -67,17 +68,8 @@ impl Maker<'_> {
     /// The system that `tree` installs: its packages unpacked and configured, and nothing else.
     pub(super) fn system(&self, tree: &FileTree) -> Result<Tree> {
         let from = format!("packages of profile {}", self.decision.profile.spec.id);
-        let mut made = None;
-        let (data, _) = self.part("system", self.system_key(tree)?, &from, || {
-            let system = self.install(tree)?;
-            let archive = write_cpio(&system, self.epoch);
-            made = Some(system);
-            archive
-        })?;
-        match made {
-            Some(system) => Ok(system),
-            None => read_cpio(&data).map_err(|error| Error::new("the cache is damaged").because(error)),
-        }
+        self.tree_part("system-tree", &self.system_key(tree)?, &from, || self.install(tree))
+            .map(|(tree, _)| tree)
     }
 
     fn install(&self, spec: &FileTree) -> Result<Tree> {
@@ -87,7 +79,7 @@ impl Maker<'_> {
             let package = self.kernel_package()?;
             let deb = self.fetch(&package)?;
             let step = self.progress.step(format!("unpacking the modules of {}", package.name));
-            add_modules(&mut system, &deb, modules)?;
+            add_modules(&mut system, &self.unpacked_files(&package, &deb)?, modules)?;
             step.finish();
         }
         let folder = tempfile::Builder::new()
@@ -130,12 +122,15 @@ impl Maker<'_> {
         let fetched = self.apt(self.suite())?.fetch_all(packages, self.dom0_arch(), self.progress);
         let paths = fetched.map_err(|error| self.explained(error))?;
         let step = self.progress.step(format!("unpacking {} packages", packages.len()));
-        let mut debs = Vec::new();
+        let mut unpacked = Vec::new();
         for (package, path) in packages.iter().zip(&paths) {
-            debs.push((package.clone(), crate::deb::Deb::open(path)?));
+            step.set(unpacked.len() as u64, packages.len() as u64);
+            let deb = Deb::open(path)?;
+            let files = self.unpacked_files(package, &deb)?;
+            unpacked.push(Unpacked { package: package.clone(), deb, files });
         }
         let rules = Rules { exclude: spec.exclude.clone(), include: spec.include.clone() };
-        let tree = unpack(&debs, &rules, &step)?;
+        let tree = unpack(&unpacked, &rules, &step)?;
         step.finish();
         Ok(tree)
     }
@@ -144,19 +139,17 @@ impl Maker<'_> {
     fn configuring_ramdisk(&self) -> Result<Tree> {
         let mut tree = Tree::new();
         for folder in ["dev", "proc", "root", "sys"] {
-            tree.insert(folder, Node::Dir { mode: 0o755 })?;
+            tree.insert(folder, Node::dir(0o755))?;
         }
         let deb = self.fetch(&self.package(BUSYBOX, self.dom0_arch())?)?;
-        tree.insert("bin/busybox", Node::File { mode: 0o755, data: deb.read("/usr/bin/busybox")? })?;
-        tree.insert("bin/sh", Node::Symlink { target: "busybox".into() })?;
-        tree.insert("dev/console", Node::CharDevice { mode: 0o600, major: 5, minor: 1 })?;
+        tree.insert("bin/busybox", Node::file(0o755, deb.read("/usr/bin/busybox")?))?;
+        tree.insert("bin/sh", Node::symlink("busybox"))?;
+        tree.insert("dev/console", Node::char_device(0o600, 5, 1))?;
         for (path, text) in [("init", INIT), ("configure", CONFIGURE)] {
-            tree.insert(path, Node::File { mode: 0o755, data: text.as_bytes().to_vec() })?;
+            tree.insert(path, Node::file(0o755, text))?;
         }
         let modules: Vec<String> = MODULES.iter().map(|&name| name.to_owned()).collect();
-        for (path, node) in self.modules(&modules)?.iter() {
-            tree.insert(path, node.clone())?;
-        }
+        tree.graft(&self.modules(&modules)?)?;
         Ok(tree)
     }
 }

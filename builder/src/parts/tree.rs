@@ -4,14 +4,13 @@
 //! otherwise the root is the ramdisk itself.
 
 use super::{Maker, Part, artifact};
-use crate::cache::Inputs;
-use crate::cpio::{Node, Tree, read_cpio, write_cpio, write_initramfs};
+use crate::cache::{Inputs, Stamp};
 use crate::disk::TreeSize;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::modules::collect;
 use crate::plan::{Artifact, RootArtifact};
 use crate::profile::{FileTree, OverlayKind};
-use std::fs;
+use crate::tree::{Data, Node, Source, Tree, read_cpio, read_tar, write_cpio, write_initramfs};
 use std::sync::Arc;
 
 /// Where a tree has its kernel modules.
@@ -96,18 +95,8 @@ impl Maker<'_> {
         let uuid = self.root_uuid(&key);
         let profile = &self.decision.profile;
         let from = format!("profile {}", profile.spec.id);
-        let mut made = None;
-        // An archive keeps everything of a tree, whatever the size of the file system that it will be in.
-        let (data, stored) = self.part("root", key, &from, || {
-            let tree = self.tree(&profile.spec.root, &[])?;
-            let archive = write_cpio(&tree, self.epoch);
-            made = Some(tree);
-            archive
-        })?;
-        let tree = match made {
-            Some(tree) => tree,
-            None => read_cpio(&data)?,
-        };
+        let (tree, stored) =
+            self.tree_part("root-tree", &key, &from, || self.tree(&profile.spec.root, &[]))?;
         let artifact = root_artifact(artifact(stored, None), &tree, uuid);
         Ok(Some(Root { tree: Arc::new(tree), uuid, artifact }))
     }
@@ -119,8 +108,8 @@ impl Maker<'_> {
         }
         let key = if packages { self.root_key()? } else { None };
         let found = key.and_then(|key| {
-            let (data, stored) = self.cache.lookup("root", &key)?;
-            let tree = read_cpio(&data).ok()?;
+            let (path, stored) = self.cache.lookup_file("root-tree", &key)?;
+            let tree = read_tar(&Source::archive(&path)).ok()?;
             Some(root_artifact(artifact(stored, None), &tree, self.root_uuid(&key)))
         });
         // Two hundred packages with their kernel's modules, or a busybox.
@@ -183,7 +172,7 @@ impl Maker<'_> {
                 for (path, text) in
                     [("etc/root", format!("UUID={uuid}\n")), ("etc/root-wait", format!("{wait}\n"))]
                 {
-                    tree.insert(path, Node::File { mode: 0o644, data: text.into_bytes() })?;
+                    tree.insert(path, Node::file(0o644, text))?;
                 }
             }
             let _step = self.progress.step("packing dom0's ramdisk");
@@ -197,55 +186,55 @@ impl Maker<'_> {
         let mut tree = if spec.install.is_empty() { Tree::new() } else { self.system(spec)? };
         for path in &spec.remove {
             // A path that no longer means anything would let through what it was to keep out.
-            tree.remove(path).ok_or_else(|| {
-                Error::new(format!("nothing has installed {path}, which the profile removes")).at(self
-                    .decision
-                    .profile
-                    .dir
-                    .join("profile.toml"))
-            })?;
+            if !tree.remove(path) {
+                let error = Error::new(format!("nothing has installed {path}, which the profile removes"));
+                return Err(error.at(self.decision.profile.dir.join("profile.toml")));
+            }
         }
         for path in &spec.directories {
-            if matches!(tree.get(path), Some(Node::Dir { .. })) {
+            if tree.get(path).is_some_and(Node::is_dir) {
                 continue;
             }
-            tree.insert(path, Node::Dir { mode: if path == "tmp" { 0o1777 } else { 0o755 } })?;
+            tree.insert(path, Node::dir(if path == "tmp" { 0o1777 } else { 0o755 }))?;
         }
         for package in &spec.packages {
             let deb = self.fetch(&self.package(&package.name, self.dom0_arch())?)?;
             let paths: Vec<&str> = package.files.iter().map(|file| file.from.as_str()).collect();
             for (file, data) in package.files.iter().zip(deb.read_many(&paths)?) {
-                tree.insert(&file.to, Node::File { mode: file.mode, data })?;
+                tree.insert(&file.to, Node::file(file.mode, data))?;
             }
         }
         // The medium's drivers first: it takes them a while to find what is there.
         let modules: Vec<String> = more.iter().chain(&spec.modules).cloned().collect();
         if !modules.is_empty() {
-            for (path, node) in self.modules(&modules)?.iter() {
-                tree.insert(path, node.clone())?;
-            }
+            tree.graft(&self.modules(&modules)?)?;
         }
         for link in &spec.links {
-            tree.replace(&link.path, Node::Symlink { target: link.target.clone() })?;
+            tree.replace(&link.path, Node::symlink(link.target.as_str()))?;
         }
         for device in &spec.devices {
-            let (mode, major, minor) = (device.mode, device.major, device.minor);
-            tree.insert(&device.path, Node::CharDevice { mode, major, minor })?;
+            tree.insert(&device.path, Node::char_device(device.mode, device.major, device.minor))?;
         }
         for item in self.decision.profile.overlay(spec)? {
             let node = match item.kind {
-                OverlayKind::Directory => Node::Dir { mode: 0o755 },
-                OverlayKind::Link(target) => Node::Symlink { target },
+                OverlayKind::Directory => Node::dir(0o755),
+                OverlayKind::Link(target) => Node::symlink(target),
                 OverlayKind::File(mode) => {
-                    let data = fs::read(&item.host).context_at(&item.host, || "cannot read the file")?;
-                    Node::File { mode, data }
+                    let stamp = Stamp::of(&item.host)?;
+                    let size = stamp.size();
+                    Node::file(mode, Data::of(&Source::loose(item.host.clone(), stamp), 0, size))
                 }
             };
             // A folder that is there is as it should be.
-            if !matches!((&node, tree.get(&item.path)), (Node::Dir { .. }, Some(Node::Dir { .. }))) {
-                let put = if spec.install.is_empty() { Tree::insert } else { Tree::replace };
-                put(&mut tree, &item.path, node).map_err(|error| error.at(&item.host))?;
+            if node.is_dir() && tree.get(&item.path).is_some_and(Node::is_dir) {
+                continue;
             }
+            let done = if spec.install.is_empty() {
+                tree.insert(&item.path, node)
+            } else {
+                tree.replace(&item.path, node)
+            };
+            done.map_err(|error| error.at(&item.host))?;
         }
         Ok(tree)
     }
@@ -261,7 +250,7 @@ impl Maker<'_> {
         let (data, _) = self.part("modules", inputs.key(), &from, || {
             let deb = self.fetch(&package)?;
             let _step = self.progress.step(format!("unpacking the modules of {}", package.name));
-            let modules = collect(&deb, wanted).map_err(|error| {
+            let modules = collect(&self.unpacked_files(&package, &deb)?, wanted).map_err(|error| {
                 error.at(self.decision.profile.dir.join("profile.toml")).context(format!(
                     "the modules for {}, from its description and the profile",
                     self.decision.board.id
@@ -269,14 +258,15 @@ impl Maker<'_> {
             })?;
             let mut tree = Tree::new();
             let list: String = modules.iter().map(|module| format!("{}\n", module.file)).collect();
-            tree.insert(&format!("{MODULES}/load"), Node::File { mode: 0o644, data: list.into_bytes() })?;
+            tree.insert(format!("{MODULES}/load"), Node::file(0o644, list))?;
             for module in modules {
-                let path = format!("{MODULES}/{}", module.file);
-                tree.insert(&path, Node::File { mode: 0o644, data: module.data })?;
+                tree.insert(format!("{MODULES}/{}", module.file), Node::file(0o644, module.data))?;
             }
-            write_cpio(&tree, self.epoch)
+            let mut archive = Vec::new();
+            write_cpio(&tree, self.epoch, &mut archive)?;
+            Ok(archive)
         })?;
-        read_cpio(&data).map_err(|error| Error::new("the cache is damaged").because(error))
+        read_cpio(&Source::Memory(data)).map_err(|error| Error::new("the cache is damaged").because(error))
     }
 }
 

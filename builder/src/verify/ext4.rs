@@ -1,19 +1,23 @@
 //! ext4 file systems, by a reader that has nothing in common with the writer: the `ext4-view` crate, which checks the
 //! checksums of what it reads. The superblock is taken apart here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use ext4_view::{Ext4, Ext4Read, FileType, Path};
 
 use super::{read, u16_at, u32_at};
-use crate::cpio::{Node, Owner};
 use crate::disk::Ext4 as Wanted;
 use crate::error::{Error, Result, ResultExt};
+use crate::inodes::{Inode, Inodes, ROOT};
+use crate::tree::{Data, Entry, Kind, Source, shown};
 
 /// The folder that belongs to the file system's own repair.
 const LOST_FOUND: &str = "/lost+found";
+/// Bytes of a block.
+const BLOCK: u64 = 4096;
 /// Where the superblock begins, and how long it is.
 pub(crate) const SUPERBLOCK: (u64, usize) = (1024, 1024);
 
@@ -45,39 +49,63 @@ pub(crate) fn load(file: &File, start: u64, size: u64) -> Result<Ext4> {
     Ext4::load(Box::new(region)).context(failed)
 }
 
-/// Compares the file system at byte `start` with what was asked for: every name, its kind, permissions, owner and time, and
-/// every file's bytes.
+/// Compares the file system at byte `start` with what was asked for: every name and which file it is, its kind, permissions,
+/// owner, time, device and extended attributes, and every file's bytes and holes.
 pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Wanted, epoch: u64) -> Result<()> {
     superblock(file, start, size, wanted)?;
+    let failed = || "cannot read the ext4 file system";
     let volume = load(file, start, size)?;
-    let mut left: BTreeMap<&str, &Node> = wanted.tree.iter().collect();
-    let mut folders = vec![String::new()];
-    while let Some(folder) = folders.pop() {
-        let path = if folder.is_empty() { "/" } else { folder.as_str() };
-        for entry in volume.read_dir(path).context(|| format!("cannot list {path}"))? {
-            let entry = entry.context(|| format!("cannot list {path}"))?;
+    let source = Source::opened(file.try_clone().context(failed)?, std::path::Path::new("the image"));
+    let inodes = Inodes::open(source, start, size)?;
+    let mut left: BTreeMap<&[u8], Entry<'_>> = wanted.tree.iter().map(|entry| (entry.path, entry)).collect();
+    // Which inode is which file of the tree: names of one file have one, and other files have others.
+    let (mut numbers, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    let mut folders = vec![(Vec::new(), ROOT)];
+    while let Some((folder, number)) = folders.pop() {
+        let path = if folder.is_empty() { &b"/"[..] } else { folder.as_slice() };
+        let numbers_here: BTreeMap<Vec<u8>, u32> = inodes.list(&inodes.inode(number)?)?.into_iter().collect();
+        let listing = Path::try_from(path).context(failed)?;
+        for entry in volume.read_dir(listing).context(|| format!("cannot list {}", shown(path)))? {
+            let entry = entry.context(|| format!("cannot list {}", shown(path)))?;
             let name = entry.file_name();
-            let name = name.as_str().map_err(|_| Error::new(format!("a name in {path} is not UTF-8")))?;
-            if matches!(name, "." | "..") {
+            let name: &[u8] = name.as_ref();
+            if matches!(name, b"." | b"..") {
                 continue;
             }
-            let path = format!("{folder}/{name}");
-            if path == LOST_FOUND {
+            let path = [folder.as_slice(), name].join(&b'/');
+            if path == LOST_FOUND.as_bytes() {
                 empty(&volume)?;
                 continue;
             }
-            let node = left
-                .remove(path.trim_start_matches('/'))
-                .ok_or_else(|| Error::new(format!("{path} is there and should not be")))?;
-            let owner = wanted.tree.owner(path.trim_start_matches('/'));
-            compare(&volume, &path, node, owner, epoch).map_err(|error| error.context(path.clone()))?;
-            if matches!(node, Node::Dir { .. }) {
-                folders.push(path);
+            let at_fault = |error: Error| error.context(shown(&path));
+            let wanted = left
+                .remove(path.strip_prefix(b"/").unwrap_or(&path))
+                .ok_or_else(|| Error::new(format!("{} is there and should not be", shown(&path))))?;
+            let number = *numbers_here
+                .get(name)
+                .ok_or_else(|| Error::new(format!("{} has no inode", shown(&path))))?;
+            // A file with several names is read once.
+            match numbers.insert(wanted.inode, number) {
+                None if !taken.insert(number) => {
+                    return Err(at_fault(Error::new("it is another name of a file that it should not be")));
+                }
+                Some(other) if other != number => {
+                    return Err(at_fault(Error::new(
+                        "it should be another name of a file, and is one by itself",
+                    )));
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            compare(&volume, &path, wanted, epoch).map_err(at_fault)?;
+            compare_inode(&inodes, &inodes.inode(number)?, wanted).map_err(at_fault)?;
+            if wanted.node.is_dir() {
+                folders.push((path, number));
             }
         }
     }
     match left.keys().next() {
-        Some(path) => Err(Error::new(format!("/{path} is missing"))),
+        Some(path) => Err(Error::new(format!("/{} is missing", shown(path)))),
         None => Ok(()),
     }
 }
@@ -120,20 +148,25 @@ fn empty(volume: &Ext4) -> Result<()> {
     Ok(())
 }
 
-fn compare(volume: &Ext4, path: &str, node: &Node, owner: Owner, epoch: u64) -> Result<()> {
+fn compare(volume: &Ext4, path: &[u8], wanted: Entry<'_>, epoch: u64) -> Result<()> {
     let failed = || "cannot read it";
-    let there = volume.symlink_metadata(Path::new(path)).context(failed)?;
-    let (kind, mode) = match node {
-        Node::Dir { mode } => (FileType::Directory, *mode),
-        Node::File { mode, .. } => (FileType::Regular, *mode),
-        Node::Symlink { .. } => (FileType::Symlink, 0o777),
-        Node::CharDevice { mode, .. } => (FileType::CharacterDevice, *mode),
-        Node::BlockDevice { mode, .. } => (FileType::BlockDevice, *mode),
+    let path = Path::try_from(path).context(failed)?;
+    let there = volume.symlink_metadata(path).context(failed)?;
+    let node = wanted.node;
+    let kind = match node.kind {
+        Kind::Dir => FileType::Directory,
+        Kind::File(_) => FileType::Regular,
+        Kind::Symlink(_) => FileType::Symlink,
+        Kind::CharDevice(_) => FileType::CharacterDevice,
+        Kind::BlockDevice(_) => FileType::BlockDevice,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Socket => FileType::Socket,
     };
     if there.file_type() != kind {
         return Err(Error::new("it is of another kind"));
     }
-    if u32::from(there.mode() & 0o7777) != mode || (there.uid(), there.gid()) != (owner.user, owner.group) {
+    let owner = (node.owner.user, node.owner.group);
+    if u32::from(there.mode() & 0o7777) != node.mode || (there.uid(), there.gid()) != owner {
         return Err(Error::new(format!(
             "it has mode {:o} and belongs to {}:{}",
             there.mode() & 0o7777,
@@ -144,31 +177,61 @@ fn compare(volume: &Ext4, path: &str, node: &Node, owner: Owner, epoch: u64) -> 
     if i64::try_from(epoch) != Ok(there.modified().seconds()) {
         return Err(Error::new("it has another time"));
     }
-    match node {
-        Node::File { data, .. } => same(volume, path, there.len(), data),
-        Node::Symlink { target } => {
-            let there = volume.read_link(Path::new(path)).context(failed)?;
-            if there.as_ref() == target.as_bytes() { Ok(()) } else { Err(Error::new("it leads elsewhere")) }
+    match &node.kind {
+        Kind::File(data) => same(volume, path, there.len(), data),
+        Kind::Symlink(target) => {
+            let there = volume.read_link(path).context(failed)?;
+            if there.as_ref() == target { Ok(()) } else { Err(Error::new("it leads elsewhere")) }
         }
-        Node::Dir { .. } | Node::CharDevice { .. } | Node::BlockDevice { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 
-fn same(volume: &Ext4, path: &str, length: u64, data: &[u8]) -> Result<()> {
-    if length != data.len() as u64 {
+/// What `ext4-view` does not tell.
+fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>) -> Result<()> {
+    let node = wanted.node;
+    // Folders have as many names as there are folders in them, which their own listing shows.
+    if !node.is_dir() && inode.links()? != wanted.links {
+        return Err(Error::new(format!("it has {} names instead of {}", inode.links()?, wanted.links)));
+    }
+    if let Some(device) = node.device()
+        && inode.device()? != device
+    {
+        return Err(Error::new(format!("it is {:?} instead of {device:?}", inode.device()?)));
+    }
+    if inodes.xattrs(inode)? != node.xattrs {
+        return Err(Error::new("it has other extended attributes"));
+    }
+    if let Some(data) = node.data()
+        && data.is_sparse()
+        && inodes.data(inode)?.extents(BLOCK) != data.extents(BLOCK)
+    {
+        return Err(Error::new("it has other holes"));
+    }
+    Ok(())
+}
+
+/// Compares what is not a hole; that holes are where they should be is seen elsewhere.
+fn same(volume: &Ext4, path: Path<'_>, length: u64, data: &Data) -> Result<()> {
+    if length != data.len() {
         return Err(Error::new(format!("it has {length} bytes instead of {}", data.len())));
     }
     let failed = || "cannot read it";
-    let mut there = volume.open(Path::new(path)).context(failed)?;
-    let mut buffer = vec![0; 1 << 18];
-    let mut rest = data;
-    while !rest.is_empty() {
-        let count = there.read_bytes(&mut buffer).context(failed)?;
-        let (piece, behind) = rest.split_at(count.min(rest.len()));
-        if count == 0 || buffer.get(..count) != Some(piece) {
-            return Err(Error::new(format!("it differs behind byte {}", data.len() - rest.len())));
+    let mut there = volume.open(path).context(failed)?;
+    let (mut buffer, mut expected) = (vec![0; 1 << 18], vec![0; 1 << 18]);
+    for extent in data.extents(BLOCK) {
+        there.seek_to(extent.start).context(failed)?;
+        let (mut at, mut reader) = (extent.start, data.range(extent.clone()));
+        while at < extent.end {
+            let most = usize::try_from(extent.end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let count = there.read_bytes(buffer.get_mut(..most).unwrap_or_default()).context(failed)?;
+            let expected = expected.get_mut(..count).unwrap_or_default();
+            reader.read_exact(expected).context(|| "cannot read what it should be")?;
+            if count == 0 || buffer.get(..count) != Some(&*expected) {
+                return Err(Error::new(format!("it differs behind byte {at}")));
+            }
+            at += count as u64;
         }
-        rest = behind;
     }
     Ok(())
 }

@@ -1,0 +1,283 @@
+//! What `ext4-view` does not tell of an ext4 file system: which inode a name has, how many names that has, numbers of
+//! devices, extended attributes, and where contents and holes lie. By the letter of Linux's
+//! Documentation/filesystems/ext4; checksums are `ext4-view`'s matter, which reads the same structures.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::tree::{Data, Device, Source, Xattrs};
+
+/// The root folder's inode.
+pub(crate) const ROOT: u32 = 2;
+/// Signature of extended attributes, in an inode and in a block.
+const XATTR: u32 = 0xea02_0000;
+/// Features that are known: file types, extents, 64 bits, flexible groups, a seed for checksums.
+const KNOWN: u32 = 0x2 | 0x40 | 0x80 | 0x200 | 0x2000;
+/// The feature of 64-bit block numbers.
+const WIDE: u32 = 0x80;
+/// Flag of an inode whose contents are in extents.
+const EXTENTS: u32 = 0x8_0000;
+/// Blocks of one folder: 1 GiB.
+const MAX_FOLDER: u64 = 1 << 30;
+/// Levels of a tree of extents.
+const MAX_DEPTH: u16 = 5;
+/// Blocks of extents of one file.
+const MAX_NODES: u32 = 1 << 16;
+
+/// An ext4 file system in a file.
+pub(crate) struct Inodes {
+    source: Source,
+    /// Its first byte and its length.
+    start: u64,
+    length: u64,
+    block: u64,
+    per_group: u32,
+    count: u32,
+    inode_size: u64,
+    descriptor: u64,
+    wide: bool,
+    first_block: u64,
+}
+
+/// An inode as it stands in the file system.
+pub(crate) struct Inode {
+    raw: Vec<u8>,
+}
+
+impl Inodes {
+    /// Opens the file system that has the `length` bytes of `source` from byte `start` on.
+    pub(crate) fn open(source: Source, start: u64, length: u64) -> Result<Self> {
+        let mut this = Self {
+            source,
+            start,
+            length,
+            block: 0,
+            per_group: 0,
+            count: 0,
+            inode_size: 0,
+            descriptor: 32,
+            wide: false,
+            first_block: 0,
+        };
+        let block = this.read(1024, 1024)?;
+        let odd = |what: &str| Error::new(format!("the ext4 file system has {what}"));
+        if u16_at(&block, 0x38)? != 0xef53 {
+            return Err(odd("no signature"));
+        }
+        let features = u32_at(&block, 0x60)?;
+        if features & 4 != 0 {
+            return Err(odd("a journal that is not empty"));
+        }
+        if features & !KNOWN != 0 || u32_at(&block, 0x4c)? == 0 {
+            return Err(odd(&format!("features that are not known ({features:#x})")));
+        }
+        let shift = u32_at(&block, 0x18)?;
+        this.inode_size = u64::from(u16_at(&block, 0x58)?);
+        this.per_group = u32_at(&block, 0x28)?;
+        this.count = u32_at(&block, 0)?;
+        this.first_block = u64::from(u32_at(&block, 0x14)?);
+        this.wide = features & WIDE != 0;
+        if this.wide {
+            this.descriptor = u64::from(u16_at(&block, 0xfe)?);
+        }
+        let sizes = this.inode_size.is_power_of_two() && (32..=1024).contains(&this.descriptor);
+        if shift > 6 || this.per_group == 0 || !sizes || this.inode_size < 128 || this.inode_size > 65_536 {
+            return Err(odd("sizes that cannot be"));
+        }
+        this.block = 1024 << shift;
+        Ok(this)
+    }
+
+    fn read(&self, at: u64, size: u64) -> Result<Vec<u8>> {
+        let end = at.checked_add(size).filter(|end| *end <= self.length);
+        let count = end.and_then(|_| usize::try_from(size).ok());
+        let mut bytes =
+            vec![0; count.ok_or_else(|| Error::new("the ext4 file system reaches past its end"))?];
+        self.source.read_at(&mut bytes, self.start + at).context(|| "cannot read the ext4 file system")?;
+        Ok(bytes)
+    }
+
+    /// The byte where a block begins.
+    fn place(&self, block: u64) -> Result<u64> {
+        block.checked_mul(self.block).ok_or_else(damaged)
+    }
+
+    /// The inode with this number.
+    pub(crate) fn inode(&self, number: u32) -> Result<Inode> {
+        let index = number.checked_sub(1).filter(|_| number <= self.count).ok_or_else(damaged)?;
+        let (group, index) = (u64::from(index / self.per_group), u64::from(index % self.per_group));
+        let at = self.place(self.first_block + 1)? + group * self.descriptor;
+        let descriptor = self.read(at, self.descriptor)?;
+        let mut table = u64::from(u32_at(&descriptor, 8)?);
+        if self.wide && self.descriptor >= 64 {
+            table |= u64::from(u32_at(&descriptor, 0x28)?) << 32;
+        }
+        let at = self.place(table)?.checked_add(index * self.inode_size).ok_or_else(damaged)?;
+        Ok(Inode { raw: self.read(at, self.inode_size)? })
+    }
+
+    /// The names in a folder and the inode of each, without `.` and `..`.
+    pub(crate) fn list(&self, folder: &Inode) -> Result<Vec<(Vec<u8>, u32)>> {
+        let data = self.data(folder)?;
+        let bytes = data.bytes(MAX_FOLDER)?;
+        let mut names = Vec::new();
+        // Blocks of an index look like blocks without names.
+        for block in bytes.chunks(usize::try_from(self.block).unwrap_or(usize::MAX)) {
+            let mut at = 0;
+            while at < block.len() {
+                let entry = block.get(at..).unwrap_or_default();
+                let (inode, length) = (u32_at(entry, 0)?, usize::from(u16_at(entry, 4)?));
+                let size = usize::from(*entry.get(6).ok_or_else(damaged)?);
+                // What has 64 KiB does not fit its field.
+                let length =
+                    if matches!(length, 0 | 0xffff) && block.len() == 1 << 16 { 1 << 16 } else { length };
+                if length < 8 || at + length > block.len() {
+                    return Err(damaged());
+                }
+                let name = entry.get(8..8 + size).filter(|_| 8 + size <= length).ok_or_else(damaged)?;
+                if inode != 0 && !matches!(name, b"." | b"..") {
+                    names.push((name.to_owned(), inode));
+                }
+                at += length;
+            }
+        }
+        Ok(names)
+    }
+
+    /// The contents of a file or folder, holes as such.
+    pub(crate) fn data(&self, inode: &Inode) -> Result<Data> {
+        let size = u64::from(u32_at(&inode.raw, 4)?) | u64::from(u32_at(&inode.raw, 0x6c)?) << 32;
+        if u32_at(&inode.raw, 0x20)? & EXTENTS == 0 {
+            return Err(Error::new("the contents of a file are not in extents"));
+        }
+        let mut data = Data::hole(size);
+        let root = inode.raw.get(0x28..0x64).ok_or_else(damaged)?.to_vec();
+        let (mut nodes, mut count) = (vec![(root, MAX_DEPTH + 1)], 0_u32);
+        // The last one is the next: a tree is walked in the order of its file.
+        while let Some((node, above)) = nodes.pop() {
+            count += 1;
+            let (entries, depth) = (usize::from(u16_at(&node, 2)?), u16_at(&node, 6)?);
+            if u16_at(&node, 0)? != 0xf30a || depth >= above || count > MAX_NODES {
+                return Err(damaged());
+            }
+            let entry = |index: usize| {
+                node.get(12 + 12 * index..24 + 12 * index).filter(|_| index < entries).ok_or_else(damaged)
+            };
+            if depth > 0 {
+                for index in (0..entries).rev() {
+                    let entry = entry(index)?;
+                    let block = u64::from(u32_at(entry, 4)?) | u64::from(u16_at(entry, 8)?) << 32;
+                    nodes.push((self.read(self.place(block)?, self.block)?, depth));
+                }
+                if nodes.len() > usize::from(u16::MAX) {
+                    return Err(damaged());
+                }
+                continue;
+            }
+            for index in 0..entries {
+                let entry = entry(index)?;
+                let (at, length) = (u64::from(u32_at(entry, 0)?), u64::from(u16_at(entry, 4)?));
+                let block = u64::from(u32_at(entry, 8)?) | u64::from(u16_at(entry, 6)?) << 32;
+                let at = self.place(at)?;
+                // Room that has been set aside and not been written reads as zeros.
+                if length > 0x8000 || at >= size {
+                    continue;
+                }
+                let (place, length) = (self.place(block)?, (length * self.block).min(size - at));
+                if place.checked_add(length).is_none_or(|end| end > self.length) {
+                    return Err(damaged());
+                }
+                data.fill(at, length, &self.source, self.start + place)?;
+            }
+        }
+        Ok(data)
+    }
+
+    /// Extended attributes, by their whole names.
+    pub(crate) fn xattrs(&self, inode: &Inode) -> Result<Xattrs> {
+        let mut xattrs = Xattrs::new();
+        if self.inode_size > 128 {
+            let start = 128 + usize::from(u16_at(&inode.raw, 0x80)?);
+            let inner = inode.raw.get(start..).filter(|inner| inner.len() > 4).unwrap_or_default();
+            if !inner.is_empty() && u32_at(inner, 0)? == XATTR {
+                let area = inner.get(4..).unwrap_or_default();
+                attributes(area, area, &mut xattrs)?;
+            }
+        }
+        let block = u64::from(u32_at(&inode.raw, 0x68)?) | u64::from(u16_at(&inode.raw, 0x76)?) << 32;
+        if block != 0 {
+            let block = self.read(self.place(block)?, self.block)?;
+            if u32_at(&block, 0)? != XATTR {
+                return Err(damaged());
+            }
+            attributes(block.get(32..).unwrap_or_default(), &block, &mut xattrs)?;
+        }
+        Ok(xattrs)
+    }
+}
+
+impl Inode {
+    /// How many names it has; for a folder, `.` and those of its folders as well.
+    pub(crate) fn links(&self) -> Result<u32> {
+        u16_at(&self.raw, 0x1a).map(u32::from)
+    }
+
+    /// The number of a device.
+    pub(crate) fn device(&self) -> Result<Device> {
+        // In the first field where both parts have 8 bits, in the second where not.
+        let (old, new) = (u32_at(&self.raw, 0x28)?, u32_at(&self.raw, 0x2c)?);
+        Ok(if old != 0 {
+            Device { major: old >> 8 & 0xff, minor: old & 0xff }
+        } else {
+            Device { major: new >> 8 & 0xfff, minor: new & 0xff | new >> 12 & 0xf_ff00 }
+        })
+    }
+}
+
+/// The namespaces of extended attributes (Documentation/filesystems/ext4/attributes.rst).
+const SPACES: [(u8, &str); 7] = [
+    (0, ""),
+    (1, "user."),
+    (2, "system.posix_acl_access"),
+    (3, "system.posix_acl_default"),
+    (4, "trusted."),
+    (6, "security."),
+    (7, "system."),
+];
+
+/// Takes down the attributes whose entries are in `entries`; their values are counted from the beginning of `values`.
+fn attributes(entries: &[u8], values: &[u8], to: &mut Xattrs) -> Result<()> {
+    let (mut at, mut seen) = (0, BTreeSet::new());
+    while entries.get(at..at + 4).ok_or_else(damaged)? != [0; 4] {
+        let entry = entries.get(at..at + 16).ok_or_else(damaged)?;
+        let (size, space) = (usize::from(entry[0]), entry[1]);
+        let (offset, length) = (usize::from(u16_at(entry, 2)?), u32_at(entry, 8)?);
+        if u32_at(entry, 4)? != 0 {
+            return Err(Error::new("an extended attribute has an inode of its own, which is not read"));
+        }
+        let space = SPACES.iter().find(|(own, _)| *own == space).ok_or_else(damaged)?.1;
+        let name = entries.get(at + 16..at + 16 + size).ok_or_else(damaged)?;
+        let name = [space.as_bytes(), name].concat();
+        let end = usize::try_from(length).ok().and_then(|length| offset.checked_add(length));
+        let value = end.and_then(|end| values.get(offset..end)).ok_or_else(damaged)?;
+        if !seen.insert(name.clone()) || to.insert(name, value.to_vec()).is_some() {
+            return Err(damaged());
+        }
+        at += 16 + size.next_multiple_of(4);
+    }
+    Ok(())
+}
+
+fn damaged() -> Error {
+    Error::new("the ext4 file system is damaged")
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {
+    let field = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
+    Ok(u16::from_le_bytes(*field))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
+    let field = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
+    Ok(u32::from_le_bytes(*field))
+}

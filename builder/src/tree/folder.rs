@@ -1,0 +1,206 @@
+//! A folder of this machine as a tree. Contents stay in its files, which must not change until they have been written.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, lgetxattr, llistxattr, major, minor, seek};
+use rustix::io::Errno;
+
+use super::{Data, Device, Kind, Node, Owner, Source, Tree, Xattrs};
+use crate::cache::Stamp;
+use crate::error::{Error, Result, ResultExt};
+
+/// Whom what is in a folder belongs to in the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// root, whoever has it here.
+    #[default]
+    Root,
+    /// Who has it here, by number.
+    Kept,
+}
+
+/// Files and folders of one tree.
+const MAX_ENTRIES: usize = 4 << 20;
+
+/// Reads the folder at `path` with everything below it: every kind of file, hard links, holes, and those extended attributes
+/// that belong to a file and not to the machine that it is on (`user.`, `security.capability`).
+///
+/// # Errors
+/// What cannot be looked at, an access control list, and what a [`Tree`] does not take.
+pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
+    let mut tree = Tree::new();
+    let mut linked = BTreeMap::<(u64, u64), Vec<u8>>::new();
+    let mut folders: Vec<(PathBuf, Vec<u8>)> = vec![(path.to_owned(), Vec::new())];
+    let mut count = 0_usize;
+    while let Some((folder, inside)) = folders.pop() {
+        let failed = || "cannot list the folder";
+        for entry in fs::read_dir(&folder).context_at(&folder, failed)? {
+            let name = entry.context_at(&folder, failed)?.file_name();
+            count += 1;
+            if count > MAX_ENTRIES {
+                return Err(Error::new("the folder has too many files").at(path));
+            }
+            let host = folder.join(&name);
+            let at = if inside.is_empty() {
+                name.into_vec()
+            } else {
+                [inside.as_slice(), name.as_bytes()].join(&b'/')
+            };
+            let meta = fs::symlink_metadata(&host).context_at(&host, || "cannot look at the file")?;
+            let inode = (meta.dev(), meta.ino());
+            if meta.nlink() > 1 && !meta.is_dir() {
+                if let Some(first) = linked.get(&inode) {
+                    tree.link(&at, first).map_err(|error| error.at(&host))?;
+                    continue;
+                }
+                linked.insert(inode, at.clone());
+            }
+            let node = node(&host, &meta, owners)?;
+            if node.is_dir() {
+                folders.push((host.clone(), at.clone()));
+            }
+            tree.insert(&at, node).map_err(|error| error.at(&host))?;
+        }
+    }
+    Ok(tree)
+}
+
+fn node(host: &Path, meta: &fs::Metadata, owners: Owners) -> Result<Node> {
+    let device = || Device { major: major(meta.rdev()), minor: minor(meta.rdev()) };
+    let kind = meta.file_type();
+    let kind = if kind.is_dir() {
+        Kind::Dir
+    } else if kind.is_file() {
+        Kind::File(contents(host, meta).context_at(host, || "cannot read the file")?)
+    } else if kind.is_symlink() {
+        let target = fs::read_link(host).context_at(host, || "cannot read the link")?;
+        Kind::Symlink(target.into_os_string().into_vec())
+    } else if kind.is_char_device() {
+        Kind::CharDevice(device())
+    } else if kind.is_block_device() {
+        Kind::BlockDevice(device())
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else if kind.is_socket() {
+        Kind::Socket
+    } else {
+        return Err(Error::new("the file is of a kind that is not known").at(host));
+    };
+    let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { meta.mode() & 0o7777 };
+    let owner = match owners {
+        Owners::Root => Owner::ROOT,
+        Owners::Kept => Owner { user: meta.uid(), group: meta.gid() },
+    };
+    Ok(Node { kind, mode, owner, xattrs: xattrs(host)? })
+}
+
+/// Where the contents of a file lie, without its holes.
+fn contents(host: &Path, meta: &fs::Metadata) -> io::Result<Data> {
+    let length = meta.len();
+    let source = Source::loose(host.to_owned(), Stamp::from_metadata(meta));
+    // Whatever takes the room of its length has no holes.
+    if meta.blocks().saturating_mul(512) >= length {
+        return Ok(Data::of(&source, 0, length));
+    }
+    let file = File::open(host)?;
+    let mut data = Data::hole(length);
+    let mut at = 0;
+    while at < length {
+        let start = match seek(&file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            start => start?,
+        };
+        let end = seek(&file, SeekFrom::Hole(start))?.min(length);
+        if end <= start {
+            break;
+        }
+        data.fill(start, end - start, &source, start).map_err(io::Error::other)?;
+        at = end;
+    }
+    Ok(data)
+}
+
+/// Longest list of names, and longest value, that Linux has (include/uapi/linux/limits.h).
+const LONGEST: usize = 65_536;
+
+fn xattrs(host: &Path) -> Result<Xattrs> {
+    let failed = || "cannot read the extended attributes";
+    let mut list = vec![0; LONGEST];
+    let count = match llistxattr(host, &mut list) {
+        // Not every file system has them.
+        Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        count => count.context_at(host, failed)?,
+    };
+    let mut xattrs = Xattrs::new();
+    for name in list.get(..count).unwrap_or_default().split(|&byte| byte == 0) {
+        if name.starts_with(b"system.posix_acl") {
+            return Err(Error::new("the file has an access control list, which cannot be kept")
+                .at(host)
+                .help("take it away with `setfacl --remove-all`"));
+        }
+        // Labels and signatures are of the machine that set them.
+        if name.starts_with(b"user.") || name == b"security.capability" {
+            let mut value = vec![0; LONGEST];
+            let count = lgetxattr(host, name, &mut value).context_at(host, failed)?;
+            value.truncate(count);
+            xattrs.insert(name.to_owned(), value);
+        }
+    }
+    Ok(xattrs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{FileExt, symlink};
+
+    #[test]
+    fn a_folder_is_read_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("d/empty")).unwrap();
+        fs::write(at("d/a"), b"hello").unwrap();
+        fs::hard_link(at("d/a"), at("b")).unwrap();
+        symlink("/nowhere", at("s")).unwrap();
+        fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff")), b"").unwrap();
+        let sparse = File::create(at("sparse")).unwrap();
+        sparse.set_len(5 << 30).unwrap();
+        sparse.write_all_at(b"x", 4 << 30).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let marked = rustix::fs::lsetxattr(at("b"), "user.k", b"v", rustix::fs::XattrFlags::empty()).is_ok();
+        let tree = read_folder(dir.path(), Owners::Root).unwrap();
+        let paths: Vec<&[u8]> = tree.iter().map(|entry| entry.path).collect();
+        let expected = [b"b", &b"d"[..], b"d/a", b"d/empty", b"fifo", b"s", b"socket", b"sparse", b"\xff"];
+        assert_eq!(paths, expected);
+        assert_eq!(tree.inode("b"), tree.inode("d/a"));
+        assert!(tree.iter().all(|entry| entry.node.owner == Owner::ROOT));
+        assert!(matches!(tree.get("fifo").unwrap().kind, Kind::Fifo));
+        assert!(matches!(tree.get("socket").unwrap().kind, Kind::Socket));
+        assert_eq!(tree.get("s").unwrap().target(), Some(&b"/nowhere"[..]));
+        let expected = if marked { Some(&b"v".to_vec()) } else { None };
+        assert_eq!(tree.get("b").unwrap().xattrs.get(&b"user.k"[..]), expected);
+        let data = tree.get("sparse").unwrap().data().unwrap();
+        assert_eq!((data.len(), data.is_sparse()), (5 << 30, true));
+        assert!(data.extents(1 << 20).iter().all(|extent| extent.start == 4 << 30));
+        // What has changed since it was found is not taken for what it was.
+        fs::write(at("d/a"), b"other").unwrap();
+        assert!(
+            tree.get("b").unwrap().data().unwrap().bytes(9).unwrap_err().report().contains("has changed")
+        );
+        assert!(read_folder(&at("nowhere"), Owners::Root).is_err());
+    }
+}
