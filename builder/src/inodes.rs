@@ -281,3 +281,139 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
     let field = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(damaged)?;
     Ok(u32::from_le_bytes(*field))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use crate::disk::{Ext4, write_ext4};
+    use crate::tree::{Node, Tree};
+
+    const SIZE: u64 = 16 << 20;
+
+    fn sample() -> Vec<u8> {
+        let mut tree = Tree::new();
+        let mut node = Node::file(0o644, vec![7; 5000]);
+        node.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2]);
+        node.xattrs.insert(b"user.large".to_vec(), vec![3; 900]);
+        tree.insert("a", node).unwrap();
+        tree.link("d/b", "a").unwrap();
+        tree.insert("null", Node::char_device(0o666, 1, 3)).unwrap();
+        tree.insert("disk", Node::block_device(0o660, 0xabc, 0x8_1234)).unwrap();
+        let mut sparse = Data::hole(1 << 40);
+        let source = Source::Memory(vec![9; 4096].into());
+        // More pieces than the inode has room for.
+        for index in 0..400 {
+            sparse.fill(index << 30, 4096, &source, 0).unwrap();
+        }
+        tree.insert("sparse", Node::file(0o644, sparse)).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let spec = Ext4 { label: "root".into(), uuid: [7; 16], tree: Arc::new(tree) };
+        write_ext4(&file, &spec, SIZE, 1_700_000_000).unwrap();
+        let mut bytes = vec![0; SIZE as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        bytes
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<Inodes> {
+        let length = bytes.len() as u64;
+        Inodes::open(Source::Memory(bytes.into()), 0, length)
+    }
+
+    fn find(inodes: &Inodes, folder: u32, name: &str) -> u32 {
+        let names = inodes.list(&inodes.inode(folder).unwrap()).unwrap();
+        names.iter().find(|(own, _)| own == name.as_bytes()).unwrap().1
+    }
+
+    #[test]
+    fn what_was_written_is_told() {
+        let inodes = open(sample()).unwrap();
+        let number = find(&inodes, ROOT, "a");
+        assert_eq!(find(&inodes, find(&inodes, ROOT, "d"), "b"), number);
+        let a = inodes.inode(number).unwrap();
+        assert_eq!(a.links().unwrap(), 2);
+        let xattrs = inodes.xattrs(&a).unwrap();
+        assert_eq!(xattrs.get(&b"security.capability"[..]), Some(&vec![1, 0, 0, 2]));
+        assert_eq!(xattrs.get(&b"user.large"[..]), Some(&vec![3; 900]));
+        assert_eq!(inodes.data(&a).unwrap().bytes(5000).unwrap(), vec![7; 5000]);
+        let device = |name: &str| inodes.inode(find(&inodes, ROOT, name)).unwrap().device().unwrap();
+        assert_eq!(device("null"), Device { major: 1, minor: 3 });
+        assert_eq!(device("disk"), Device { major: 0xabc, minor: 0x8_1234 });
+        let sparse = inodes.data(&inodes.inode(find(&inodes, ROOT, "sparse")).unwrap()).unwrap();
+        let expected: Vec<_> = (0..400_u64).map(|index| (index << 30)..(index << 30) + 4096).collect();
+        assert_eq!((sparse.len(), sparse.extents(4096)), (1 << 40, expected));
+        for number in [0, u32::MAX] {
+            assert!(inodes.inode(number).is_err());
+        }
+    }
+
+    /// Reads everything that can be reached, and says only that it ends.
+    fn walk(bytes: Vec<u8>) {
+        let Ok(inodes) = open(bytes) else { return };
+        let (mut folders, mut seen) = (vec![ROOT], BTreeSet::new());
+        while let Some(number) = folders.pop() {
+            let Ok(folder) = inodes.inode(number) else { continue };
+            for (_, number) in inodes.list(&folder).unwrap_or_default() {
+                let Ok(inode) = inodes.inode(number) else { continue };
+                let _ = (inodes.xattrs(&inode), inode.links(), inode.device());
+                let _ = inodes.data(&inode).map(|data| data.extents(4096));
+                if seen.len() < 100 && seen.insert(number) {
+                    folders.push(number);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_never_a_panic() {
+        let bytes = sample();
+        for cut in [0, 1023, 1024, 1100, 2047, 2048, 4096, 5000, 1 << 20] {
+            walk(bytes[..cut].to_vec());
+        }
+        // The blocks that are not empty, but for the journal and contents.
+        let blocks: Vec<usize> =
+            (0..bytes.len()).step_by(4096).filter(|&at| bytes[at..at + 4096] != [0; 4096]).collect();
+        let mut seed = 1_u64;
+        for round in 0..160 {
+            let mut other = bytes.clone();
+            for _ in 0..1 + round % 3 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let block = blocks[(seed >> 33) as usize % blocks.len().min(40)];
+                // What is there, for most of a block is not.
+                let used: Vec<usize> = (block..block + 4096).filter(|&at| other[at] != 0).collect();
+                if let Some(&at) = used.get((seed >> 17) as usize % used.len().max(1)) {
+                    other[at] = [0, 0xff, other[at] ^ 1, (seed >> 8) as u8][round % 4];
+                }
+            }
+            walk(other);
+        }
+    }
+
+    /// A file system of mke2fs, with attributes and a folder of an index.
+    #[test]
+    fn what_mke2fs_makes_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, image) = (dir.path().join("tree"), dir.path().join("image"));
+        std::fs::create_dir_all(tree.join("many")).unwrap();
+        for index in 0..500 {
+            std::fs::write(tree.join(format!("many/a rather long name of a file {index}")), b"x").unwrap();
+        }
+        std::fs::hard_link(tree.join("many/a rather long name of a file 7"), tree.join("other")).unwrap();
+        let mke2fs =
+            ["/usr/sbin/mke2fs", "/sbin/mke2fs"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let Some(mke2fs) = mke2fs else { return };
+        let made =
+            Command::new(mke2fs).args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&image).arg("16M").output();
+        assert!(made.unwrap().status.success());
+        let inodes = Inodes::open(Source::archive(&image), 0, SIZE).unwrap();
+        let many = inodes.inode(find(&inodes, ROOT, "many")).unwrap();
+        assert_eq!(inodes.list(&many).unwrap().len(), 500);
+        let other = inodes.inode(find(&inodes, ROOT, "other")).unwrap();
+        assert_eq!(
+            (other.links().unwrap(), inodes.data(&other).unwrap().bytes(9).unwrap()),
+            (2, b"x".to_vec())
+        );
+    }
+}

@@ -331,6 +331,93 @@ fn e2fsck_finds_no_fault_and_debugfs_the_same_tree() {
 }
 
 #[test]
+fn another_tree_than_the_one_that_is_there_is_seen() {
+    let base = || {
+        let mut tree = Tree::new();
+        let mut file = Node::file(0o755, noise(9000, 1));
+        file.xattrs.insert(b"security.capability".to_vec(), vec![1, 2, 3]);
+        tree.insert("bin/ping", file).unwrap();
+        tree.link("bin/ping6", "bin/ping").unwrap();
+        tree.insert("bin/other", Node::file(0o755, noise(9000, 1))).unwrap();
+        tree.insert("pong", Node::file(0o755, "pong")).unwrap();
+        tree.link("pong6", "pong").unwrap();
+        tree.insert("pang", Node::file(0o755, "pong")).unwrap();
+        tree.link("pang6", "pang").unwrap();
+        tree.insert("dev/vda", Node::block_device(0o660, 254, 300)).unwrap();
+        let mut sparse = Data::hole(1 << 33);
+        sparse.fill(1 << 32, 5000, &Source::Memory(noise(5000, 2).into()), 0).unwrap();
+        tree.insert("sparse", Node::file(0o644, sparse)).unwrap();
+        tree
+    };
+    let (_dir, path) = write(&disk(base()));
+    verify_image(&path, &disk(base()), &Progress::quiet()).unwrap();
+    let differs = |change: &dyn Fn(&mut Tree), words: &str| {
+        let mut tree = base();
+        change(&mut tree);
+        let mut spec = disk(base());
+        if let Content::Ext4(root) = &mut spec.partitions[0].content {
+            root.tree = Arc::new(tree);
+        }
+        let report = verify_image(&path, &spec, &Progress::quiet()).unwrap_err().report();
+        assert!(report.contains(words), "`{words}` in {report}");
+    };
+    let again = |tree: &mut Tree, path: &str, change: &dyn Fn(&mut Node)| {
+        let mut node = tree.get(path).unwrap().clone();
+        change(&mut node);
+        tree.replace(path, node).unwrap();
+    };
+    differs(&|tree| again(tree, "bin/ping6", &|_| {}), "2 names instead of 1");
+    differs(
+        &|tree| {
+            for path in ["pong", "pong6", "pang", "pang6"] {
+                tree.remove(path);
+            }
+            tree.insert("pong", Node::file(0o755, "pong")).unwrap();
+            tree.insert("pong6", Node::file(0o755, "pong")).unwrap();
+            tree.link("pang", "pong6").unwrap();
+            tree.link("pang6", "pong").unwrap();
+        },
+        "another name of a file",
+    );
+    differs(
+        &|tree| {
+            tree.remove("bin/other");
+            tree.link("bin/other", "bin/ping").unwrap();
+        },
+        "instead of 3",
+    );
+    differs(
+        &|tree| {
+            tree.remove("bin/ping6");
+            tree.remove("bin/ping");
+            tree.insert("bin/ping", Node::file(0o755, noise(9000, 1))).unwrap();
+            tree.link("bin/ping6", "bin/ping").unwrap();
+        },
+        "extended attributes",
+    );
+    differs(
+        &|tree| {
+            tree.remove("dev/vda");
+            tree.insert("dev/vda", Node::block_device(0o660, 254, 44)).unwrap();
+        },
+        "Device { major: 254, minor: 300 }",
+    );
+    differs(
+        &|tree| again(tree, "sparse", &|node| node.kind = Kind::File(Data::hole(1 << 33))),
+        "other holes",
+    );
+    differs(
+        &|tree| {
+            let mut other = Data::hole(1 << 33);
+            other.fill(1 << 32, 5000, &Source::Memory(noise(5000, 3).into()), 0).unwrap();
+            again(tree, "sparse", &|node| node.kind = Kind::File(other.clone()));
+        },
+        "differs behind byte 4294967296",
+    );
+    differs(&|tree| again(tree, "bin/other", &|node| node.owner.group = 4), "belongs to 0:0");
+}
+
+#[test]
 fn what_ext4_or_its_writer_does_not_take_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |path: &[u8], node: Node, words: &str| {

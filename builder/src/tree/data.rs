@@ -145,10 +145,15 @@ impl Data {
         if self.length != other.length {
             return Ok(false);
         }
+        self.same_range(other, 0..self.length)
+    }
+
+    /// Whether both have the same bytes there.
+    pub(crate) fn same_range(&self, other: &Self, range: Range<u64>) -> Result<bool> {
         let failed = || "cannot read a file's contents";
         let (mut a, mut b) = (vec![0; BUFFER], vec![0; BUFFER]);
-        let (mut ours, mut theirs) = (self.reader(), other.reader());
-        let mut left = self.length;
+        let mut left = range.end.saturating_sub(range.start);
+        let (mut ours, mut theirs) = (self.range(range.clone()), other.range(range));
         while left > 0 {
             let count = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
             let (a, b) = (a.get_mut(..count).unwrap_or_default(), b.get_mut(..count).unwrap_or_default());
