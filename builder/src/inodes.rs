@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::acl;
 use crate::error::{Error, Result, ResultExt};
 use crate::tree::{Data, Device, Source, Xattrs};
 
@@ -260,7 +261,9 @@ fn attributes(entries: &[u8], values: &[u8], to: &mut Xattrs) -> Result<()> {
         let name = [space.as_bytes(), name].concat();
         let end = usize::try_from(length).ok().and_then(|length| offset.checked_add(length));
         let value = end.and_then(|end| values.get(offset..end)).ok_or_else(damaged)?;
-        if !seen.insert(name.clone()) || to.insert(name, value.to_vec()).is_some() {
+        let list = acl::NAMES.contains(&name.as_slice());
+        let value = if list { acl::from_ext4(value)? } else { value.to_vec() };
+        if !seen.insert(name.clone()) || to.insert(name, value).is_some() {
             return Err(damaged());
         }
         at += 16 + size.next_multiple_of(4);

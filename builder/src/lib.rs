@@ -4,6 +4,7 @@
 //! inputs and kept in the [`cache`], a [`plan`] with every address and size, a [`disk`] image, [`verify`]. See
 //! [`mod@build`] for the whole of it and [`boot`] for what happens to the image afterwards.
 
+mod acl;
 pub mod apt;
 pub mod boot;
 pub mod build;

@@ -12,6 +12,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink
 
 use super::Ext4;
 use super::sparse::Writer;
+use crate::acl;
 use crate::error::{Error, Result, ResultExt};
 use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Reader, Tree};
 
@@ -210,7 +211,9 @@ fn declare<'a>(
             declare_one(builder, parent, name, entry, time).map_err(|error| error.context(failed()))?;
         for (key, value) in &entry.node.xattrs {
             let key = text(key).map_err(|error| error.context(failed()))?;
-            builder.set_xattr(handle, key, value).context(failed)?;
+            let list = acl::NAMES.contains(&key.as_bytes()).then(|| acl::to_ext4(value)).transpose();
+            let list = list.map_err(|error| error.context(failed()))?;
+            builder.set_xattr(handle, key, list.as_deref().unwrap_or(value)).context(failed)?;
         }
         if entry.node.is_dir() {
             folders.insert(entry.path, handle);
@@ -231,13 +234,9 @@ fn declare_one(
     entry: Entry<'_>,
     time: (i64, u32),
 ) -> Result<InodeHandle> {
-    let Node { kind, mode, owner, xattrs } = entry.node;
+    let Node { kind, mode, owner, .. } = entry.node;
     if entry.path == LOST_FOUND {
         return Err(Error::new("that folder belongs to the file system itself"));
-    }
-    // ext4 has them in a form of its own.
-    if xattrs.keys().any(|name| name.starts_with(b"system.posix_acl")) {
-        return Err(Error::new("it has an access control list, which cannot be written"));
     }
     let meta = Meta::new(u16::try_from(mode & 0o7777).unwrap_or(0), owner.user, owner.group, time);
     let mut special = |kind| builder.mknod(parent, name, meta, kind);

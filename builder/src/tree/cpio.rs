@@ -36,7 +36,8 @@ pub fn write_cpio(tree: &Tree, epoch: u64, to: impl Write) -> Result<()> {
             return Err(cannot("is the end mark of a cpio archive and cannot name a file"));
         }
         if !node.xattrs.is_empty() {
-            return Err(cannot("has extended attributes, which a cpio archive does not hold"));
+            return Err(cannot("has extended attributes, which a cpio archive does not hold")
+                .help("put this root file system on the medium: take a layout with a root partition"));
         }
         let (inode, last) = if entry.links > 1 && !node.is_dir() {
             let (inode, seen) = linked.entry(entry.inode).or_insert((number, 0));

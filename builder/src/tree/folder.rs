@@ -11,6 +11,7 @@ use rustix::fs::{SeekFrom, lgetxattr, llistxattr, major, minor, seek};
 use rustix::io::Errno;
 
 use super::{Data, Device, Kind, Node, Owner, Source, Tree, Xattrs};
+use crate::acl;
 use crate::cache::Stamp;
 use crate::error::{Error, Result, ResultExt};
 
@@ -28,10 +29,11 @@ pub enum Owners {
 const MAX_ENTRIES: usize = 4 << 20;
 
 /// Reads the folder at `path` with everything below it: every kind of file, hard links, holes, and those extended attributes
-/// that belong to a file and not to the machine that it is on (`user.`, `security.capability`).
+/// that belong to a file and not to the machine that it is on (`user.`, `security.capability`, access control
+/// lists).
 ///
 /// # Errors
-/// What cannot be looked at, an access control list, and what a [`Tree`] does not take.
+/// What cannot be looked at, and what a [`Tree`] does not take.
 pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut linked = BTreeMap::<(u64, u64), Vec<u8>>::new();
@@ -138,13 +140,9 @@ fn xattrs(host: &Path) -> Result<Xattrs> {
     };
     let mut xattrs = Xattrs::new();
     for name in list.get(..count).unwrap_or_default().split(|&byte| byte == 0) {
-        if name.starts_with(b"system.posix_acl") {
-            return Err(Error::new("the file has an access control list, which cannot be kept")
-                .at(host)
-                .help("take it away with `setfacl --remove-all`"));
-        }
         // Labels and signatures are of the machine that set them.
-        if name.starts_with(b"user.") || name == b"security.capability" {
+        let own = name.starts_with(b"user.") || name == b"security.capability" || acl::NAMES.contains(&name);
+        if own {
             let mut value = vec![0; LONGEST];
             let count = lgetxattr(host, name, &mut value).context_at(host, failed)?;
             value.truncate(count);

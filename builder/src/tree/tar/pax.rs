@@ -58,8 +58,8 @@ impl Records {
                 // A label has its NUL with it in a file system.
                 xattrs.insert(b"security.selinux".to_vec(), [value, &b"\0"[..]].concat());
             } else if key.starts_with(b"SCHILY.acl.") && !value.is_empty() {
-                return Err(Error::new("has an access control list, which cannot be kept")
-                    .help("make the archive without `--acls`"));
+                return Err(Error::new("has an access control list in words, which is not read")
+                    .help("make the archive with `--xattrs --xattrs-include=*` instead of `--acls`"));
             }
         }
         Ok(xattrs)
