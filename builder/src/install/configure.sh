@@ -6,7 +6,7 @@ cd /
 # No service is started: this machine is not the one that they are for (invoke-rc.d(8)).
 printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
-# A root that is a ramdisk keeps no extended attributes. Without setcap packages fall back to the set-user-id bit by themselves.
+# Without setcap packages fall back to the set-user-id bit by themselves, which a root file system keeps however it is copied.
 [ ! -e /usr/sbin/setcap ] || mount -o bind /bin/false /usr/sbin/setcap
 
 export DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT=

@@ -15,7 +15,6 @@ use crate::guest::{GuestParts, Guests};
 use crate::kernel::{Format, KernelImage, unpack};
 use crate::plan::{self, Artifact, Artifacts, Header};
 use crate::progress::Progress;
-use crate::tree::{Source, Tree, read_tar, write_tar};
 use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -139,35 +138,6 @@ impl Maker<'_> {
         let data = make()?;
         let stored = self.cache.store(kind, &key, &data, from)?;
         Ok((data.into(), stored))
-    }
-
-    /// The tree of this kind with this key: from the cache, or made now and kept there. Its contents are in the cache, as
-    /// an archive that keeps everything of a tree.
-    fn tree_part(
-        &self,
-        kind: &str,
-        key: &str,
-        from: &str,
-        make: impl FnOnce() -> Result<Tree>,
-    ) -> Result<(Tree, Stored)> {
-        if let Some((path, stored)) = self.cache.lookup_file(kind, key) {
-            return Ok((read_tar(&Source::archive(&path)).map_err(|error| error.at(path))?, stored));
-        }
-        let tree = make()?;
-        let stored = self.cache.store_with(kind, key, from, |to| write_tar(&tree, self.epoch, to))?;
-        let path = self.cache.path(kind, key);
-        Ok((read_tar(&Source::archive(&path)).map_err(|error| error.at(path))?, stored))
-    }
-
-    /// The files of a package as an archive in the cache.
-    fn unpacked_files(&self, package: &Package, deb: &Deb) -> Result<Source> {
-        let mut inputs = Inputs::new("package-files", 1);
-        inputs.add("package", &package.sha256);
-        let (kind, key) = ("package-files", inputs.key());
-        if self.cache.lookup_file(kind, &key).is_none() {
-            self.cache.store_with(kind, &key, &describe(package), |to| deb.unpack(to))?;
-        }
-        Ok(Source::archive(&self.cache.path(kind, &key)))
     }
 
     fn kernel_package(&self) -> Result<Package> {

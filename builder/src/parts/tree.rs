@@ -3,14 +3,16 @@
 //! Where the layout has a root partition, the profile's root goes there and its `initramfs` becomes the ramdisk;
 //! otherwise the root is the ramdisk itself.
 
-use super::{Maker, Part, artifact};
-use crate::cache::{Inputs, Stamp};
+use super::{Maker, Part, artifact, describe};
+use crate::apt::Package;
+use crate::cache::{Inputs, Stamp, Stored};
+use crate::deb::Deb;
 use crate::disk::TreeSize;
 use crate::error::{Error, Result};
 use crate::modules::collect;
 use crate::plan::{Artifact, RootArtifact};
 use crate::profile::{FileTree, OverlayKind};
-use crate::tree::{Data, Node, Source, Tree, read_cpio, read_tar, write_cpio, write_initramfs};
+use crate::tree::{Data, Node, Source, Tree, read_cpio, read_tar, write_cpio, write_initramfs, write_tar};
 use std::sync::Arc;
 
 /// Where a tree has its kernel modules.
@@ -99,6 +101,35 @@ impl Maker<'_> {
             self.tree_part("root-tree", &key, &from, || self.tree(&profile.spec.root, &[]))?;
         let artifact = root_artifact(artifact(stored, None), &tree, uuid);
         Ok(Some(Root { tree: Arc::new(tree), uuid, artifact }))
+    }
+
+    /// The tree of this kind with this key: from the cache, or made now and kept there. Its contents are in the cache, as
+    /// an archive that keeps everything of a tree.
+    pub(super) fn tree_part(
+        &self,
+        kind: &str,
+        key: &str,
+        from: &str,
+        make: impl FnOnce() -> Result<Tree>,
+    ) -> Result<(Tree, Stored)> {
+        if let Some((path, stored)) = self.cache.lookup_file(kind, key) {
+            return Ok((read_tar(&Source::archive(&path)).map_err(|error| error.at(path))?, stored));
+        }
+        let tree = make()?;
+        let stored = self.cache.store_with(kind, key, from, |to| write_tar(&tree, self.epoch, to))?;
+        let path = self.cache.path(kind, key);
+        Ok((read_tar(&Source::archive(&path)).map_err(|error| error.at(path))?, stored))
+    }
+
+    /// The files of a package as an archive in the cache.
+    pub(super) fn unpacked_files(&self, package: &Package, deb: &Deb) -> Result<Source> {
+        let mut inputs = Inputs::new("package-files", 1);
+        inputs.add("package", &package.sha256);
+        let (kind, key) = ("package-files", inputs.key());
+        if self.cache.lookup_file(kind, &key).is_none() {
+            self.cache.store_with(kind, &key, &describe(package), |to| deb.unpack(to))?;
+        }
+        Ok(Source::archive(&self.cache.path(kind, &key)))
     }
 
     /// What is known of the root file system without making it; a guess where it has not been made.

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 
 pub use cpio::{read_cpio, write_cpio, write_initramfs};
+use data::MAX_PIECES;
 pub use data::{Data, Reader};
 pub use folder::{Owners, read_folder};
 use node::PATH_MAX;

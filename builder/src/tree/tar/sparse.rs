@@ -4,7 +4,7 @@
 use super::BLOCK;
 use super::pax::{Records, bad, number};
 use crate::error::{Error, Result, ResultExt};
-use crate::tree::{Data, Source};
+use crate::tree::{Data, MAX_PIECES, Source};
 
 /// Longest number in a map at the beginning of a file's contents, with its line end.
 const DIGITS: usize = 21;
@@ -84,6 +84,7 @@ impl Map {
         let mut pieces = Vec::new();
         for _ in 0..count {
             pieces.push((next()?, next()?));
+            few(&pieces)?;
         }
         Ok(Self { length, pieces, skip })
     }
@@ -97,7 +98,7 @@ impl Map {
             for piece in all.iter().filter(|piece| !piece.is_empty()) {
                 pieces.push((piece.offset().context(damaged)?, piece.length().context(damaged)?));
             }
-            Ok(())
+            few(&pieces)
         };
         add(&gnu.sparse)?;
         let mut more = gnu.is_extended();
@@ -124,4 +125,12 @@ impl Map {
         }
         Ok(data)
     }
+}
+
+/// Refuses what no file has.
+fn few(pieces: &[(u64, u64)]) -> Result<()> {
+    if pieces.len() > MAX_PIECES {
+        return Err(Error::new(format!("is in more than {MAX_PIECES} pieces")));
+    }
+    Ok(())
 }

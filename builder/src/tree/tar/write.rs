@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn whatever_byte_is_changed_there_is_an_answer() {
+        let bytes = archive(&sample());
+        for at in (0..bytes.len()).step_by(5) {
+            let mut other = bytes.clone();
+            other[at] ^= 1 << (at % 8);
+            let _ = read_tar(&Source::Memory(other.into()));
+        }
+    }
+
+    #[test]
     fn gnu_tar_reads_it() {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(path.path(), archive(&sample())).unwrap();
