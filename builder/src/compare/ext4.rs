@@ -2,10 +2,14 @@
 
 use super::Difference;
 use super::files::{Facts, Files, Paths, difference as files_difference};
+use crate::cache::sha256;
 use crate::error::{Error, Result, ResultExt};
+use crate::inodes::{Inodes, ROOT};
+use crate::tree::{Source, shown};
 use crate::verify::ext4::{SUPERBLOCK, load};
 use crate::verify::{read, u16_at, u32_at};
 use ext4_view::{Ext4, FileType, Metadata, Path};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
@@ -29,10 +33,14 @@ struct Volume {
 impl Volume {
     fn open(file: &File, start: u64, size: u64) -> Result<Self> {
         let volume = load(file, start, size)?;
+        let failed = || "cannot read the ext4 file system";
+        let source = Source::opened(file.try_clone().context(failed)?, std::path::Path::new("the image"));
+        let inodes = Inodes::open(source, start, size)?;
         let mut paths = Paths::default();
         paths.add(String::new(), facts(&volume, "/")?)?;
-        let mut folders = vec![String::new()];
-        while let Some(folder) = folders.pop() {
+        let mut folders = vec![(String::new(), ROOT)];
+        while let Some((folder, number)) = folders.pop() {
+            let numbers: BTreeMap<_, _> = inodes.list(&inodes.inode(number)?)?.into_iter().collect();
             let listed = || format!("cannot list /{}", folder.escape_debug());
             let path = format!("/{folder}");
             for entry in volume.read_dir(path.as_str()).context(listed)? {
@@ -43,11 +51,15 @@ impl Volume {
                     continue;
                 }
                 let inside = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-                let facts = facts(&volume, &format!("/{inside}"))?;
+                let mut facts = facts(&volume, &format!("/{inside}"))?;
                 let is_folder = facts.first().is_some_and(|(_, kind)| kind == FOLDER);
+                let number = *numbers
+                    .get(name.as_bytes())
+                    .ok_or_else(|| Error::new(format!("{} has no inode", inside.escape_debug())))?;
+                facts.extend(more_facts(&inodes, number, &entry.file_type().context(listed)?)?);
                 paths.add(inside.clone(), facts)?;
                 if is_folder {
-                    folders.push(inside);
+                    folders.push((inside, number));
                 }
             }
         }
@@ -74,6 +86,24 @@ fn facts(volume: &Ext4, path: &str) -> Result<Facts> {
         }
         _ => {}
     }
+    Ok(facts)
+}
+
+/// What only the inode tells.
+fn more_facts(inodes: &Inodes, number: u32, kind: &FileType) -> Result<Facts> {
+    let inode = inodes.inode(number)?;
+    let mut facts = Vec::new();
+    if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+        let device = inode.device()?;
+        facts.push(("its device number", format!("{}:{}", device.major, device.minor)));
+    }
+    if !matches!(kind, FileType::Directory) {
+        facts.push(("its number of names", inode.links()?.to_string()));
+    }
+    let xattrs = inodes.xattrs(&inode)?;
+    let told = xattrs.iter().map(|(name, value)| format!("{} (SHA-256 {})", shown(name), sha256(value)));
+    let told = if xattrs.is_empty() { "empty".to_owned() } else { told.collect::<Vec<_>>().join(", ") };
+    facts.push(("its list of extended attributes", told));
     Ok(facts)
 }
 

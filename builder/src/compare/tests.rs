@@ -1,12 +1,12 @@
 //! Two images that differ in one thing each.
 
 use super::*;
-use crate::cpio::{Node, Owner, Tree};
 use crate::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, lvm_size,
     lvm_uuid, write_image,
 };
 use crate::progress::Progress;
+use crate::tree::{Node, Owner, Tree};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ struct Made {
 }
 
 fn file(mode: u32, text: &str) -> Node {
-    Node::File { mode, data: text.as_bytes().to_vec() }
+    Node::file(mode, text)
 }
 
 impl Default for Made {
@@ -59,8 +59,8 @@ impl Made {
             files.into_iter().for_each(|(path, node)| tree.insert(path, node).unwrap());
             tree
         };
-        let mut root = tree([vec![("etc/hosts", self.hosts.clone())], self.more.clone()].concat());
-        root.set_owner("etc/hosts", self.owner);
+        let hosts = self.hosts.clone().owned_by(self.owner);
+        let root = tree([vec![("etc/hosts", hosts)], self.more.clone()].concat());
         let inner = tree(vec![("hello", file(0o644, self.volume))]);
         let ext4 = |label: &str, tree: Tree| {
             Content::Ext4(Ext4 { label: label.into(), uuid: [7; 16], tree: Arc::new(tree) })
@@ -173,7 +173,7 @@ fn a_file_systems_first_difference_is_named_by_path() {
             format!("{ext4}its size is 9 bytes, and 5 bytes in the other"),
         ),
         (
-            Box::new(|made| made.hosts = Node::Symlink { target: "x".into() }),
+            Box::new(|made| made.hosts = Node::symlink("x")),
             format!("{ext4}its kind is a file, and a symbolic link in the other"),
         ),
         (
@@ -221,13 +221,23 @@ fn times_differ_in_both_kinds_of_file_system() {
 }
 
 #[test]
-fn a_device_number_is_told_by_its_inode() {
-    let device = |minor| vec![("null", Node::CharDevice { mode: 0o666, major: 1, minor })];
+fn devices_and_attributes_are_told_by_path() {
+    let device = |minor| ("null", Node::char_device(0o666, 1, minor));
+    let ping = |value: &[u8]| {
+        let mut node = file(0o755, "ping");
+        node.xattrs.insert(b"security.capability".to_vec(), value.to_vec());
+        ("ping", node)
+    };
     let (mut a, mut b) = (Made::default(), Made::default());
-    (a.more, b.more) = (device(3), device(5));
+    (a.more, b.more) = (vec![device(3), ping(b"1")], vec![device(5), ping(b"1")]);
+    let said = Pair::new(&a, &b).told();
+    assert_eq!(said, ["partition 2 (root), /null: its device number is 1:3, and 1:5 in the other"]);
+    b.more = vec![device(3), ping(b"2")];
     let said = Pair::new(&a, &b).told();
     assert_eq!(said.len(), 1);
-    assert!(said[0].contains("inode") && said[0].contains("device number"), "{said:?}");
+    let attribute =
+        "partition 2 (root), /ping: its list of extended attributes is security.capability (SHA-256 6b86";
+    assert!(said[0].starts_with(attribute), "{said:?}");
 }
 
 #[test]

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::rom::tests::spl;
 use super::*;
-use crate::cpio::{Node, Tree};
 use crate::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table as DiskTable, fat32_size,
     write_image,
 };
+use crate::tree::{Node, Tree};
 use crate::uboot::{boot_script, kernel_image};
 use vambrace_bsp::Architecture;
 
@@ -60,7 +60,7 @@ fn card(table: DiskTable, files: Files, bootable: bool) -> Vec<u8> {
         files.into_iter().map(|(path, data)| FileSpec { path: path.into(), data: data.into() }).collect();
     let size = fat32_size(files.iter().map(|file| (file.path.as_str(), file.data.len() as u64)), 0).unwrap();
     let mut tree = Tree::new();
-    tree.insert("init", Node::File { mode: 0o755, data: b"x".to_vec() }).unwrap();
+    tree.insert("init", Node::file(0o755, "x")).unwrap();
     let partition = |name: &str, number: u8, start: u64, size: u64, content| PartitionSpec {
         name: name.into(),
         type_guid: "0fc63daf-8483-4772-8e79-3d69d8477de4".into(),
