@@ -3,7 +3,7 @@
 //! A medium may be pulled out at any moment, and what was written since the last `sync` may be there or not, in any
 //! order. At no moment may it show an old partition table over new contents, or a new one over half of the contents:
 //!
-//! 1. the old table goes: the [`mark`] takes the first block, and headers of a GPT lose their signature; sync
+//! 1. the old table goes: the mark takes the first block, and headers of a GPT lose their signature; sync
 //! 2. what lies at the medium's end goes, behind the image: the old GPT's second copy, a RAID's description; sync
 //! 3. everything from 1 MiB on; sync
 //! 4. the first MiB but for its first 4 KiB: boot stages that a ROM looks for; sync
