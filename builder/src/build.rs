@@ -1,6 +1,6 @@
 //! Building an image: parts, plan, disk, read-back, and only then the name of the image.
 
-use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, to_json};
+use crate::cache::{Cache, Inputs, Stamp, read_json, replace_file, to_json};
 use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
@@ -8,6 +8,8 @@ use crate::disk::{
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::guest;
+use crate::image::packing::Packing;
+use crate::image::{Packed, Summed, pack, sum};
 use crate::layout::{Content, Filesystem, Layout, ModuleKind};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
@@ -21,7 +23,7 @@ use crate::verify::verify_image;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vambrace_bsp::Method;
@@ -37,6 +39,8 @@ pub struct Options {
     pub lock: Option<PathBuf>,
     /// The key to sign the image's statement with.
     pub sign: Option<PathBuf>,
+    /// How to pack the image; what is packed lies beside it.
+    pub pack: Vec<Packing>,
 }
 
 /// What is known of an image that has been built; kept beside it.
@@ -54,6 +58,9 @@ pub struct Manifest {
     pub packages: Vec<String>,
     /// The plan it was made by.
     pub plan: serde_json::Value,
+    /// The image as it has been packed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packed: Vec<Packed>,
 }
 
 /// The result of a build.
@@ -87,7 +94,8 @@ pub fn build(
     let made = known.map_or_else(|| make(workspace, decision, &maker, progress), Ok);
     // What was learned on the way holds even if the image could not be made.
     cache.save();
-    let built = Built { image: decision.image.clone(), manifest: made?, up_to_date };
+    let mut built = Built { image: decision.image.clone(), manifest: made?, up_to_date };
+    pack_missing(&mut built, &options.pack, progress)?;
     if let (Some(path), None) = (&options.lock, cache.lock_file())
         && !companions::is_lock_of(path, &built.image)
     {
@@ -98,6 +106,33 @@ pub fn build(
         sign(&companions::statement_path(&built.image), key)?;
     }
     Ok(built)
+}
+
+/// Packs the image in those ways in which it has not been packed yet.
+fn pack_missing(built: &mut Built, wanted: &[Packing], progress: &Progress) -> Result<()> {
+    let (image, manifest) = (&built.image, &mut built.manifest);
+    let missing = |manifest: &Manifest, packing: Packing| {
+        !manifest.packed.iter().any(|packed| packed.packing == packing && packed.is_beside(image))
+    };
+    if !wanted.iter().any(|packing| missing(manifest, *packing)) {
+        return Ok(());
+    }
+    let _lock = ImageLock::take(image)?;
+    if Stamp::of(image)? != manifest.stamp {
+        return Err(Error::new("the image was changed, or built again, before it could be packed")
+            .at(image)
+            .help("run this again when nobody writes to it"));
+    }
+    for &packing in wanted {
+        if missing(manifest, packing) {
+            let packed = pack(image, packing, progress)?;
+            manifest.packed.retain(|before| before.packing != packing);
+            manifest.packed.push(packed);
+            manifest.packed.sort_by_key(|packed| packed.packing.suffix());
+            replace_file(&manifest_path(image), &to_json(manifest)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the manifest of an image is.
@@ -148,15 +183,16 @@ fn make(
     let _remover = Remover(&fresh);
     write_image(&fresh, &spec, progress)?;
     verify_image(&fresh, &spec, progress)?;
-    let file = File::open(&fresh).context_at(&fresh, || "cannot open the image")?;
-    let sha256 = hash_reader(file).context_at(&fresh, || "cannot read the image")?;
+    let Summed { sha256, map } = sum(&fresh, &spec, progress)?;
     let described = Described {
         name: image.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         record: &Record::new(workspace, decision, maker.cache, epoch, &sha256)?,
+        map: &map,
         pins: &maker.pins()?,
         hypervisor: &plan.artifacts.hypervisor,
         compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
     };
+    companions::remove_stale(image)?;
     fs::rename(&fresh, image).context_at(image, || "cannot give the image its name")?;
     companions::write(image, &described)?;
     let manifest = Manifest {
@@ -173,6 +209,7 @@ fn make(
             })
             .collect(),
         plan: serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?,
+        packed: Vec::new(),
     };
     replace_file(&manifest_path(image), &to_json(&manifest)?)?;
     Ok(manifest)
@@ -323,6 +360,53 @@ pub(crate) fn derive(seed: &str, name: &str) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::packed_path;
+
+    #[test]
+    fn what_is_packed_already_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("x.img");
+        fs::write(&image, [5; 9000]).unwrap();
+        let manifest = Manifest {
+            fingerprint: String::new(),
+            stamp: Stamp::of(&image).unwrap(),
+            sha256: String::new(),
+            size: 9000,
+            packages: Vec::new(),
+            plan: serde_json::Value::Null,
+            packed: Vec::new(),
+        };
+        let mut built = Built { image: image.clone(), manifest, up_to_date: true };
+        let again = |built: &mut Built, wanted: &[Packing]| pack_missing(built, wanted, &Progress::quiet());
+        let is_there = |packing| packed_path(&image, packing).exists();
+        again(&mut built, &[]).unwrap();
+        assert!(built.manifest.packed.is_empty() && !manifest_path(&image).exists());
+        again(&mut built, &[Packing::Zstd, Packing::Zstd]).unwrap();
+        assert!(built.manifest.packed.len() == 1 && is_there(Packing::Zstd) && !is_there(Packing::Gzip));
+        let first = built.manifest.clone();
+        assert_eq!(read_json::<Manifest>(&manifest_path(&image)).as_ref(), Some(&first));
+        // A stamp tells every writing apart: nothing has been written.
+        again(&mut built, &[Packing::Zstd]).unwrap();
+        assert_eq!(built.manifest, first);
+        again(&mut built, &[Packing::Gzip, Packing::Zstd]).unwrap();
+        assert_eq!(
+            built.manifest.packed.iter().find(|one| one.packing == Packing::Zstd),
+            first.packed.first()
+        );
+        assert_eq!(built.manifest.packed.len(), 2);
+        // What was removed, or is another's, is made again.
+        fs::remove_file(packed_path(&image, Packing::Gzip)).unwrap();
+        fs::write(packed_path(&image, Packing::Zstd), "another").unwrap();
+        again(&mut built, &[Packing::Gzip, Packing::Zstd]).unwrap();
+        assert!(built.manifest.packed.iter().all(|one| one.is_beside(&image)));
+        assert_eq!(
+            built.manifest.packed.last().map(|one| &one.sha256),
+            first.packed.first().map(|one| &one.sha256)
+        );
+        fs::write(&image, "written to").unwrap();
+        let said = again(&mut built, &[Packing::Xz]).unwrap_err().report();
+        assert!(said.contains("was changed") && !is_there(Packing::Xz), "{said}");
+    }
 
     #[test]
     fn identifiers_are_well_formed_and_follow_the_content() {

@@ -67,7 +67,7 @@ impl Chosen {
 
     /// How to build with them.
     pub fn options(&self, force: bool, sign: Option<PathBuf>) -> Options {
-        Options { force, sign, lock: self.lock.clone(), epoch: None }
+        Options { force, sign, lock: self.lock.clone(), ..Options::default() }
     }
 
     /// Asks the archive for its newest packages and takes these from now on, in the lock file if there is one, else on this

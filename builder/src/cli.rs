@@ -1,7 +1,7 @@
 //! The command line: `vambrace`.
 
 use crate::boot::{ConsoleUser, Writes, check, qemu_command};
-use crate::build::{Built, Manifest, build, manifest_path};
+use crate::build::{Built, Manifest, Options, build, manifest_path};
 use crate::cache::{Cache, PINS, read_json, replace_file, to_json};
 use crate::chosen::{Chosen, lock_of};
 use crate::companions;
@@ -12,6 +12,8 @@ use crate::explain;
 use crate::flash::{self, Flash};
 use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
+use crate::image::packed_path;
+use crate::image::packing::Packing;
 use crate::inspect;
 use crate::lock::ImageLock;
 use crate::parts::{CONFIGURING, Maker, epoch};
@@ -86,6 +88,9 @@ enum Command {
         what: What,
         #[command(flatten)]
         how: How,
+        /// Pack the image as well; may be given several times
+        #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Output")]
+        pack: Vec<PackingName>,
     },
     /// Make a profile's root file system by itself, as an ext4 file, for a guest's disk
     #[command(after_help = SEE_SHOW)]
@@ -319,6 +324,26 @@ struct FlashOf {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum PackingName {
+    /// Zstandard, which is quick in both directions
+    Zst,
+    /// xz, the smallest and the slowest
+    Xz,
+    /// gzip, which everything can read
+    Gz,
+}
+
+impl PackingName {
+    fn packing(self) -> Packing {
+        match self {
+            Self::Zst => Packing::Zstd,
+            Self::Xz => Packing::Xz,
+            Self::Gz => Packing::Gzip,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum MethodName {
     /// U-Boot runs a boot script
     Uboot,
@@ -450,11 +475,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Boards => boards(&workspace()?),
         Command::Show { board, json } => show(&workspace()?, board, *json),
         Command::Plan { what, json, verbose } => plan(&workspace()?, what, *json, *verbose, &progress),
-        Command::Build { what, how } => {
+        Command::Build { what, how, pack } => {
             let workspace = workspace()?;
             let decision = decide(&workspace, what)?;
             let chosen = chosen_for(&workspace, &decision, what, how, &progress)?;
-            let options = chosen.options(how.force, how.sign.clone());
+            let options = Options {
+                pack: pack.iter().map(|name| name.packing()).collect(),
+                ..chosen.options(how.force, how.sign.clone())
+            };
             let built = build(&workspace, &decision, &chosen.cache, &options, &progress)?;
             print(&told(&built, &decision)).map(|()| ExitCode::SUCCESS)
         }
@@ -549,11 +577,22 @@ fn run_reproduce(cli: &Cli, image: &Path, how: &reproduce::How, progress: &Progr
 
 fn told(built: &Built, decision: &Decision) -> String {
     let state = if built.up_to_date { "is up to date" } else { "was built" };
+    let packed = built.manifest.packed.iter().filter(|packed| packed.is_beside(&built.image));
+    let packed = packed.map(|packed| {
+        let path = packed_path(&built.image, packed.packing);
+        format!(
+            "packed: {}, {}, sha256 {}\n",
+            path.display(),
+            report::size(packed.stamp.size()),
+            packed.sha256
+        )
+    });
     format!(
-        "{} {state}: {}, sha256 {}\n{}",
+        "{} {state}: {}, sha256 {}\n{}{}",
         built.image.display(),
         report::size(built.manifest.size),
         built.manifest.sha256,
+        packed.collect::<String>(),
         if decision.board.never_booted() { "image checked by reading it back, never booted\n" } else { "" }
     )
 }

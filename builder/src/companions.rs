@@ -5,6 +5,8 @@
 
 use crate::cache::{replace_file, to_json};
 use crate::error::{Result, ResultExt};
+use crate::image::packing::Packing;
+use crate::image::{BlockMap, beside, bmap, packed_path};
 use crate::pins::{Pins, lockfile::LockFile};
 use crate::plan::Artifact;
 use crate::provenance;
@@ -21,6 +23,8 @@ pub(crate) struct Described<'a> {
     pub(crate) name: String,
     /// How it was built.
     pub(crate) record: &'a Record,
+    /// What of it is in use.
+    pub(crate) map: &'a BlockMap,
     /// Its packages.
     pub(crate) pins: &'a Pins,
     /// Its hypervisor.
@@ -44,6 +48,11 @@ pub fn statement_path(image: &Path) -> PathBuf {
     image.with_extension("intoto.json")
 }
 
+/// The block map, by the name that bmaptool finds from the image's and from a packed one's.
+pub fn map_path(image: &Path) -> PathBuf {
+    beside(image, "bmap")
+}
+
 /// The statement's signature.
 pub fn signature_path(image: &Path) -> PathBuf {
     image.with_extension("intoto.json.sig")
@@ -55,21 +64,38 @@ pub(crate) fn is_lock_of(path: &Path, image: &Path) -> bool {
     real(path).is_some_and(|path| real(&lock_path(image)) == Some(path))
 }
 
-/// All of them, the signature last, which is there only where one was asked for.
-pub fn paths(image: &Path) -> [PathBuf; 4] {
-    [lock_path(image), sbom_path(image), statement_path(image), signature_path(image)]
+/// Those that every image has.
+fn every(image: &Path) -> [PathBuf; 4] {
+    [lock_path(image), sbom_path(image), statement_path(image), map_path(image)]
+}
+
+/// All of them, also those that are there only where they were asked for: the signature, and the image when it is packed.
+pub fn paths(image: &Path) -> Vec<PathBuf> {
+    let packed = Packing::ALL.map(|packing| packed_path(image, packing));
+    every(image).into_iter().chain([signature_path(image)]).chain(packed).collect()
 }
 
 /// Whether all are there that every image has.
 pub(crate) fn complete(image: &Path) -> bool {
-    [lock_path(image), sbom_path(image), statement_path(image)].iter().all(|path| path.is_file())
+    every(image).iter().all(|path| path.is_file())
 }
 
-/// Writes those of `image`. A signature of the statement before is of no worth any more, and goes.
+/// Removes what would be of no worth beside another image than the one that it was made for, or would have that taken for
+/// damaged.
+pub(crate) fn remove_stale(image: &Path) -> Result<()> {
+    let packed = Packing::ALL.map(|packing| packed_path(image, packing));
+    // Without a map, a packed image is still whole; a map beside another image is worse than none.
+    for path in [map_path(image), signature_path(image)].iter().chain(&packed) {
+        remove(path)?;
+    }
+    Ok(())
+}
+
+/// Writes those of `image` that every image has, beside what [`remove_stale`] has left.
 pub(crate) fn write(image: &Path, described: &Described<'_>) -> Result<()> {
-    remove(&signature_path(image))?;
     let lock = LockFile { pins: described.pins.clone(), image: Some(described.record.clone()) };
     lock.write(&lock_path(image))?;
+    replace_file(&map_path(image), bmap::render(described.map)?.as_bytes())?;
     replace_file(&sbom_path(image), &to_json(&sbom::document(described))?)?;
     replace_file(&statement_path(image), &to_json(&provenance::statement(described))?)
 }
@@ -86,6 +112,7 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::image::{Range, Rest};
 
     /// Has `run` look at an image that could be.
     pub(crate) fn described<T>(run: impl FnOnce(&Described<'_>) -> T) -> T {
@@ -97,26 +124,42 @@ pub(crate) mod tests {
             header: None,
         };
         let name = "gpt-uboot-minimal.img".to_owned();
-        run(&Described { name, record: &record, pins: &pins, hypervisor: &hypervisor, compiled: true })
+        let ranges = vec![Range { first: 0, count: 2, sha256: Some([7; 32]) }];
+        let map = BlockMap::new(4096, 1 << 20, ranges, Rest::Any).unwrap();
+        run(&Described {
+            name,
+            record: &record,
+            map: &map,
+            pins: &pins,
+            hypervisor: &hypervisor,
+            compiled: true,
+        })
     }
 
     #[test]
-    fn they_lie_beside_the_image_and_an_old_signature_goes() {
+    fn they_lie_beside_the_image_and_what_is_stale_goes() {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("x.img");
-        fs::write(signature_path(&image), "old").unwrap();
+        for path in [signature_path(&image), packed_path(&image, Packing::Xz)] {
+            fs::write(path, "old").unwrap();
+        }
         assert!(!complete(&image));
+        remove_stale(&image).unwrap();
         described(|described| write(&image, described)).unwrap();
-        assert!(complete(&image) && !signature_path(&image).exists());
+        assert!(complete(&image) && paths(&image).iter().filter(|path| path.exists()).count() == 4);
+        assert_eq!(bmap::beside(&image), Some(map_path(&image)));
+        assert_eq!(bmap::beside(&packed_path(&image, Packing::Zstd)), Some(map_path(&image)));
+        assert_eq!(bmap::read(&map_path(&image)).unwrap().mapped(), 8192);
         assert!(is_lock_of(&dir.path().join("./x.lock"), &image) && !is_lock_of(&image, &image));
         let lock = LockFile::read(&lock_path(&image)).unwrap();
         assert_eq!(
             (lock.pins, lock.image),
             (crate::pins::tests::pins(), Some(crate::record::tests::record()))
         );
-        let before = paths(&image).map(|path| fs::read(path).ok());
+        let contents = || paths(&image).into_iter().map(|path| fs::read(path).ok()).collect::<Vec<_>>();
+        let before = contents();
         described(|described| write(&image, described)).unwrap();
-        assert_eq!(paths(&image).map(|path| fs::read(path).ok()), before, "the same twice");
+        assert_eq!(contents(), before, "the same twice");
         assert!(remove(&lock_path(&image)).unwrap() && !remove(&lock_path(&image)).unwrap());
     }
 }

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use crate::acl;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
+use crate::groups::{Groups, damaged};
 use crate::tree::{Data, Device, Source, Xattrs};
 
 /// The root folder's inode.
@@ -14,8 +15,6 @@ pub(crate) const ROOT: u32 = 2;
 const XATTR: u32 = 0xea02_0000;
 /// Features that are known: file types, extents, 64 bits, flexible groups, a seed for checksums.
 const KNOWN: u32 = 0x2 | 0x40 | 0x80 | 0x200 | 0x2000;
-/// The feature of 64-bit block numbers.
-const WIDE: u32 = 0x80;
 /// Flag of an inode whose contents are in extents.
 const EXTENTS: u32 = 0x8_0000;
 /// Blocks of one folder: 1 GiB.
@@ -27,17 +26,7 @@ const MAX_NODES: u32 = 1 << 16;
 
 /// An ext4 file system in a file.
 pub(crate) struct Inodes {
-    source: Source,
-    /// Its first byte and its length.
-    start: u64,
-    length: u64,
-    block: u64,
-    per_group: u32,
-    count: u32,
-    inode_size: u64,
-    descriptor: u64,
-    wide: bool,
-    first_block: u64,
+    groups: Groups,
 }
 
 /// An inode as it stands in the file system.
@@ -48,73 +37,27 @@ pub(crate) struct Inode {
 impl Inodes {
     /// Opens the file system that has the `length` bytes of `source` from byte `start` on.
     pub(crate) fn open(source: Source, start: u64, length: u64) -> Result<Self> {
-        let mut this = Self {
-            source,
-            start,
-            length,
-            block: 0,
-            per_group: 0,
-            count: 0,
-            inode_size: 0,
-            descriptor: 32,
-            wide: false,
-            first_block: 0,
-        };
-        let block = this.read(1024, 1024)?;
-        let odd = |what: &str| Error::new(format!("the ext4 file system has {what}"));
-        if u16_at(&block, 0x38)? != 0xef53 {
-            return Err(odd("no signature"));
-        }
-        let features = u32_at(&block, 0x60)?;
+        let groups = Groups::open(source, start, length)?;
+        let features = groups.incompatible;
         if features & 4 != 0 {
-            return Err(odd("a journal that is not empty"));
+            return Err(Error::new("the ext4 file system has a journal that is not empty"));
         }
-        if features & !KNOWN != 0 || u32_at(&block, 0x4c)? == 0 {
-            return Err(odd(&format!("features that are not known ({features:#x})")));
+        if features & !KNOWN != 0 {
+            return Err(Error::new(format!(
+                "the ext4 file system has features that are not known ({features:#x})"
+            )));
         }
-        let shift = u32_at(&block, 0x18)?;
-        this.inode_size = u64::from(u16_at(&block, 0x58)?);
-        this.per_group = u32_at(&block, 0x28)?;
-        this.count = u32_at(&block, 0)?;
-        this.first_block = u64::from(u32_at(&block, 0x14)?);
-        this.wide = features & WIDE != 0;
-        if this.wide {
-            this.descriptor = u64::from(u16_at(&block, 0xfe)?);
-        }
-        let sizes = this.inode_size.is_power_of_two() && (32..=1024).contains(&this.descriptor);
-        if shift > 6 || this.per_group == 0 || !sizes || this.inode_size < 128 || this.inode_size > 65_536 {
-            return Err(odd("sizes that cannot be"));
-        }
-        this.block = 1024 << shift;
-        Ok(this)
-    }
-
-    fn read(&self, at: u64, size: u64) -> Result<Vec<u8>> {
-        let end = at.checked_add(size).filter(|end| *end <= self.length);
-        let count = end.and_then(|_| usize::try_from(size).ok());
-        let mut bytes =
-            vec![0; count.ok_or_else(|| Error::new("the ext4 file system reaches past its end"))?];
-        self.source.read_at(&mut bytes, self.start + at).context(|| "cannot read the ext4 file system")?;
-        Ok(bytes)
-    }
-
-    /// The byte where a block begins.
-    fn place(&self, block: u64) -> Result<u64> {
-        block.checked_mul(self.block).ok_or_else(damaged)
+        Ok(Self { groups })
     }
 
     /// The inode with this number.
     pub(crate) fn inode(&self, number: u32) -> Result<Inode> {
-        let index = number.checked_sub(1).filter(|_| number <= self.count).ok_or_else(damaged)?;
-        let (group, index) = (u64::from(index / self.per_group), u64::from(index % self.per_group));
-        let at = self.place(self.first_block + 1)? + group * self.descriptor;
-        let descriptor = self.read(at, self.descriptor)?;
-        let mut table = u64::from(u32_at(&descriptor, 8)?);
-        if self.wide && self.descriptor >= 64 {
-            table |= u64::from(u32_at(&descriptor, 0x28)?) << 32;
-        }
-        let at = self.place(table)?.checked_add(index * self.inode_size).ok_or_else(damaged)?;
-        Ok(Inode { raw: self.read(at, self.inode_size)? })
+        let groups = &self.groups;
+        let index = number.checked_sub(1).filter(|_| number <= groups.inodes).ok_or_else(damaged)?;
+        let (group, index) = (index / groups.inodes_per_group, index % groups.inodes_per_group);
+        let table = groups.place(groups.group(u64::from(group))?.inodes)?;
+        let at = table.checked_add(u64::from(index) * groups.inode_size).ok_or_else(damaged)?;
+        Ok(Inode { raw: groups.read(at, groups.inode_size)? })
     }
 
     /// The names in a folder and the inode of each, without `.` and `..`.
@@ -123,7 +66,7 @@ impl Inodes {
         let bytes = data.bytes(MAX_FOLDER)?;
         let mut names = Vec::new();
         // Blocks of an index look like blocks without names.
-        for block in bytes.chunks(usize::try_from(self.block).unwrap_or(usize::MAX)) {
+        for block in bytes.chunks(usize::try_from(self.groups.block).unwrap_or(usize::MAX)) {
             let mut at = 0;
             while at < block.len() {
                 let entry = block.get(at..).unwrap_or_default();
@@ -168,7 +111,7 @@ impl Inodes {
                 for index in (0..entries).rev() {
                     let entry = entry(index)?;
                     let block = u64::from(u32_at(entry, 4)?) | u64::from(u16_at(entry, 8)?) << 32;
-                    nodes.push((self.read(self.place(block)?, self.block)?, depth));
+                    nodes.push((self.groups.read(self.groups.place(block)?, self.groups.block)?, depth));
                 }
                 if nodes.len() > usize::from(u16::MAX) {
                     return Err(damaged());
@@ -179,16 +122,15 @@ impl Inodes {
                 let entry = entry(index)?;
                 let (at, length) = (u64::from(u32_at(entry, 0)?), u64::from(u16_at(entry, 4)?));
                 let block = u64::from(u32_at(entry, 8)?) | u64::from(u16_at(entry, 6)?) << 32;
-                let at = self.place(at)?;
+                let at = self.groups.place(at)?;
                 // Room that has been set aside and not been written reads as zeros.
                 if length > 0x8000 || at >= size {
                     continue;
                 }
-                let (place, length) = (self.place(block)?, (length * self.block).min(size - at));
-                if place.checked_add(length).is_none_or(|end| end > self.length) {
-                    return Err(damaged());
-                }
-                data.fill(at, length, &self.source, self.start + place)?;
+                let (place, length) =
+                    (self.groups.place(block)?, (length * self.groups.block).min(size - at));
+                let (source, place) = self.groups.within(place, length)?;
+                data.fill(at, length, source, place)?;
             }
         }
         Ok(data)
@@ -197,7 +139,7 @@ impl Inodes {
     /// Extended attributes, by their whole names.
     pub(crate) fn xattrs(&self, inode: &Inode) -> Result<Xattrs> {
         let mut xattrs = Xattrs::new();
-        if self.inode_size > 128 {
+        if self.groups.inode_size > 128 {
             let start = 128 + usize::from(u16_at(&inode.raw, 0x80)?);
             let inner = inode.raw.get(start..).filter(|inner| inner.len() > 4).unwrap_or_default();
             if !inner.is_empty() && u32_at(inner, 0)? == XATTR {
@@ -207,7 +149,7 @@ impl Inodes {
         }
         let block = u64::from(u32_at(&inode.raw, 0x68)?) | u64::from(u16_at(&inode.raw, 0x76)?) << 32;
         if block != 0 {
-            let block = self.read(self.place(block)?, self.block)?;
+            let block = self.groups.read(self.groups.place(block)?, self.groups.block)?;
             if u32_at(&block, 0)? != XATTR {
                 return Err(damaged());
             }
@@ -269,10 +211,6 @@ fn attributes(entries: &[u8], values: &[u8], to: &mut Xattrs) -> Result<()> {
         at += 16 + size.next_multiple_of(4);
     }
     Ok(())
-}
-
-fn damaged() -> Error {
-    Error::new("the ext4 file system is damaged")
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {

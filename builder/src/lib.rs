@@ -25,6 +25,7 @@ pub mod error;
 pub mod explain;
 pub mod fdt;
 pub mod flash;
+mod groups;
 pub mod guest;
 pub mod hypervisor;
 pub mod image;

@@ -67,6 +67,7 @@ mod tests {
             size: data.len() as u64,
             packages: Vec::new(),
             plan: serde_json::Value::Null,
+            packed: Vec::new(),
         };
         let mut built = Built { image: image.clone(), manifest, up_to_date: false };
         let copy = persistent(&built, &Progress::quiet()).unwrap();

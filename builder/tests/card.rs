@@ -11,6 +11,8 @@ use vambrace::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, TreeSize, ext4_size,
     write_image,
 };
+use vambrace::image::packing::Packing;
+use vambrace::image::{Image, Piece, bmap, pack, packed_path, sum};
 use vambrace::progress::Progress;
 use vambrace::tree::{Node, Tree};
 use vambrace::verify::verify_image;
@@ -239,6 +241,47 @@ fn e2fsck_finds_no_fault_and_debugfs_every_file() {
         }
     }
     assert_eq!(seen, 404);
+}
+
+/// What a map leaves out need not be zero: a card that was used keeps its old bytes there.
+#[test]
+fn packed_and_by_its_map_alone_it_gets_onto_a_used_card_whole() {
+    let (dir, path) = write(&spec(MBR));
+    let summed = sum(&path, &spec(MBR), &Progress::quiet()).unwrap();
+    let map = path.with_file_name("disk.img.bmap");
+    std::fs::write(&map, bmap::render(&summed.map).unwrap()).unwrap();
+    let original = std::fs::read(&path).unwrap();
+    let card = dir.path().join("card");
+    for (packing, program) in [(Packing::Zstd, "zstd"), (Packing::Gzip, "gzip"), (Packing::Xz, "xz")] {
+        pack(&path, packing, &Progress::quiet()).unwrap();
+        let packed = packed_path(&path, packing);
+        std::fs::write(&card, vec![0xff; original.len()]).unwrap();
+        let image = Image::open(&packed, spec(MBR).size, &Progress::quiet()).unwrap();
+        assert_eq!(image.beside(), Some(&*map));
+        let to = std::fs::OpenOptions::new().write(true).open(&card).unwrap();
+        let take = |piece: Piece| to.write_all_at(&piece.data, piece.offset).is_ok();
+        image.pieces(take).unwrap();
+        verify_image(&card, &spec(MBR), &Progress::quiet()).unwrap();
+        if let Some(output) = tool(program, &["-dkc", packed.to_str().unwrap()]) {
+            assert!(output.status.success() && output.stdout == original, "{program}");
+        }
+        // It finds the map by the packed image's name, and compares the hashes.
+        let copy = dir.path().join("copy");
+        let words = ["copy", packed.to_str().unwrap(), copy.to_str().unwrap()];
+        if let Some(output) = tool("bmaptool", &words) {
+            assert!(output.status.success() && text(&output).contains("bmap"), "{}", text(&output));
+            assert!(std::fs::read(copy).unwrap() == original, "{}", text(&output));
+        }
+    }
+    let root = root_file(dir.path(), &card);
+    if let Some(output) = tool("e2fsck", &["-f", "-n", &root]) {
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let boot = dir.path().join("boot.fat");
+    std::fs::write(&boot, &std::fs::read(&card).unwrap()[4 * MIB as usize..ROOT as usize]).unwrap();
+    if let Some(output) = tool("fsck.vfat", &["-n", "-v", boot.to_str().unwrap()]) {
+        assert!(output.status.success(), "{}", text(&output));
+    }
 }
 
 /// Bytes of the root file system that somebody would miss.

@@ -17,7 +17,15 @@ fn workspace() -> PathBuf {
 fn with_manifest(image: &Path) {
     let (fingerprint, sha256) = (String::new(), String::new());
     let stamp = Stamp::of(image).unwrap();
-    let manifest = Manifest { fingerprint, stamp, sha256, size: 1, packages: Vec::new(), plan: Value::Null };
+    let manifest = Manifest {
+        fingerprint,
+        stamp,
+        sha256,
+        size: 1,
+        packages: Vec::new(),
+        plan: Value::Null,
+        packed: Vec::new(),
+    };
     fs::write(image.with_extension("json"), serde_json::to_string(&manifest).unwrap()).unwrap();
 }
 

@@ -4,10 +4,10 @@ use super::Difference;
 use super::files::{Facts, Files, Paths, difference as files_difference};
 use crate::cache::sha256;
 use crate::error::{Error, Result, ResultExt};
+use crate::groups::Groups;
 use crate::inodes::{Inodes, ROOT};
 use crate::tree::{Source, shown};
 use crate::verify::ext4::{SUPERBLOCK, load};
-use crate::verify::{read, u16_at, u32_at};
 use ext4_view::{Ext4, FileType, Metadata, Path};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -150,46 +150,31 @@ impl Files for Volume {
 
 /// What lies at byte `offset` of the file system that begins at byte `start`: a structure of its own (Linux,
 /// Documentation/filesystems/ext4), for what no file's facts or content tell.
-pub(super) fn structure_at(file: &File, start: u64, offset: u64) -> String {
-    find_structure(file, start, offset).unwrap_or_else(|_| "the ext4 file system".to_owned())
+pub(super) fn structure_at(file: &File, (start, size): (u64, u64), offset: u64) -> String {
+    find_structure(file, start, size, offset).unwrap_or_else(|_| "the ext4 file system".to_owned())
 }
 
-fn find_structure(file: &File, start: u64, offset: u64) -> Result<String> {
+fn find_structure(file: &File, start: u64, size: u64, offset: u64) -> Result<String> {
     let (at, length) = SUPERBLOCK;
     if (at..at + length as u64).contains(&offset) {
         return Ok(format!("the superblock, offset {:#x}", offset - at));
     }
-    let superblock = read(file, start + at, length)?;
-    let block =
-        1024_u64.checked_shl(u32_at(&superblock, 0x18)?).filter(|block| (1024..=65536).contains(block));
-    let block = block.ok_or_else(|| Error::new("the superblock has no size of a block"))?;
-    let per_group = u64::from(u32_at(&superblock, 0x28)?);
-    let inode_size = u64::from(u16_at(&superblock, 0x58)?);
-    let wide = u32_at(&superblock, 0x60)? & 0x80 != 0;
-    let descriptor = if wide { u64::from(u16_at(&superblock, 0xfe)?) } else { 32 };
-    let blocks = u64::from(u32_at(&superblock, 4)?);
-    let groups = blocks.div_ceil(u64::from(u32_at(&superblock, 0x20)?).max(1));
-    let descriptors = (u64::from(u32_at(&superblock, 0x14)?) + 1) * block;
-    // 16 TiB in groups of 128 MiB; a superblock that claims more is not followed.
-    if inode_size < 128 || descriptor < 32 || (wide && descriptor < 64) || groups > 1 << 17 {
-        return Err(Error::new("the superblock has impossible sizes"));
+    let source = Source::opened(
+        file.try_clone().context(|| "cannot read the ext4 file system")?,
+        std::path::Path::new("the image"),
+    );
+    let groups = Groups::open(source, start, size)?;
+    let descriptors = groups.descriptors()?;
+    if (descriptors..descriptors + groups.count * groups.descriptor).contains(&offset) {
+        return Ok(format!("the descriptor of group {}", (offset - descriptors) / groups.descriptor));
     }
-    if (descriptors..descriptors + groups * descriptor).contains(&offset) {
-        return Ok(format!("the descriptor of group {}", (offset - descriptors) / descriptor));
-    }
-    for group in 0..groups {
-        let own = read(file, start + descriptors + group * descriptor, 32)?;
-        let high = |at: u64| -> Result<u64> {
-            if !wide {
-                return Ok(0);
-            }
-            let bytes = read(file, start + descriptors + group * descriptor + 32, 16)?;
-            Ok(u64::from(u32_at(&bytes, usize::try_from(at).unwrap_or(0))?) << 32)
-        };
-        let table = (u64::from(u32_at(&own, 8)?) | high(8)?).saturating_mul(block);
-        if (table..table.saturating_add(per_group * inode_size)).contains(&offset) {
-            let (index, inside) = ((offset - table) / inode_size, (offset - table) % inode_size);
-            let inode = group * per_group + index + 1;
+    for index in 0..groups.count {
+        let group = groups.group(index)?;
+        let table = groups.place(group.inodes)?;
+        if (table..table.saturating_add(groups.table_size())).contains(&offset) {
+            let at = offset - table;
+            let inode = index * u64::from(groups.inodes_per_group) + at / groups.inode_size + 1;
+            let inside = at % groups.inode_size;
             let what = match inside {
                 0x28..0x64 => "its device number, extents or inline link",
                 128.. => "its extra times or extended attributes",
@@ -197,10 +182,12 @@ fn find_structure(file: &File, start: u64, offset: u64) -> Result<String> {
             };
             return Ok(format!("inode {inode} of the ext4 file system ({what}, offset {inside:#x})"));
         }
-        for (at, name) in [(0, "the block bitmap"), (4, "the inode bitmap")] {
-            let place = (u64::from(u32_at(&own, at)?) | high(at as u64)?).saturating_mul(block);
-            if (place..place.saturating_add(block)).contains(&offset) {
-                return Ok(format!("{name} of group {group}"));
+        for (block, name) in
+            [(group.block_bitmap, "the block bitmap"), (group.inode_bitmap, "the inode bitmap")]
+        {
+            let place = groups.place(block)?;
+            if (place..place.saturating_add(groups.block)).contains(&offset) {
+                return Ok(format!("{name} of group {index}"));
             }
         }
     }

@@ -180,7 +180,7 @@ fn content(
         return Ok(None);
     };
     let place = match kind_a {
-        Kind::Ext4 => ext4::structure_at(a, start_a, offset),
+        Kind::Ext4 => ext4::structure_at(a, (start_a, size_a), offset),
         Kind::Fat32 | Kind::Lvm | Kind::Other => kind_a.name().to_owned(),
     };
     let what = format!("the first byte that differs is {} of the image", byte(start_a + offset));

@@ -14,7 +14,7 @@ const SECTOR: u64 = 512;
 /// Where the metadata area begins, in bytes of the physical volume.
 const AREA: u64 = 4096;
 /// Where it ends, and volumes begin.
-pub(super) const DATA: u64 = 1 << 20;
+pub(crate) const DATA: u64 = 1 << 20;
 /// Where the text begins, in bytes of the metadata area: behind its header.
 const TEXT: u64 = SECTOR;
 /// Longest text: half of the area, since lvm2 writes the next version beside the last.

@@ -26,7 +26,9 @@ use crate::tree::Tree;
 
 pub use ext4::{TreeSize, ext4_size, write_ext4};
 pub use fat::{fat_name, fat32_size};
+pub(crate) use lvm::DATA as LVM_DATA;
 pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
+pub(crate) use partial::Partial;
 use sparse::Writer;
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
@@ -236,12 +238,12 @@ impl DiskSpec {
 /// is left beside it.
 pub fn write_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
     spec.check().map_err(|error| error.at(path))?;
-    let partial = partial::Partial::create(path)?;
+    let partial = Partial::create(path)?;
     fill(&partial, spec, progress).map_err(|error| error.at(path))?;
     partial.keep()
 }
 
-fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
+fn fill(partial: &Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
     let file = partial.file();
     file.set_len(spec.size).context(|| "cannot make a file of the image's size")?;
     let total = spec
@@ -276,7 +278,7 @@ fn fill(partial: &partial::Partial, spec: &DiskSpec, progress: &Progress) -> Res
 pub fn copy_image(from: &Path, to: &Path, progress: &Progress) -> Result<()> {
     let mut source = File::open(from).context_at(from, || "cannot open the image")?;
     let size = source.metadata().context_at(from, || "cannot look at the image")?.len();
-    let partial = partial::Partial::create(to)?;
+    let partial = Partial::create(to)?;
     let step = progress.step(format!("copying to {}", to.display()));
     partial.file().set_len(size).context_at(to, || "cannot make a file of the image's size")?;
     let mut writer = Writer::new(partial.file(), |_| ());

@@ -11,7 +11,7 @@ use crate::lock::{hidden, open_locked};
 /// The name is fixed, so that what a killed build leaves is taken over by the next one and never piles up; a lock on
 /// the file keeps two builds apart.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Creates the temporary file for `path`, and the folder that it lies in.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::new("there is a folder of that name").at(path));
         }
@@ -36,12 +36,12 @@ impl Partial {
     }
 
     /// The open file, for reading and writing.
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives the file its name in place of what had it before, and brings that onto the disk.
-    pub(super) fn keep(mut self) -> Result<()> {
+    pub(crate) fn keep(mut self) -> Result<()> {
         fs::rename(&self.temporary, &self.path)
             .context_at(&self.path, || "cannot put the new image in place")?;
         self.kept = true;

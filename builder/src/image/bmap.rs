@@ -4,7 +4,7 @@
 //! The format is described by the comment that bmaptool puts into every map, and by its documentation.
 
 use super::map::{BlockMap, Range, Rest};
-use crate::cache::sha256;
+use crate::cache::{hex, sha256};
 use crate::error::{Error, Result, ResultExt};
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -52,6 +52,43 @@ pub fn read(path: &Path) -> Result<BlockMap> {
                 "make the map again with `bmaptool create`, or move it away: the image is then written whole",
             )
         })
+}
+
+/// The text of `map`.
+///
+/// # Errors
+///
+/// A map with a range that has no hash.
+pub fn render(map: &BlockMap) -> Result<String> {
+    let blocks = map.image_size().div_ceil(map.block_size());
+    let mapped: u64 = map.ranges().iter().map(|range| range.count).sum();
+    let checksum = "0".repeat(64);
+    let mut ranges = String::new();
+    for range in map.ranges() {
+        let hash = range.sha256.ok_or_else(|| Error::new("a range of the map has no hash"))?;
+        let blocks = match range.count {
+            1 => range.first.to_string(),
+            count => format!("{}-{}", range.first, range.first + count - 1),
+        };
+        ranges.push_str(&format!("        <Range chksum=\"{}\"> {blocks} </Range>\n", hex(&hash)));
+    }
+    let text = format!(
+        "<?xml version=\"1.0\" ?>\n\
+         <!-- The blocks of the image that are in use: whoever writes it to a medium need not write the others. -->\n\
+         <bmap version=\"2.0\">\n    \
+         <ImageSize> {} </ImageSize>\n    \
+         <BlockSize> {} </BlockSize>\n    \
+         <BlocksCount> {blocks} </BlocksCount>\n    \
+         <MappedBlocksCount> {mapped} </MappedBlocksCount>\n    \
+         <ChecksumType> sha256 </ChecksumType>\n    \
+         <BmapFileChecksum> {checksum} </BmapFileChecksum>\n    \
+         <BlockMap>\n{ranges}    </BlockMap>\n\
+         </bmap>\n",
+        map.image_size(),
+        map.block_size(),
+    );
+    // Made while zeros stand in its place.
+    Ok(text.replacen(&checksum, &sha256(text.as_bytes()), 1))
 }
 
 /// What the file says, as far as it has been read.
@@ -219,7 +256,6 @@ fn hash(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cache::hex;
     use proptest::prelude::*;
     use std::fmt::Write;
 
@@ -251,6 +287,19 @@ pub(super) mod tests {
         let [first, second] = map.ranges() else { panic!("two ranges") };
         assert_eq!((first.first, first.count, first.sha256.map(|hash| hex(&hash))), (0, 2, Some(hash)));
         assert_eq!((map.bytes(second), second.sha256), ((12_288, 16_000), None));
+    }
+
+    #[test]
+    fn a_map_that_was_written_is_read() {
+        let range = |first, count| Range { first, count, sha256: Some([first as u8; 32]) };
+        let map =
+            BlockMap::new(4096, 40_000, vec![range(0, 1), range(3, 2), range(9, 1)], Rest::Any).unwrap();
+        let text = render(&map).unwrap();
+        assert_eq!(parse(&text).unwrap(), map);
+        assert!(text.contains("> 3-4 </Range>") && text.contains("> 9 </Range>"), "{text}");
+        assert!(parse(&text.replace("3-4", "3-5")).unwrap_err().report().contains("damaged"));
+        let unknown = Range { first: 0, count: 1, sha256: None };
+        assert!(render(&BlockMap::new(4096, 40_000, vec![unknown], Rest::Any).unwrap()).is_err());
     }
 
     #[test]

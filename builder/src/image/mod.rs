@@ -5,9 +5,14 @@
 
 pub mod bmap;
 mod map;
+mod pack;
 pub mod packing;
 mod source;
+mod used;
 
 pub(crate) use map::is_zero;
 pub use map::{BlockMap, Range, Rest};
+pub(crate) use pack::beside;
+pub use pack::{Packed, pack, packed_path};
 pub use source::{Image, Piece};
+pub use used::{Summed, sum};

@@ -5,6 +5,7 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
@@ -14,7 +15,8 @@ use std::path::Path;
 const MAX_DECODER_KIB: u32 = 256 << 10;
 
 /// How an image's file is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Packing {
     /// Not at all.
     None,
@@ -27,6 +29,19 @@ pub enum Packing {
 }
 
 impl Packing {
+    /// Those that an image can be packed with.
+    pub const ALL: [Self; 3] = [Self::Gzip, Self::Xz, Self::Zstd];
+
+    /// What a file's name ends in behind a dot; nothing where it is not packed.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => "gz",
+            Self::Xz => "xz",
+            Self::Zstd => "zst",
+        }
+    }
+
     /// How `file` is packed.
     ///
     /// # Errors

@@ -223,7 +223,7 @@ fn survey(file: &File, path: &Path, packing: Packing, limit: u64, progress: &Pro
 }
 
 /// Where data begins at or behind `at`; `None` where there is only a hole from there on.
-fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
+pub(super) fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(start) => Ok(Some(start)),
         Err(Errno::NXIO) => Ok(None),

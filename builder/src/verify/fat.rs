@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::{read, u16_at, u32_at};
@@ -29,6 +30,8 @@ pub(crate) struct Volume<'a> {
     pub(crate) id: u32,
     /// What the root folder has for a label.
     labels: Vec<Vec<u8>>,
+    /// Byte of the boot sector in the image.
+    start: u64,
     /// Byte of the first data cluster in the image.
     data: u64,
     cluster: u64,
@@ -154,6 +157,7 @@ pub(crate) fn open(file: &File, start: u64, size: u64) -> Result<(Volume<'_>, u3
             label: String::from_utf8_lossy(boot.get(71..82).unwrap_or_default()).into_owned(),
             id: u32_at(boot, 67)?,
             labels: Vec::new(),
+            start,
             data,
             cluster,
             clusters,
@@ -202,6 +206,21 @@ impl Volume<'_> {
         Ok(runs
             .map(|run| (self.offset(run.first().copied().unwrap_or(2)), run.len() as u64 * self.cluster))
             .collect())
+    }
+
+    /// What is in use, as ranges of the image's bytes: boot sectors, tables, and every cluster that is taken.
+    pub(crate) fn used(&self) -> Vec<Range<u64>> {
+        let structures = self.start..self.data;
+        let mut used = vec![structures];
+        let taken = |cluster: &u32| self.table.get(*cluster as usize).is_some_and(|&next| next != 0);
+        for cluster in (2..self.clusters + 2).filter(taken) {
+            let start = self.offset(cluster);
+            match used.last_mut() {
+                Some(last) if last.end == start => last.end += self.cluster,
+                _ => used.push(start..start + self.cluster),
+            }
+        }
+        used
     }
 
     /// The clusters of the chain that begins with `first`.

@@ -1,0 +1,324 @@
+//! What of an image that has just been made is in use: the block map for those who write it to a medium that was used
+//! before, with everything that counts, zeros too.
+//!
+//! Neither holes nor zeros tell: a FAT's free entries, an empty bitmap and the zeros in a file are holes, and a medium's
+//! old bytes in their place would be damage. So the file systems themselves are asked which blocks they use.
+
+use super::map::{BLOCK, BlockMap, GAP, Range as Blocks, Rest};
+use super::source::data_from;
+use crate::cache::hex;
+use crate::disk::{BLOCK as SECTOR, Content, DiskSpec, LVM_DATA, Table};
+use crate::error::{Result, ResultExt};
+use crate::groups::Groups;
+use crate::progress::Progress;
+use crate::tree::Source;
+use crate::verify::fat;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes at the start of what is empty. What was there before is looked for here, and must not be found again.
+const SIGNATURES: u64 = 1 << 20;
+/// Where no boot ROM looks for a first stage any more, in bytes of the medium. Before it what is in no partition is written
+/// whole: in several places a ROM may look, and must not find what another board's image has left.
+const FIRST_STAGES: u64 = 16 << 20;
+/// Bytes at the end of the image, in which a GPT's second copy lies.
+const BACKUP: u64 = 1 << 20;
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// What is known of an image when it has been read once from its beginning to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summed {
+    /// The SHA-256 of the whole image, in hexadecimal.
+    pub sha256: String,
+    /// What of it is in use.
+    pub map: BlockMap,
+}
+
+/// Reads the image at `path`, which was made from `spec`, and gives its hash and its map.
+///
+/// # Errors
+///
+/// An image that cannot be read, or whose file systems are not sound.
+pub fn sum(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<Summed> {
+    let step = progress.step("summing up the image");
+    let file = File::open(path).context_at(path, || "cannot open the image")?;
+    let used = used(&file, path, spec).map_err(|error| error.at(path))?;
+    let ranges = blocks(used, spec.size);
+    let (sha256, ranges) = hash(&file, ranges, spec.size).context_at(path, || "cannot read the image")?;
+    step.finish();
+    Ok(Summed { sha256, map: BlockMap::new(BLOCK, spec.size, ranges, Rest::Any)? })
+}
+
+/// The bytes in use, in no order; they may overlap.
+fn used(file: &File, path: &Path, spec: &DiskSpec) -> Result<Vec<Range<u64>>> {
+    let mut used: Vec<_> =
+        spec.raw.iter().map(|blob| blob.offset..blob.offset + blob.data.len() as u64).collect();
+    if let Table::Gpt(table) = &spec.table {
+        let entries = table.entries_at..table.entries_at + table.entry_blocks();
+        used.push(entries.start * SECTOR..entries.end * SECTOR);
+    }
+    let mut inside: Vec<Range<u64>> =
+        spec.partitions.iter().map(|partition| partition.start..partition.start + partition.size).collect();
+    inside.sort_by_key(|range| range.start);
+    let mut at = 0;
+    for range in inside {
+        used.push(at..range.start.min(FIRST_STAGES));
+        at = range.end;
+    }
+    used.push(at..spec.size.min(FIRST_STAGES));
+    used.push(spec.size.saturating_sub(BACKUP)..spec.size);
+    let source = Source::opened(file.try_clone().context_at(path, || "cannot open the image")?, path);
+    for partition in &spec.partitions {
+        let place = (partition.start, partition.size);
+        content(file, &source, place, &partition.content, &mut used)
+            .map_err(|error| error.context(format!("partition `{}`", partition.name)))?;
+    }
+    Ok(used)
+}
+
+/// Adds what `content` uses of the `size` bytes from byte `start` on.
+fn content(
+    file: &File,
+    source: &Source,
+    (start, size): (u64, u64),
+    content: &Content,
+    used: &mut Vec<Range<u64>>,
+) -> Result<()> {
+    match content {
+        Content::Empty => used.push(start..start + size.min(SIGNATURES)),
+        Content::Raw(data) => used.push(start..start + (data.len() as u64).max(size.min(SIGNATURES))),
+        Content::Fat32(_) => used.extend(fat::open(file, start, size)?.0.used()),
+        Content::Ext4(_) => used.extend(Groups::open(source.clone(), start, size)?.used()?),
+        Content::Lvm(group) => {
+            used.push(start..start + LVM_DATA);
+            for (volume, place, size) in group.placed() {
+                self::content(file, source, (start + place, size), &volume.content, used)
+                    .map_err(|error| error.context(format!("the volume `{}`", volume.name)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whole blocks that hold `used`, in order; ranges that are near each other are one.
+fn blocks(mut used: Vec<Range<u64>>, size: u64) -> Vec<Blocks> {
+    used.retain(|range| range.start < range.end.min(size));
+    used.sort_by_key(|range| range.start);
+    let mut all: Vec<Blocks> = Vec::new();
+    for range in used {
+        let (first, end) = (range.start / BLOCK, range.end.min(size).div_ceil(BLOCK));
+        match all.last_mut() {
+            Some(last) if first < last.first + last.count + GAP / BLOCK => {
+                last.count = last.count.max(end - last.first);
+            }
+            _ => all.push(Blocks { first, count: end - first, sha256: None }),
+        }
+    }
+    all
+}
+
+/// The hash of the whole file of `size` bytes, and the ranges with theirs. Each byte is read once, and those of holes
+/// never.
+fn hash(file: &File, mut ranges: Vec<Blocks>, size: u64) -> io::Result<(String, Vec<Blocks>)> {
+    let mut pass = Pass { file, size, at: 0, data: 0, buffer: vec![0; PIECE], whole: Sha256::new() };
+    for range in &mut ranges {
+        pass.to(range.first * BLOCK, None)?;
+        let mut own = Sha256::new();
+        pass.to(((range.first + range.count) * BLOCK).min(size), Some(&mut own))?;
+        range.sha256 = Some(own.finalize().into());
+    }
+    pass.to(size, None)?;
+    Ok((hex(&pass.whole.finalize()), ranges))
+}
+
+/// One reading of a file.
+struct Pass<'a> {
+    file: &'a File,
+    size: u64,
+    /// The byte that is read next.
+    at: u64,
+    /// Between that and this byte, where it lies ahead, there is a hole.
+    data: u64,
+    buffer: Vec<u8>,
+    /// The hash of all before it.
+    whole: Sha256,
+}
+
+impl Pass<'_> {
+    /// Reads on up to byte `end`, into the hash of the whole file and `own`.
+    fn to(&mut self, end: u64, mut own: Option<&mut Sha256>) -> io::Result<()> {
+        while self.at < end {
+            let length = usize::try_from(end - self.at).unwrap_or(PIECE).min(PIECE);
+            let piece = self.buffer.get_mut(..length).unwrap_or_default();
+            if self.data < self.at {
+                self.data = data_from(self.file, self.at)?.unwrap_or(self.size);
+            }
+            if self.data >= self.at + length as u64 {
+                piece.fill(0);
+            } else {
+                self.file.read_exact_at(piece, self.at)?;
+            }
+            self.whole.update(&*piece);
+            if let Some(own) = &mut own {
+                own.update(&*piece);
+            }
+            self.at += length as u64;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{
+        Blob, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, lvm_uuid, write_image,
+    };
+    use crate::tree::{Data, Node, Tree};
+    use crate::verify::verify_image;
+    use std::sync::Arc;
+
+    const MIB: u64 = 1 << 20;
+
+    fn ext4(label: &str) -> Content {
+        let mut tree = Tree::new();
+        tree.insert("etc/hosts", Node::file(0o644, vec![b'x'; 70_000])).unwrap();
+        // Zeros that are contents, and a hole that is none.
+        tree.insert("zeros", Node::file(0o644, vec![0; 300_000])).unwrap();
+        tree.insert("hole", Node::file(0o644, Data::hole(1 << 30))).unwrap();
+        Content::Ext4(Ext4 { label: label.into(), uuid: [9; 16], tree: Arc::new(tree) })
+    }
+
+    /// A disk with everything that there can be on one.
+    fn spec() -> DiskSpec {
+        let volume = |name: &str, size: u64, content: Content| Volume {
+            name: name.into(),
+            uuid: lvm_uuid([name.len() as u8; 16]),
+            size,
+            content,
+        };
+        let files = [("a folder/a", vec![7; 90_000]), ("zeros", vec![0; 200_000]), ("empty", Vec::new())];
+        let files =
+            files.into_iter().map(|(path, data)| FileSpec { path: path.into(), data: data.into() }).collect();
+        let group = VolumeGroup {
+            name: "vg".into(),
+            uuid: lvm_uuid([1; 16]),
+            physical_uuid: lvm_uuid([2; 16]),
+            volumes: vec![volume("empty", 8 * MIB, Content::Empty), volume("web", 16 * MIB, ext4("web"))],
+        };
+        let contents = [
+            (36 * MIB, Content::Fat32(Fat32 { label: "BOOT".into(), volume_id: 7, files })),
+            (2 * MIB, Content::Raw(vec![5; 5000].into())),
+            (4 * MIB, Content::Empty),
+            (16 * MIB, ext4("root")),
+            (30 * MIB, Content::Lvm(group)),
+        ];
+        let (mut partitions, mut start) = (Vec::new(), 2 * MIB);
+        for (index, (size, content)) in contents.into_iter().enumerate() {
+            partitions.push(PartitionSpec {
+                name: format!("p{index}"),
+                type_guid: "0fc63daf-8483-4772-8e79-3d69d8477de4".into(),
+                mbr_type: 0x83,
+                guid: [index as u8 + 1; 16],
+                start,
+                size,
+                bootable: index == 0,
+                content,
+            });
+            start += size;
+        }
+        DiskSpec {
+            table: Table::Gpt(Gpt::USUAL),
+            disk_guid: [3; 16],
+            size: start + MIB,
+            partitions,
+            raw: vec![Blob { name: "first stage".into(), offset: 128 << 10, data: vec![6; 3001].into() }],
+            epoch: 1_700_000_000,
+        }
+    }
+
+    /// The image of [`spec`], and the same with other bytes wherever the map has no range.
+    fn onto_garbage(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf, BlockMap) {
+        let (path, medium) = (folder.join("x.img"), folder.join("medium"));
+        write_image(&path, &spec(), &Progress::quiet()).unwrap();
+        let summed = sum(&path, &spec(), &Progress::quiet()).unwrap();
+        let image = File::open(&path).unwrap();
+        let to = File::create(&medium).unwrap();
+        let garbage = vec![0xff; MIB as usize];
+        (0..spec().size).step_by(MIB as usize).for_each(|at| to.write_all_at(&garbage, at).unwrap());
+        for range in summed.map.ranges() {
+            let (start, end) = summed.map.bytes(range);
+            let mut data = vec![0; (end - start) as usize];
+            image.read_exact_at(&mut data, start).unwrap();
+            assert_eq!(range.sha256, Some(Sha256::digest(&data).into()));
+            to.write_all_at(&data, start).unwrap();
+        }
+        (path, medium, summed.map)
+    }
+
+    #[test]
+    fn the_map_alone_brings_the_image_onto_a_medium_with_garbage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, medium, map) = onto_garbage(dir.path());
+        verify_image(&medium, &spec(), &Progress::quiet()).unwrap();
+        assert!(map.mapped() < 40 * MIB, "{} of {}", map.mapped(), spec().size);
+        assert_eq!(map.rest(), Rest::Any);
+        let (image, medium) = (std::fs::read(path).unwrap(), std::fs::read(medium).unwrap());
+        // First stages of other boards, and signatures in what is empty.
+        for part in [0..2 * MIB, spec().size - MIB..spec().size, 40 * MIB..41 * MIB] {
+            let part = part.start as usize..part.end as usize;
+            assert!(image[part.clone()] == medium[part.clone()], "{part:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_by_holes_would_not_do() {
+        // The same medium with only what is not zero on it: the test above can fail.
+        let dir = tempfile::tempdir().unwrap();
+        let (path, medium, _) = onto_garbage(dir.path());
+        let (image, to) = (std::fs::read(path).unwrap(), File::create(&medium).unwrap());
+        for (block, at) in image.chunks(BLOCK as usize).zip((0..).step_by(BLOCK as usize)) {
+            let hole = block.iter().all(|&byte| byte == 0);
+            to.write_all_at(if hole { &[0xff; BLOCK as usize] } else { block }, at).unwrap();
+        }
+        assert!(verify_image(&medium, &spec(), &Progress::quiet()).is_err());
+    }
+
+    #[test]
+    fn ranges_are_whole_blocks_and_near_ones_are_one() {
+        let gap = GAP;
+        let ranges = blocks(vec![5000..5001, 0..0, 2 * gap..2 * gap + 1, 4096..9000, gap..gap + 1], 10 * gap);
+        let found: Vec<_> = ranges.iter().map(|range| (range.first, range.count)).collect();
+        assert_eq!(found, [(1, 2 * gap / BLOCK)]);
+        let far = blocks(vec![0..1, 3 * gap..10 * gap], 3 * gap + 5);
+        let found: Vec<_> = far.iter().map(|range| (range.first, range.count)).collect();
+        assert_eq!(found, [(0, 1), (3 * gap / BLOCK, 1)]);
+    }
+
+    #[test]
+    fn one_pass_gives_all_hashes() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 3 * PIECE as u64 + 777;
+        file.set_len(size).unwrap();
+        for at in [5, PIECE as u64 - 2, size - 3] {
+            file.write_all_at(b"abc", at).unwrap();
+        }
+        let mut data = vec![0; size as usize];
+        file.read_exact_at(&mut data, 0).unwrap();
+        let wanted = vec![0..10, 100 * BLOCK..101 * BLOCK, size - 1..size];
+        let (whole, ranges) = hash(&file, blocks(wanted, size), size).unwrap();
+        assert_eq!(whole, crate::cache::sha256(&data));
+        assert_eq!(ranges.len(), 3);
+        for range in ranges {
+            let end = data.len().min(((range.first + range.count) * BLOCK) as usize);
+            let own: [u8; 32] = Sha256::digest(&data[(range.first * BLOCK) as usize..end]).into();
+            assert_eq!(range.sha256, Some(own));
+        }
+        assert!(hash(&file, Vec::new(), size + 1).is_err());
+    }
+}
