@@ -1,0 +1,191 @@
+//! What image a command is about: the options that all of them share.
+
+use crate::cache::Cache;
+use crate::chosen::{Chosen, lock_of};
+use crate::decision::{Decision, Request};
+use crate::error::{Error, Result};
+use crate::guest::ImageConfig;
+use crate::hypervisor::HypervisorKind;
+use crate::workspace::Workspace;
+use clap::{Args, ValueEnum};
+use std::io::Write;
+use std::path::PathBuf;
+use vambrace_bsp::{Architecture, Method, Size};
+
+/// What image is meant.
+#[derive(Debug, Args)]
+pub(super) struct What {
+    /// The board, or BOARD:VARIANT
+    #[arg(required_unless_present = "config")]
+    pub(super) board: Option<String>,
+    /// A file that describes the image: board, profile, guests
+    #[arg(long, value_name = "FILE", help_heading = "Guests")]
+    pub(super) config: Option<PathBuf>,
+    /// The variant of QEMU's machine, such as gicv3
+    #[arg(long, help_heading = "Machine")]
+    variant: Option<String>,
+    /// How the board boots
+    #[arg(long, value_enum, help_heading = "Machine")]
+    method: Option<MethodName>,
+    /// dom0's root file system
+    #[arg(long, help_heading = "dom0")]
+    profile: Option<String>,
+    /// The architecture of dom0, where it is not the board's: armv7 on a 64-bit board
+    #[arg(long, value_enum, value_name = "ARCH", help_heading = "dom0")]
+    dom0_arch: Option<ArchitectureName>,
+    /// dom0's memory, such as 512M
+    #[arg(long, value_name = "SIZE", help_heading = "dom0")]
+    dom0_mem: Option<Size>,
+    /// The machine's memory, such as 2G
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    memory: Option<Size>,
+    /// The machine's CPUs
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    cpus: Option<u32>,
+    /// dom0's virtual CPUs [default: as many as the machine has]
+    #[arg(long, value_name = "N", help_heading = "dom0")]
+    dom0_cpus: Option<u32>,
+    /// Which hypervisor the image starts [default: vambrace]
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "Hypervisor")]
+    hypervisor: Option<HypervisorName>,
+    /// Add to the hypervisor's command line
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "Hypervisor")]
+    hypervisor_args: Option<String>,
+    /// Add to dom0's command line
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true, help_heading = "dom0")]
+    dom0_args: Option<String>,
+    /// Use this hypervisor instead of compiling one
+    #[arg(long, value_name = "FILE", conflicts_with = "hypervisor_board", help_heading = "Hypervisor")]
+    hypervisor_file: Option<PathBuf>,
+    /// Compile the hypervisor for this board instead
+    #[arg(long, value_name = "BOARD", help_heading = "Hypervisor")]
+    hypervisor_board: Option<String>,
+    /// The file that pins every package by version and hash; written if it is not there [default: the one beside --config's
+    /// file, NAME.lock]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    lock: Option<PathBuf>,
+    /// The disk layout
+    #[arg(long, help_heading = "Output")]
+    layout: Option<String>,
+    /// The folder for images
+    #[arg(long, value_name = "DIR", default_value = "out", help_heading = "Output")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MethodName {
+    /// U-Boot runs a boot script
+    Uboot,
+    /// UEFI firmware starts the hypervisor
+    Uefi,
+    /// A loader outside of the machine puts everything to its address
+    Direct,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum HypervisorName {
+    /// This project's, compiled for the board
+    Vambrace,
+    /// Debian's build of Xen, with the same dom0
+    Xen,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ArchitectureName {
+    /// 64-bit: Debian's arm64
+    Aarch64,
+    /// 32-bit: Debian's armhf
+    Armv7,
+}
+
+impl What {
+    /// The packages that the command goes by.
+    pub(super) fn chosen(&self) -> Result<Chosen> {
+        let lock = lock_of(self.lock.as_deref(), self.config.as_deref(), self.kind())?;
+        Chosen::open(Cache::open(None)?, lock)
+    }
+
+    fn kind(&self) -> HypervisorKind {
+        match self.hypervisor {
+            None | Some(HypervisorName::Vambrace) => HypervisorKind::Vambrace,
+            Some(HypervisorName::Xen) => HypervisorKind::Xen,
+        }
+    }
+
+    pub(super) fn request(&self) -> Result<Request> {
+        self.request_for(self.board.as_deref())
+    }
+
+    /// The request, with `board` for the board that is named on the command line.
+    pub(super) fn request_for(&self, board: Option<&str>) -> Result<Request> {
+        let config = self.config.as_deref().map(ImageConfig::read).transpose()?.unwrap_or_default();
+        let board = board.map(str::to_owned).or_else(|| config.board.clone());
+        let board = board.ok_or_else(|| {
+            Error::new("no board is named")
+                .help("name one on the command line, or with `board` in --config's file")
+        })?;
+        Ok(Request {
+            board,
+            variant: self.variant.clone(),
+            method: self.method.map(|method| match method {
+                MethodName::Uboot => Method::Uboot,
+                MethodName::Uefi => Method::Uefi,
+                MethodName::Direct => Method::Direct,
+            }),
+            profile: self.profile.clone().or_else(|| config.profile.clone()),
+            layout: self.layout.clone(),
+            dom0_arch: self.dom0_arch.map(|arch| match arch {
+                ArchitectureName::Aarch64 => Architecture::Aarch64,
+                ArchitectureName::Armv7 => Architecture::Armv7,
+            }),
+            dom0_mem: self.dom0_mem,
+            memory: self.memory,
+            cpus: self.cpus,
+            dom0_cpus: self.dom0_cpus,
+            hypervisor_args: self.hypervisor_args.clone(),
+            dom0_args: self.dom0_args.clone(),
+            kind: self.kind(),
+            hypervisor_file: self.hypervisor_file.clone(),
+            hypervisor_board: self.hypervisor_board.clone(),
+            config,
+            out: Some(self.out.clone()),
+        })
+    }
+
+    /// Whether more is said of an image than its board.
+    pub(super) fn says_more(&self) -> bool {
+        [
+            self.config.is_some(),
+            self.variant.is_some(),
+            self.method.is_some(),
+            self.profile.is_some(),
+            self.layout.is_some(),
+            self.dom0_arch.is_some(),
+            self.dom0_mem.is_some(),
+            self.memory.is_some(),
+            self.cpus.is_some(),
+            self.dom0_cpus.is_some(),
+            self.hypervisor.is_some(),
+            self.hypervisor_args.is_some(),
+            self.dom0_args.is_some(),
+            self.hypervisor_file.is_some(),
+            self.hypervisor_board.is_some(),
+            self.lock.is_some(),
+        ]
+        .contains(&true)
+    }
+}
+
+/// Decides, and says what a user should know of that. It is said even where nothing but results is wanted, as errors
+/// are.
+pub(super) fn decide(workspace: &Workspace, what: &What) -> Result<Decision> {
+    decide_on(workspace, &what.request()?)
+}
+
+pub(super) fn decide_on(workspace: &Workspace, request: &Request) -> Result<Decision> {
+    let decision = Decision::new(workspace, request)?;
+    for warning in &decision.warnings {
+        let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
+    }
+    Ok(decision)
+}
