@@ -1,8 +1,9 @@
 //! Booting an image in QEMU: its command line, the stages a boot goes through, and what dom0's self-test says.
 
+use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
-use crate::guest::{ImageConfig, Module};
+use crate::guest::Module;
 use crate::progress::Progress;
 use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
+use crate::tree::{Owners, read_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -19,12 +20,17 @@ use std::sync::Mutex;
 pub struct Cache {
     dir: PathBuf,
     hashes: Mutex<Remembered<BTreeMap<String, Stamped>>>,
+    folders: Mutex<Remembered<BTreeMap<String, Folder>>>,
     pins: Mutex<Remembered<Pins>>,
     keeper: Keeper,
 }
 
 /// The file in the cache with this machine's pins.
 pub(crate) const PINS: &str = "pins.json";
+
+/// The files in the cache with the hashes of files and folders.
+pub(crate) const FILES: &str = "files.json";
+pub(crate) const FOLDERS: &str = "folders.json";
 
 /// Who keeps the pins in use.
 #[derive(Debug)]
@@ -52,6 +58,13 @@ struct Stamped {
     sha256: String,
 }
 
+/// A folder's content hash, and how everything in it looked then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Folder {
+    looks: String,
+    sha256: String,
+}
+
 /// How a file looks from outside. As long as this stays, so does the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -75,6 +88,12 @@ impl Stamp {
     /// Bytes that the file has.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether the file was last written to a while ago: one that changes within a tick of its file system's clock looks the
+    /// same afterwards.
+    pub(crate) fn is_settled(&self) -> bool {
+        seconds_now().is_some_and(|now| now - self.modified.0 > 2)
     }
 
     pub(crate) fn from_metadata(meta: &Metadata) -> Self {
@@ -119,9 +138,10 @@ impl Cache {
             })?;
         // Processes that are started elsewhere get paths into the cache.
         let dir = std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")?;
-        let hashes = Mutex::new(Remembered::load(dir.join("files.json")));
+        let hashes = Mutex::new(Remembered::load(dir.join(FILES)));
+        let folders = Mutex::new(Remembered::load(dir.join(FOLDERS)));
         let pins = Mutex::new(Remembered::load(dir.join(PINS)));
-        Ok(Self { dir, hashes, pins, keeper: Keeper::Machine })
+        Ok(Self { dir, hashes, folders, pins, keeper: Keeper::Machine })
     }
 
     /// The same cache with the pins of `file` in place of this machine's, which are neither used nor changed.
@@ -177,12 +197,33 @@ impl Cache {
         }
         let sha256 = hash_reader(File::open(&path).context_at(&path, || "cannot open the file")?)
             .context_at(&path, || "cannot read the file")?;
-        // A file that changes within one tick of its file system's clock looks the same afterwards.
-        let settled = seconds_now().is_some_and(|now| now - stamp.modified.0 > 2);
-        if settled && path.to_str().is_some() && Stamp::of(&path)? == stamp {
+        if stamp.is_settled() && path.to_str().is_some() && Stamp::of(&path)? == stamp {
             let mut hashes = lock(&self.hashes);
             hashes.items.insert(key, Stamped { stamp, sha256: sha256.clone() });
             hashes.changed = true;
+        }
+        Ok(sha256)
+    }
+
+    /// A hash of everything in the folder at `path`, its files read only if something looks different from when it was read
+    /// last.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn hash_folder(&self, path: &Path, owners: Owners) -> Result<String> {
+        let path = std::path::absolute(path).context_at(path, || "cannot find the folder")?;
+        let tree = read_folder(&path, owners)?;
+        let (key, looks) = (format!("{owners:?} {}", path.to_string_lossy()), tree.looks());
+        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks).cloned();
+        if let Some(known) = known {
+            return Ok(known.sha256);
+        }
+        let sha256 = tree.digest()?;
+        if tree.is_settled() && path.to_str().is_some() {
+            let mut folders = lock(&self.folders);
+            folders.items.insert(key, Folder { looks, sha256: sha256.clone() });
+            folders.changed = true;
         }
         Ok(sha256)
     }
@@ -298,6 +339,7 @@ impl Cache {
     /// Writes down what has been learned. Not being able to is no reason to fail: it is then learned again.
     pub fn save(&self) {
         lock(&self.hashes).save();
+        lock(&self.folders).save();
         if matches!(self.keeper, Keeper::Machine) {
             lock(&self.pins).save();
         }

@@ -1,11 +1,13 @@
 //! From what was asked for to what will be done: board, method, layout, memory, CPUs, command lines.
 
+use crate::config::ImageConfig;
 use crate::error::{Error, Result};
-use crate::guest::{Guests, ImageConfig, layout::with_guests};
+use crate::guest::{Guests, layout::with_guests};
 use crate::hypervisor::HypervisorKind;
 use crate::layout::{Content, Filesystem, Kind, Layout, Partition, not_for};
 use crate::profile::Profile;
 use crate::workspace::{Workspace, described};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use vambrace_bsp::{
     Architecture, Board, BootMethod, DeviceTree, Driver, Method, Qemu, Size, Source, Variant, did_you_mean,
@@ -131,6 +133,32 @@ pub enum HypervisorSource {
     File(PathBuf),
 }
 
+impl Request {
+    /// What a description asks for; the board's name is empty where it names none.
+    pub fn of(config: ImageConfig) -> Self {
+        let ImageConfig { board, profile, method, layout, machine, hypervisor, dom0, dir, .. } = &config;
+        Self {
+            board: board.clone().unwrap_or_default(),
+            variant: None,
+            method: *method,
+            profile: profile.clone(),
+            layout: layout.clone(),
+            dom0_arch: dom0.architecture,
+            dom0_mem: dom0.memory,
+            memory: machine.memory,
+            cpus: machine.cpus,
+            dom0_cpus: dom0.cpus,
+            hypervisor_args: hypervisor.args.clone(),
+            dom0_args: dom0.args.clone(),
+            kind: hypervisor.kind.unwrap_or_default(),
+            hypervisor_file: hypervisor.file.as_ref().map(|file| dir.join(file)),
+            hypervisor_board: hypervisor.board.clone(),
+            out: None,
+            config,
+        }
+    }
+}
+
 impl Decision {
     /// Decides.
     ///
@@ -158,7 +186,9 @@ impl Decision {
             None => (request.profile.as_deref().unwrap_or("minimal"), None),
         };
         let profile = workspace.profile(profile)?.of_release(release, dom0_arch.debian())?;
+        let profile = with_packages(profile, &request.config)?;
         let layout = layout(workspace, &board, method, &boot, &profile, request)?;
+        let layout = sized(layout, &request.config)?;
         let layout = configuring(carrying(layout, &board)?, request.kind);
         let layout = with_guests(layout, &request.config)?;
         let board_dir = match workspace.boards().source(id) {
@@ -246,6 +276,7 @@ impl Decision {
                 bootable: false,
                 filesystem: Filesystem::Ext4,
                 label: ROOT_LABEL.into(),
+                size: None,
                 min_size: Size(0),
                 slack: Size(0),
                 files: Vec::new(),
@@ -302,7 +333,8 @@ fn layout(
     }
     // Whole packages are too large for a ramdisk, and what xl needs of a guest is too.
     let guest = request.config.needs_dom0();
-    let wants = !profile.spec.root.install.is_empty() || guest.is_some();
+    let own = request.config.dom0.root.is_some();
+    let wants = !profile.spec.root.install.is_empty() || guest.is_some() || own;
     if !wants || layout.root().is_some() {
         return Ok(layout);
     }
@@ -316,6 +348,7 @@ fn layout(
         (_, fitting) => {
             let who = match guest {
                 Some(guest) => format!("the guest `{}`", guest.name),
+                None if own => "the root file system of your own".to_owned(),
                 None => format!("the profile `{}`", profile.spec.id),
             };
             let error =
@@ -326,6 +359,43 @@ fn layout(
             })
         }
     }
+}
+
+/// `profile` with the packages that a description adds.
+fn with_packages(mut profile: Profile, config: &ImageConfig) -> Result<Profile> {
+    let wanted = &config.dom0.packages;
+    if wanted.is_empty() {
+        return Ok(profile);
+    }
+    if profile.spec.root.install.is_empty() {
+        let text = format!("the profile `{}` is not one that packages are added to", profile.spec.id);
+        return Err(config
+            .at("dom0.packages", text)
+            .help("choose one that installs packages: profile = \"debian\""));
+    }
+    let new = wanted.iter().filter(|name| !profile.spec.root.install.contains(name)).cloned();
+    let new: BTreeSet<String> = new.collect();
+    profile.spec.root.install.extend(new);
+    Ok(profile)
+}
+
+/// `layout` with the sizes that a description wants.
+fn sized(mut layout: Layout, config: &ImageConfig) -> Result<Layout> {
+    layout.size = config.disk.size.or(layout.size);
+    for (name, wanted) in &config.disk.partitions {
+        let id = layout.id.clone();
+        let names: Vec<String> = layout.partitions.iter().map(|partition| partition.name.clone()).collect();
+        let Some(partition) = layout.partitions.iter_mut().find(|partition| partition.name == *name) else {
+            let text = format!("the layout `{id}` has no partition `{}`", name.escape_default());
+            let help = did_you_mean(name, names.iter().map(String::as_str).collect::<Vec<_>>());
+            return Err(config.at(&format!("disk.partition.{name}"), text).help(help));
+        };
+        partition.size = wanted.size.or(partition.size);
+        if let Some(free) = wanted.free {
+            partition.slack = free;
+        }
+    }
+    Ok(layout)
 }
 
 /// A 64-bit CPU runs a 32-bit dom0 too, and not the other way round.

@@ -69,6 +69,20 @@ impl Error {
         Self::new(what).because(self)
     }
 
+    /// The same, told where `place` is: at that place, behind its words, with its source text and its help. What it was about
+    /// becomes part of what was wrong.
+    #[must_use]
+    pub fn told_at(mut self, place: Self) -> Self {
+        if let Some(about) = self.0.at.take() {
+            self.0.what = format!("{about}: {}", self.0.what);
+        }
+        self.0.what.insert_str(0, &place.0.what);
+        self.0.at = place.0.at;
+        self.0.snippet = place.0.snippet;
+        self.0.help.extend(place.0.help);
+        self
+    }
+
     /// What was wrong, without place, causes and help.
     pub fn what(&self) -> &str {
         &self.0.what
@@ -158,6 +172,18 @@ mod tests {
     #[test]
     fn the_nearest_place_stays() {
         assert_eq!(Error::new("x").at("near").at("far").to_string(), "near: x");
+    }
+
+    #[test]
+    fn an_error_moves_to_where_it_was_caused() {
+        let error = Error::new("no such file").at("/a/b").help("make it");
+        let report = error
+            .told_at(Error::new("in `x`: ").at_text("f.toml:1:2").snippet("  1 | x").help("or not"))
+            .report();
+        assert_eq!(
+            report,
+            "error: f.toml:1:2: in `x`: /a/b: no such file\n  1 | x\n  help: make it\n  help: or not"
+        );
     }
 
     #[test]

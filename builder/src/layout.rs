@@ -23,6 +23,8 @@ pub struct Layout {
     /// The number of entries of a GPT. Fewer than the usual 128 leave room for firmware that the board's ROM expects
     /// in front of block 34: 56 end right before byte 8192.
     pub gpt_entries: Option<u32>,
+    /// The size of the medium; without it, what the partitions need. dom0's root file system gets what they leave.
+    pub size: Option<Size>,
     /// Partitions begin and end on multiples of this.
     pub alignment: Size,
     /// The partitions, in the order they have on the disk.
@@ -66,6 +68,8 @@ pub struct Partition {
     pub filesystem: Filesystem,
     /// The file system's label: at most 11 capital letters for FAT, 16 of either case for ext4.
     pub label: String,
+    /// The size, exactly; contents that need more are an error.
+    pub size: Option<Size>,
     /// The least size; without it, what the content needs.
     #[serde(default)]
     pub min_size: Size,

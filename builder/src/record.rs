@@ -1,11 +1,12 @@
 //! How an image was built: everything that a user asked for, and what beside packages and sources it was made of.
 
 use crate::cache::Cache;
+use crate::config::{ImageConfig, Setting};
 use crate::decision::{Decision, Request};
 use crate::error::{Error, Result};
-use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::sources::{Sources, is_commit};
+use crate::tree::Owners;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -44,6 +45,9 @@ pub struct Asked {
     /// The image's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+    /// What was put over it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     variant: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +106,15 @@ impl Record {
             let sha256 = crate::cache::sha256(text.as_bytes());
             files.push(OwnFile { path: name(root, Path::new(file)), sha256 });
         }
-        let mut own = decision.guests.files();
+        let mut own = Vec::new();
+        for path in request.config.files() {
+            if path.is_dir() {
+                let sha256 = cache.hash_folder(&path, Owners::Root)?;
+                files.push(OwnFile { path: name(root, &path), sha256 });
+            } else {
+                own.push(path);
+            }
+        }
         own.extend(request.hypervisor_file.clone());
         if let (Some(_), Some(Source::Folder(folder))) =
             (workspace.boards_dir(), workspace.boards().source(&decision.board.id))
@@ -153,7 +165,11 @@ impl Record {
     pub fn request(&self, root: &Path, cache: &Cache, out: &Path) -> Result<Request> {
         for file in &self.files {
             let path = find(root, &file.path);
-            let found = cache.hash_file(&path).map_err(|error| {
+            let found = match path.is_dir() {
+                true => cache.hash_folder(&path, Owners::Root),
+                false => cache.hash_file(&path),
+            };
+            let found = found.map_err(|error| {
                 error.help(
                     "the image was made of this file: put it there, or run this where its path leads to it",
                 )
@@ -165,7 +181,11 @@ impl Record {
             }
         }
         let asked = self.request.clone();
-        let config = asked.config.as_deref().map(|file| ImageConfig::read(&find(root, file))).transpose()?;
+        let settings = asked.set.iter().map(|text| text.parse()).collect::<Result<Vec<Setting>>>()?;
+        let config = match asked.config.as_deref() {
+            Some(file) => ImageConfig::read(&find(root, file), &settings)?,
+            None => ImageConfig::with("", "", &settings)?,
+        };
         Ok(Request {
             board: asked.board,
             variant: asked.variant,
@@ -182,7 +202,7 @@ impl Record {
             kind: asked.hypervisor,
             hypervisor_file: asked.hypervisor_file.as_deref().map(|file| find(root, file)),
             hypervisor_board: asked.hypervisor_board,
-            config: config.unwrap_or_default(),
+            config,
             out: Some(out.to_path_buf()),
         })
     }
@@ -201,6 +221,7 @@ impl Asked {
             board: request.board,
             boards_dir: workspace.boards_dir().map(named),
             config: request.config.source().map(|(file, _)| named(Path::new(file))),
+            set: request.config.settings().iter().map(|setting| setting.text().to_owned()).collect(),
             variant: request.variant,
             method: request.method,
             profile: request.profile,
@@ -287,7 +308,7 @@ pub(crate) mod tests {
             memory: Some(Size(4 << 30)),
             cpus: Some(2),
             dom0_args: Some("quiet".into()),
-            config: ImageConfig::read(&config).unwrap(),
+            config: ImageConfig::read(&config, &[]).unwrap(),
             out: Some("out".into()),
             ..Request::default()
         };

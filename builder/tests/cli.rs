@@ -363,7 +363,56 @@ fn a_description_of_an_image_stands_for_options() {
     fs::write(&path, guest).unwrap();
     assert!(place.fails(&["plan", "--config", config]).contains("no board is named"));
     assert!(place.fails(&["plan", "--config", "nowhere.toml"]).contains("nowhere.toml"));
-    assert_eq!(place.run(&["plan"]).code, Some(2));
+    assert!(place.fails(&["plan"]).contains("vambrace init"));
+    // The usual file of a folder is used where neither a board nor another file is named.
+    fs::write(
+        place.path("vambrace.toml"),
+        "board = \"qemu-arm64\"\n[dom0]\nmemory = \"128M\"\nargs = \"quiet\"\n",
+    )
+    .unwrap();
+    let json = |args: &[&str]| -> Value {
+        let run = place.run(&[&["plan", "--json"], args].concat());
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        serde_json::from_str(&run.out).unwrap()
+    };
+    let own = json(&["--dom0-args", "debug", "--set", "machine.cpus=2"]);
+    assert_eq!((own["dom0_mem"].as_u64(), own["cpus"].as_u64()), (Some(128 << 20), Some(2)));
+    assert_eq!(own["dom0_args"].as_str(), Some("console=hvc0 quiet debug"));
+    // Options go over what is set, and that over the file; a board that is named has no file.
+    assert_eq!(
+        json(&["--set", "dom0.memory=256M", "--dom0-mem", "512M"])["dom0_mem"].as_u64(),
+        Some(512 << 20)
+    );
+    assert_eq!(json(&["--set", "dom0.memory=256M"])["dom0_mem"].as_u64(), Some(256 << 20));
+    assert_eq!(json(&["qemu-arm64"])["dom0_mem"].as_u64(), Some(1 << 30));
+    let said = place.fails(&["plan", "--set", "dom0.memroy=1G"]);
+    assert!(said.contains("--set dom0.memroy=1G: unknown key `memroy`"), "{said}");
+}
+
+#[test]
+fn the_disk_has_the_sizes_that_are_asked_for() {
+    let place = Place::new();
+    let path = place.path("image.toml");
+    let plan = |text: &str| {
+        fs::write(&path, format!("board = \"qemu-arm64\"\nlayout = \"gpt-uboot-root\"\n{text}")).unwrap();
+        place.run(&["plan", "--json", "--config", path.to_str().unwrap()])
+    };
+    let run = plan("[disk]\nsize = \"1G\"\n[disk.partition.vambrace-boot]\nsize = \"128M\"\n");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let disk = &serde_json::from_str::<Value>(&run.out).unwrap()["disk"];
+    let size = |index: usize| disk["partitions"][index]["size"].as_u64();
+    assert_eq!((disk["size"].as_u64(), size(0)), (Some(1 << 30), Some(128 << 20)));
+    // The root file system has what is left: one MiB each goes for the two copies of the table.
+    assert_eq!(size(1), Some((1 << 30) - (130 << 20)));
+    for (text, wanted) in [
+        ("[disk]\nsize = \"16M\"\n", "is to have 16M"),
+        ("[disk.partition.vambrace-boot]\nsize = \"1M\"\n", "the partition `vambrace-boot` takes"),
+        ("[disk.partition.boot]\nsize = \"1M\"\n", "has no partition `boot`"),
+        ("[disk]\nsize = \"1000001\"\n", "is to have"),
+    ] {
+        let run = plan(text);
+        assert!(run.code == Some(1) && run.err.contains(wanted), "{text}: {}", run.err);
+    }
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use vambrace::config::ImageConfig;
 use vambrace::decision::{Decision, Request};
 use vambrace::disk::TreeSize;
-use vambrace::guest::{GuestArtifacts, GuestDiskArtifact, ImageConfig, Medium};
+use vambrace::guest::{GuestArtifacts, GuestDiskArtifact, Medium};
 use vambrace::kernel::Format;
 use vambrace::layout::{Content, Filesystem};
 use vambrace::plan::{Artifact, Artifacts, Header, Plan, RootArtifact, Tree};

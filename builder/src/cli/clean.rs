@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::build::{Manifest, manifest_path};
-use crate::cache::{Cache, PINS, read_json};
+use crate::cache::{Cache, FILES, FOLDERS, PINS, read_json};
 use crate::companions;
 use crate::error::{Result, ResultExt};
 use crate::lock::ImageLock;
@@ -66,7 +66,7 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
         for name in ["artifacts", "apt", "target"] {
             remove(&cache.folder(name))?;
         }
-        for name in ["files.json", PINS] {
+        for name in [FILES, FOLDERS, PINS] {
             remove(&cache.folder(name))?;
         }
         remove_leftovers(cache.dir())?;

@@ -6,6 +6,7 @@ mod clean;
 mod doctor;
 mod explain;
 mod flash;
+mod init;
 mod reproduce;
 mod rootfs;
 mod show;
@@ -46,6 +47,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start the description of an image: board, packages, users, guests
+    Init(init::Init),
     /// List the boards
     Boards,
     /// Show what is known of a board
@@ -75,6 +78,8 @@ enum Command {
         #[command(subcommand)]
         command: BoardCommand,
     },
+    /// Print the JSON Schema of descriptions, for editors
+    Schema,
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -115,6 +120,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     };
     let workspace = || open(None);
     match &cli.command {
+        Command::Init(command) => init::run(&workspace()?, command),
+        Command::Schema => init::schema(),
         Command::Boards => show::boards(&workspace()?),
         Command::Show(command) => show::run(&workspace()?, command),
         Command::Plan(command) => show::plan(&workspace()?, command, &progress),

@@ -2,9 +2,9 @@
 
 use crate::cache::Cache;
 use crate::chosen::{Chosen, lock_of};
+use crate::config::{ImageConfig, Setting, USUAL_FILE};
 use crate::decision::{Decision, Request};
 use crate::error::{Error, Result};
-use crate::guest::ImageConfig;
 use crate::hypervisor::HypervisorKind;
 use crate::workspace::Workspace;
 use clap::{Args, ValueEnum};
@@ -15,12 +15,14 @@ use vambrace_bsp::{Architecture, Method, Size};
 /// What image is meant.
 #[derive(Debug, Args)]
 pub(super) struct What {
-    /// The board, or BOARD:VARIANT
-    #[arg(required_unless_present = "config")]
+    /// The board, or BOARD:VARIANT [default: that of --config's file, or of vambrace.toml in this folder]
     pub(super) board: Option<String>,
-    /// A file that describes the image: board, profile, guests
-    #[arg(long, value_name = "FILE", help_heading = "Guests")]
+    /// A file that describes the image: board, dom0, disk, guests
+    #[arg(long, value_name = "FILE", help_heading = "Description")]
     pub(super) config: Option<PathBuf>,
+    /// Put a value over the file's: --set dom0.memory=1G; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Description")]
+    set: Vec<Setting>,
     /// The variant of QEMU's machine, such as gicv3
     #[arg(long, help_heading = "Machine")]
     variant: Option<String>,
@@ -99,17 +101,32 @@ enum ArchitectureName {
 }
 
 impl What {
+    /// The description's file: the one that is named, or, where no board is named either, the usual one of this folder.
+    fn file(&self) -> Option<PathBuf> {
+        let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|path| self.board.is_none() && path.is_file());
+        self.config.clone().or_else(usual)
+    }
+
+    /// The description, with what the command line sets in it.
+    fn described(&self) -> Result<ImageConfig> {
+        match self.file() {
+            Some(file) => ImageConfig::read(&file, &self.set),
+            None => ImageConfig::with("", "", &self.set),
+        }
+    }
+
     /// The packages that the command goes by.
     pub(super) fn chosen(&self) -> Result<Chosen> {
-        let lock = lock_of(self.lock.as_deref(), self.config.as_deref(), self.kind())?;
+        let kind = self.kind().unwrap_or(self.described()?.hypervisor.kind.unwrap_or_default());
+        let lock = lock_of(self.lock.as_deref(), self.file().as_deref(), kind)?;
         Chosen::open(Cache::open(None)?, lock)
     }
 
-    fn kind(&self) -> HypervisorKind {
-        match self.hypervisor {
-            None | Some(HypervisorName::Vambrace) => HypervisorKind::Vambrace,
-            Some(HypervisorName::Xen) => HypervisorKind::Xen,
-        }
+    fn kind(&self) -> Option<HypervisorKind> {
+        self.hypervisor.map(|name| match name {
+            HypervisorName::Vambrace => HypervisorKind::Vambrace,
+            HypervisorName::Xen => HypervisorKind::Xen,
+        })
     }
 
     pub(super) fn request(&self) -> Result<Request> {
@@ -118,36 +135,43 @@ impl What {
 
     /// The request, with `board` for the board that is named on the command line.
     pub(super) fn request_for(&self, board: Option<&str>) -> Result<Request> {
-        let config = self.config.as_deref().map(ImageConfig::read).transpose()?.unwrap_or_default();
-        let board = board.map(str::to_owned).or_else(|| config.board.clone());
-        let board = board.ok_or_else(|| {
-            Error::new("no board is named")
-                .help("name one on the command line, or with `board` in --config's file")
-        })?;
+        let of = Request::of(self.described()?);
+        let board = board.map_or(of.board, str::to_owned);
+        if board.is_empty() {
+            return Err(Error::new("no board is named").help(format!(
+                "name one on the command line, or with `board` in --config's file or in {USUAL_FILE}, which `vambrace init` makes"
+            )));
+        }
+        let method = self.method.map(|method| match method {
+            MethodName::Uboot => Method::Uboot,
+            MethodName::Uefi => Method::Uefi,
+            MethodName::Direct => Method::Direct,
+        });
+        let dom0_arch = self.dom0_arch.map(|arch| match arch {
+            ArchitectureName::Aarch64 => Architecture::Aarch64,
+            ArchitectureName::Armv7 => Architecture::Armv7,
+        });
+        let added = |own: Option<String>, more: &Option<String>| match (own, more) {
+            (Some(own), Some(more)) => Some(format!("{own} {more}")),
+            (own, more) => own.or_else(|| more.clone()),
+        };
         Ok(Request {
             board,
-            variant: self.variant.clone(),
-            method: self.method.map(|method| match method {
-                MethodName::Uboot => Method::Uboot,
-                MethodName::Uefi => Method::Uefi,
-                MethodName::Direct => Method::Direct,
-            }),
-            profile: self.profile.clone().or_else(|| config.profile.clone()),
-            layout: self.layout.clone(),
-            dom0_arch: self.dom0_arch.map(|arch| match arch {
-                ArchitectureName::Aarch64 => Architecture::Aarch64,
-                ArchitectureName::Armv7 => Architecture::Armv7,
-            }),
-            dom0_mem: self.dom0_mem,
-            memory: self.memory,
-            cpus: self.cpus,
-            dom0_cpus: self.dom0_cpus,
-            hypervisor_args: self.hypervisor_args.clone(),
-            dom0_args: self.dom0_args.clone(),
-            kind: self.kind(),
-            hypervisor_file: self.hypervisor_file.clone(),
-            hypervisor_board: self.hypervisor_board.clone(),
-            config,
+            variant: self.variant.clone().or(of.variant),
+            method: method.or(of.method),
+            profile: self.profile.clone().or(of.profile),
+            layout: self.layout.clone().or(of.layout),
+            dom0_arch: dom0_arch.or(of.dom0_arch),
+            dom0_mem: self.dom0_mem.or(of.dom0_mem),
+            memory: self.memory.or(of.memory),
+            cpus: self.cpus.or(of.cpus),
+            dom0_cpus: self.dom0_cpus.or(of.dom0_cpus),
+            hypervisor_args: added(of.hypervisor_args, &self.hypervisor_args),
+            dom0_args: added(of.dom0_args, &self.dom0_args),
+            kind: self.kind().unwrap_or(of.kind),
+            hypervisor_file: self.hypervisor_file.clone().or(of.hypervisor_file),
+            hypervisor_board: self.hypervisor_board.clone().or(of.hypervisor_board),
+            config: of.config,
             out: Some(self.out.clone()),
         })
     }
@@ -156,6 +180,7 @@ impl What {
     pub(super) fn says_more(&self) -> bool {
         [
             self.config.is_some(),
+            !self.set.is_empty(),
             self.variant.is_some(),
             self.method.is_some(),
             self.profile.is_some(),

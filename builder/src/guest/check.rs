@@ -1,7 +1,7 @@
 //! What a description of guests cannot say: the first fault, with the path of its field.
 
-use super::config::ImageConfig;
 use super::{Disk, Format, Guest, Medium, Module, Network, Start, shared};
+use crate::config::ImageConfig;
 use crate::disk::lvm_name_fault;
 use vambrace_bsp::did_you_mean;
 
@@ -19,10 +19,10 @@ const LETTERS: usize = 16;
 const MAX_PORT: u32 = 4096;
 
 /// A field, and what is wrong with it.
-pub(super) type Fault = Option<(String, String)>;
+pub(crate) type Fault = Option<(String, String)>;
 
 /// The first fault.
-pub(super) fn fault(config: &ImageConfig) -> Fault {
+pub(crate) fn fault(config: &ImageConfig) -> Fault {
     if let Some(group) = &config.volume_group {
         if let Some(message) = lvm_name_fault(&group.name) {
             return Some(("volume-group.name".into(), message));

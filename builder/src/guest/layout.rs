@@ -1,8 +1,8 @@
 //! A layout with room for guests: a partition for each disk that wants one, one for the volume group, and files beside
 //! the hypervisor for guests that it starts.
 
-use super::config::ImageConfig;
 use super::{Disk, Guest, Medium, Module, check};
+use crate::config::ImageConfig;
 use crate::error::{Error, Result};
 use crate::layout::{Content, File, Filesystem, GuestModule, Kind, Layout, ModuleKind, Partition};
 use vambrace_bsp::{Method, Size};
@@ -87,6 +87,7 @@ fn partition(name: String, kind: Kind, filesystem: Filesystem) -> Partition {
         kind,
         bootable: false,
         filesystem,
+        size: None,
         min_size: Size(0),
         slack: Size(0),
         files: Vec::new(),

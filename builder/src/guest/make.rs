@@ -1,12 +1,12 @@
 //! Guests' kernels, RAM disks and root file systems, each made as dom0's are, and what of them lies in dom0.
 
-use super::config::ImageConfig;
 use super::layout::disk_name;
 use super::partial::Resources;
 use super::xl::{self, Facts, MODULES};
 use super::{Disk, Format, Guest, Medium, Module, Start, qcow2};
 use crate::build::derive;
 use crate::cache::{Inputs, sha256};
+use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
 use crate::error::{Error, Result};
@@ -19,15 +19,12 @@ use crate::tree::{Data, Node, Source, Tree};
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use vambrace_bsp::{Architecture, Size};
 
 /// What a disk with a root file system has left free where no size is asked for.
 const SLACK: u64 = 64 << 20;
-/// A file larger than this is no kernel, RAM disk or tree.
-const MAX_MODULE: u64 = 1 << 30;
 /// The profile of a guest that names none: its root is its RAM disk.
 const SMALL: &str = "minimal";
 
@@ -60,7 +57,7 @@ impl Guests {
             });
             let small = (guest.root_profile().is_none()).then(|| (SMALL, format!("guest.{index}.kernel")));
             for (name, field) in named.chain(small) {
-                let failed = |error: Error| config.at(&field, error.what().to_owned()).because(error);
+                let failed = |error: Error| config.blame(&field, error);
                 let arch = architecture.debian();
                 let profile = workspace.profile(name).map_err(failed)?;
                 // dom0's release, where the profile has it; else its own.
@@ -70,18 +67,6 @@ impl Guests {
             }
         }
         Ok(Self { config, profiles })
-    }
-
-    /// The files that their descriptions name.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        for guest in &self.config.guests {
-            for module in [guest.kernel.clone(), guest.ramdisk()] {
-                files.extend(if let Module::File(path) = module { Some(path) } else { None });
-            }
-            files.extend(guest.passthrough.as_ref().map(|devices| devices.device_tree.clone()));
-        }
-        files.iter().map(|path| self.config.dir.join(path)).collect()
     }
 
     /// What is said of them, for identifiers that must differ where that does.
@@ -285,39 +270,18 @@ impl Maker<'_> {
         for key in self.each_guest(|maker| maker.system_keys())? {
             inputs.add("system", key);
         }
-        for path in guests.files() {
-            inputs.add("file", self.cache.hash_file(&path)?);
+        for path in guests.config.guests.iter().flat_map(Guest::files) {
+            inputs.add("file", self.cache.hash_file(&guests.config.dir.join(path))?);
         }
         Ok(inputs.key())
     }
 
-    /// A file that a guest's description names at `field`.
-    fn guest_file(&self, path: &Path, field: &str) -> Result<Part> {
-        let config = &self.decision.guests.config;
-        let path = config.dir.join(path);
-        let failed = |error: &dyn std::fmt::Display| {
-            config.at(field, format!("cannot read {}: {error}", path.display()))
-        };
-        let length = fs::metadata(&path).map_err(|error| failed(&error))?.len();
-        if length == 0 || length > MAX_MODULE {
-            return Err(failed(&format!("it has {length} bytes")));
-        }
-        let data = fs::read(&path).map_err(|error| failed(&error))?;
-        let artifact = Artifact {
-            from: path.display().to_string(),
-            size: data.len() as u64,
-            sha256: Some(sha256(&data)),
-            header: None,
-        };
-        Ok(Part { artifact, data: data.into() })
-    }
-
     /// A kernel of the guest's own, looked at.
     fn guest_kernel(&self, guest: &Guest, path: &Path, field: &str) -> Result<Part> {
-        let mut part = self.guest_file(path, field)?;
+        let mut part = self.own_file(path, field)?;
         let format = KernelFormat::of(self.guest_arch(guest));
         let image = KernelImage::parse_as(&part.data, format);
-        let image = image.map_err(|error| self.decision.guests.config.at(field, error.what().to_owned()))?;
+        let image = image.map_err(|error| self.decision.guests.config.blame(field, error))?;
         part.artifact.header = Some((&image).into());
         Ok(part)
     }
@@ -326,9 +290,9 @@ impl Maker<'_> {
     fn guest_tree(&self, guest: &Guest, index: usize) -> Result<Option<(Part, Resources)>> {
         let Some(devices) = &guest.passthrough else { return Ok(None) };
         let field = format!("guest.{index}.passthrough.device-tree");
-        let part = self.guest_file(&devices.device_tree, &field)?;
+        let part = self.own_file(&devices.device_tree, &field)?;
         let read = Resources::of(&part.data);
-        let read = read.map_err(|error| self.decision.guests.config.at(&field, error.what().to_owned()))?;
+        let read = read.map_err(|error| self.decision.guests.config.blame(&field, error))?;
         Ok(Some((part, read)))
     }
 
@@ -361,7 +325,7 @@ impl Maker<'_> {
                 (Module::Debian | Module::None, None) => system.kernel()?,
             };
             let ramdisk = match (guest.ramdisk(), &peeked) {
-                (Module::File(path), _) => Some(self.guest_file(&path, &format!("guest.{index}.ramdisk"))?),
+                (Module::File(path), _) => Some(self.own_file(&path, &format!("guest.{index}.ramdisk"))?),
                 (Module::Debian, Some(known)) => Some(unmade(&known.ramdisk)),
                 (Module::Debian, None) => Some(system.ramdisk()?),
                 (Module::None, _) => None,

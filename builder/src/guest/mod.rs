@@ -12,22 +12,23 @@ pub mod nodes;
 pub mod xl;
 
 mod check;
-mod config;
+
 mod make;
 mod partial;
 mod qcow2;
 mod shared;
 
-pub use config::ImageConfig;
+pub(crate) use check::fault;
 pub use make::{GuestArtifacts, GuestDiskArtifact, GuestParts, Guests};
 pub(crate) use make::{content, volume_group};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use vambrace_bsp::{Architecture, Size};
 
 /// A guest.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guest {
     /// Its name: lower-case letters, digits, `-` and `_`, beginning with a letter; at most 32.
@@ -36,15 +37,19 @@ pub struct Guest {
     #[serde(default)]
     pub start: Start,
     /// The architecture of its kernel and root file systems, where it is not dom0's.
+    #[schemars(with = "Option<String>")]
     pub architecture: Option<Architecture>,
     /// Its kernel: a path relative to the description's folder, or `debian` for the package that its root file system's
     /// profile names, which is dom0's own where both are of one release.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub kernel: Module,
     /// Its RAM disk: a path, `debian` for the builder's small one, or `none`. With a kernel of its own the guest has none
     /// unless one is named.
+    #[schemars(with = "Option<String>")]
     pub ramdisk: Option<Module>,
     /// Its memory.
+    #[schemars(with = "String")]
     pub memory: Size,
     /// Its virtual CPUs.
     #[serde(default = "one")]
@@ -80,7 +85,7 @@ fn hvc0() -> String {
 }
 
 /// When a guest is started, and by whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
     /// A person in dom0, with xl.
@@ -122,6 +127,14 @@ impl Guest {
         self.ramdisk.clone().unwrap_or(otherwise)
     }
 
+    /// The files of this machine that its description names, relative to the description's folder.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let modules = [self.kernel.clone(), self.ramdisk()].into_iter();
+        let files =
+            modules.filter_map(|module| if let Module::File(path) = module { Some(path) } else { None });
+        files.chain(self.passthrough.as_ref().map(|devices| devices.device_tree.clone())).collect()
+    }
+
     /// The profile of the first root file system on one of its disks.
     pub fn root_profile(&self) -> Option<&str> {
         self.disks.iter().find_map(|disk| disk.content.profile())
@@ -129,7 +142,8 @@ impl Guest {
 }
 
 /// A disk of a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "GuestDisk")]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Disk {
     /// Its name, once in the guest; with the guest's before it, that of the file, the partition or the volume.
@@ -140,9 +154,11 @@ pub struct Disk {
     #[serde(default)]
     pub format: Format,
     /// Its size; without it, what its content needs and 64M more.
+    #[schemars(with = "Option<String>")]
     pub size: Option<Size>,
     /// What is in it: `empty`, or the root file system of the profile of this name.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub content: Content,
     /// What the guest calls it, such as `xvda`; without it, the next letter.
     pub device: Option<String>,
@@ -152,7 +168,7 @@ pub struct Disk {
 }
 
 /// What a guest's disk lies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Medium {
     /// A file in dom0's root file system.
@@ -164,7 +180,7 @@ pub enum Medium {
 }
 
 /// The format of a disk in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The disk's bytes as they are.
@@ -202,7 +218,7 @@ impl Content {
 }
 
 /// A network interface of a guest: on a bridge of Linux's, or on one of Open vSwitch's.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Network {
     /// The bridge in dom0.
@@ -214,7 +230,7 @@ pub struct Network {
 }
 
 /// An event channel between a guest and another, or dom0, that is there from the start.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EventChannel {
     /// The guest's port.
@@ -226,12 +242,13 @@ pub struct EventChannel {
 }
 
 /// Memory that static guests share.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SharedMemory {
     /// What the sharers call it: 1 to 15 characters.
     pub id: String,
     /// Its size: whole pages of 4K.
+    #[schemars(with = "String")]
     pub size: Size,
     /// Where the guest finds it: an intermediate physical address, in bytes.
     pub address: u64,
@@ -243,7 +260,7 @@ pub struct SharedMemory {
 }
 
 /// Devices of the machine that a guest has.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Passthrough {
     /// The guest's partial device tree (Xen, docs/misc/arm/passthrough.txt), relative to the description's folder.

@@ -1,8 +1,8 @@
 //! Device-tree nodes of guests that the hypervisor starts by itself, below `/chosen`: `xen,domain` with its modules, by
 //! Xen's docs/misc/arm/device-tree/booting.txt, as text for U-Boot's `fdt` command or for a tree that is written.
 
-use super::config::ImageConfig;
 use super::{EventChannel, Guest, SharedMemory};
+use crate::config::ImageConfig;
 use crate::layout::ModuleKind;
 
 /// A node.

@@ -4,7 +4,7 @@ use vambrace_core::static_guest::layout::{self, DEVICES};
 
 use super::Guest;
 use super::check::Fault;
-use super::config::ImageConfig;
+use crate::config::ImageConfig;
 
 const PAGE: u64 = 4096;
 

@@ -126,7 +126,7 @@ pub fn text(guest: &Guest, facts: &Facts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::ImageConfig;
+    use crate::config::ImageConfig;
 
     #[test]
     fn a_file_has_everything_of_the_description() {

@@ -2,6 +2,7 @@
 
 mod device_tree;
 mod hypervisor;
+mod own;
 mod packages;
 mod system;
 mod tree;
@@ -156,6 +157,9 @@ impl Maker<'_> {
     ///
     /// A package that cannot be had, or has no kernel of this architecture.
     pub fn kernel(&self) -> Result<Part> {
+        if let Some(path) = &self.decision.config().dom0.kernel {
+            return self.own_kernel(path);
+        }
         let package = self.kernel_package()?;
         let from = describe(&package);
         let (data, stored) = self.part("kernel", self.kernel_key(&package), &from, || {
@@ -169,6 +173,16 @@ impl Maker<'_> {
         let header = KernelImage::parse_as(&data, Format::of(self.decision.dom0_arch))
             .map_err(|error| error.context(format!("the kernel of {from}")))?;
         Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
+    }
+
+    /// A kernel of the user's own.
+    fn own_kernel(&self, path: &Path) -> Result<Part> {
+        let field = "dom0.kernel";
+        let mut part = self.own_file(path, field)?;
+        let image = KernelImage::parse_as(&part.data, Format::of(self.decision.dom0_arch));
+        part.artifact.header =
+            Some((&image.map_err(|error| self.decision.config().blame(field, error))?).into());
+        Ok(part)
     }
 
     fn firmware_package(&self, name: &str) -> Result<(Package, String)> {
@@ -287,22 +301,29 @@ impl Maker<'_> {
                 }
             }
         };
-        let kernel = packages
+        let own_kernel = self.decision.config().dom0.kernel.as_deref();
+        let kernel = (packages && own_kernel.is_none())
             .then(|| {
                 self.kernel_package().ok().and_then(|p| self.cache.lookup("kernel", &self.kernel_key(&p)))
             })
             .flatten();
-        let kernel = match kernel {
-            Some((data, stored)) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
-            None => {
+        let kernel = match (kernel, own_kernel) {
+            (_, Some(path)) => self.own_kernel(path)?.artifact,
+            (Some((data, stored)), None) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
+            (None, None) => {
                 let package = &self.decision.profile.kernel(self.dom0_arch())?.package;
                 guess(package, 40 * MIB, Some(like(dom0, 48 * MIB)))
             }
         };
-        let ramdisk = if packages { self.cache.peek("ramdisk", &self.ramdisk_key()?) } else { None };
-        let ramdisk = match ramdisk {
-            Some(stored) => artifact(stored, None),
-            None => guess(&format!("profile {}", self.decision.profile.spec.id), 2 * MIB, None),
+        let own_ramdisk = self.decision.config().dom0.ramdisk.as_deref();
+        let ramdisk = match packages && own_ramdisk.is_none() {
+            true => self.cache.peek("ramdisk", &self.ramdisk_key()?),
+            false => None,
+        };
+        let ramdisk = match (ramdisk, own_ramdisk) {
+            (_, Some(path)) => self.own_file(path, "dom0.ramdisk")?.artifact,
+            (Some(stored), None) => artifact(stored, None),
+            (None, None) => guess(&format!("profile {}", self.decision.profile.spec.id), 2 * MIB, None),
         };
         let mut firmware = BTreeMap::new();
         for name in &self.decision.boot.firmware {
@@ -324,7 +345,9 @@ impl Maker<'_> {
     /// A hash of what kernel, ramdisk and root file system are made from.
     pub(crate) fn system_keys(&self) -> Result<String> {
         let mut inputs = Inputs::new("system", 1);
-        inputs.add("kernel", self.kernel_key(&self.kernel_package()?));
+        if self.has_debian_kernel() {
+            inputs.add("kernel", self.kernel_key(&self.kernel_package()?));
+        }
         inputs.add("ramdisk", self.ramdisk_key()?);
         inputs.add("root", self.root_key()?.unwrap_or_default());
         Ok(inputs.key())
@@ -355,6 +378,12 @@ impl Maker<'_> {
         inputs.add("ramdisk", self.ramdisk_key()?);
         if let Some(key) = self.root_key()? {
             inputs.add("root", key);
+        }
+        if let Some(key) = self.layer_key()? {
+            inputs.add("layer", key);
+        }
+        if let Some(key) = self.own_boot_key()? {
+            inputs.add("own-boot", key);
         }
         inputs.add("guests", self.guests_key()?);
         if let Some(key) = self.tree_key()? {

@@ -20,7 +20,10 @@ impl Maker<'_> {
     fn package_names(&self) -> Result<Vec<(String, String)>> {
         let profile = &self.decision.profile;
         let arch = self.dom0_arch().to_owned();
-        let mut names = vec![(profile.kernel(&arch)?.package.clone(), arch.clone())];
+        let mut names = Vec::new();
+        if self.has_debian_kernel() {
+            names.push((profile.kernel(&arch)?.package.clone(), arch.clone()));
+        }
         for tree in self.trees()? {
             names.extend(tree.packages.iter().map(|package| (package.name.clone(), arch.clone())));
             if !tree.install.is_empty() {
@@ -215,8 +218,8 @@ impl Maker<'_> {
 mod tests {
     use super::*;
     use crate::cache::Cache;
+    use crate::config::ImageConfig;
     use crate::decision::{Decision, Request};
-    use crate::guest::ImageConfig;
     use crate::pins::tests::package;
     use crate::progress::Progress;
     use crate::workspace::Workspace;

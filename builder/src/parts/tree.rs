@@ -37,9 +37,12 @@ impl Maker<'_> {
 
     /// The trees of this image: every one is made of packages and an overlay.
     pub(super) fn trees(&self) -> Result<Vec<&FileTree>> {
-        let profile = &self.decision.profile;
-        let mut trees = vec![&profile.spec.root];
-        if self.root_on_medium() {
+        let (profile, own) = (&self.decision.profile, &self.decision.config().dom0);
+        let mut trees = Vec::new();
+        if own.root.is_none() && (self.root_on_medium() || own.ramdisk.is_none()) {
+            trees.push(&profile.spec.root);
+        }
+        if self.root_on_medium() && own.ramdisk.is_none() {
             trees.push(profile.initramfs()?);
         }
         Ok(trees)
@@ -72,19 +75,25 @@ impl Maker<'_> {
         if !self.root_on_medium() {
             return Ok(None);
         }
+        if let Some(key) = self.own_root_key()? {
+            return Ok(Some(key));
+        }
         let mut inputs = Inputs::new("root", 1);
         self.add_inputs(&mut inputs, &self.decision.profile.spec.root)?;
         Ok(Some(inputs.key()))
     }
 
     /// The UUID of the root file system with this key. The same root on another board's card is another file system.
-    fn root_uuid(&self, key: &str) -> [u8; 16] {
+    fn root_uuid(&self, key: &str) -> Result<[u8; 16]> {
         let mut inputs = Inputs::new("root-uuid", 1);
         inputs.add("root", key);
         inputs.add("board", &self.decision.board.id);
         inputs.add("layout", &self.decision.layout.id);
         inputs.add("guests", self.decision.guests.stamp());
-        crate::build::derive(&inputs.key(), "root")
+        if let Some(layer) = self.layer_key()? {
+            inputs.add("layer", layer);
+        }
+        Ok(crate::build::derive(&inputs.key(), "root"))
     }
 
     /// dom0's root file system, where it is on the medium.
@@ -94,11 +103,14 @@ impl Maker<'_> {
     /// A package or a file that cannot be had, and two things at one path.
     pub fn root(&self) -> Result<Option<Root>> {
         let Some(key) = self.root_key()? else { return Ok(None) };
-        let uuid = self.root_uuid(&key);
+        let uuid = self.root_uuid(&key)?;
         let profile = &self.decision.profile;
         let from = format!("profile {}", profile.spec.id);
-        let (tree, stored) =
-            self.tree_part("root-tree", &key, &from, || self.tree(&profile.spec.root, &[]))?;
+        let (tree, stored) = match self.own_root()? {
+            Some(own) => own,
+            None => self.tree_part("root-tree", &key, &from, || self.tree(&profile.spec.root, &[]))?,
+        };
+        let tree = self.with_layer(tree)?;
         let artifact = root_artifact(artifact(stored, None), &tree, uuid);
         Ok(Some(Root { tree: Arc::new(tree), uuid, artifact }))
     }
@@ -137,12 +149,22 @@ impl Maker<'_> {
         if !self.root_on_medium() {
             return Ok(None);
         }
+        if let Some((tree, stored)) = self.own_root()? {
+            let uuid = self.root_uuid(&stored.sha256)?;
+            return Ok(Some(root_artifact(artifact(stored, None), &self.with_layer(tree)?, uuid)));
+        }
         let key = if packages { self.root_key()? } else { None };
-        let found = key.and_then(|key| {
+        let known = |key: String| {
             let (path, stored) = self.cache.lookup_file("root-tree", &key)?;
-            let tree = read_tar(&Source::archive(&path)).ok()?;
-            Some(root_artifact(artifact(stored, None), &tree, self.root_uuid(&key)))
-        });
+            Some((key, read_tar(&Source::archive(&path)).ok()?, stored))
+        };
+        let found = match key.and_then(known) {
+            None => None,
+            Some((key, tree, stored)) => {
+                let tree = self.with_layer(tree)?;
+                Some(root_artifact(artifact(stored, None), &tree, self.root_uuid(&key)?))
+            }
+        };
         // Two hundred packages with their kernel's modules, or a busybox.
         let (size, tree) = if self.decision.profile.spec.root.install.is_empty() {
             (2 << 20, TreeSize { inodes: 500, blocks: 1000 })
@@ -178,12 +200,18 @@ impl Maker<'_> {
     /// The key of the ramdisk: everything that is in it.
     pub(super) fn ramdisk_key(&self) -> Result<String> {
         let mut inputs = Inputs::new("ramdisk", 2);
+        if self.decision.config().dom0.ramdisk.is_some() {
+            // Nothing is made: what it is of is told by [`Maker::own_boot_key`].
+            return Ok(inputs.key());
+        }
         self.add_inputs(&mut inputs, self.ramdisk_tree()?)?;
         if let Some(key) = self.root_key()? {
             inputs.add("kernel", self.kernel_package()?.sha256);
             inputs.add("modules", self.board_modules().join(" "));
-            inputs.add("root", self.root_uuid(&key));
+            inputs.add("root", self.root_uuid(&key)?);
             inputs.add("wait", self.decision.board.dom0.root_device_wait.to_string());
+        } else if let Some(layer) = self.layer_key()? {
+            inputs.add("layer", layer);
         }
         Ok(inputs.key())
     }
@@ -194,17 +222,22 @@ impl Maker<'_> {
     ///
     /// A package, a kernel module or a file that cannot be had, and two things at one path.
     pub fn ramdisk(&self) -> Result<Part> {
+        if let Some(path) = &self.decision.config().dom0.ramdisk {
+            return self.own_file(path, "dom0.ramdisk");
+        }
         let from = format!("profile {}", self.decision.profile.spec.id);
         let (data, stored) = self.part("ramdisk", self.ramdisk_key()?, &from, || {
             let mut tree = self.tree(self.ramdisk_tree()?, self.board_modules())?;
             if let Some(key) = self.root_key()? {
-                let uuid = uuid::Uuid::from_bytes(self.root_uuid(&key));
+                let uuid = uuid::Uuid::from_bytes(self.root_uuid(&key)?);
                 let wait = self.decision.board.dom0.root_device_wait;
                 for (path, text) in
                     [("etc/root", format!("UUID={uuid}\n")), ("etc/root-wait", format!("{wait}\n"))]
                 {
                     tree.insert(path, Node::file(0o644, text))?;
                 }
+            } else {
+                tree = self.with_layer(tree)?;
             }
             let _step = self.progress.step("packing dom0's ramdisk");
             write_initramfs(&tree, self.epoch)

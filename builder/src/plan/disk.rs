@@ -130,7 +130,17 @@ pub fn lay_out(
                 size: size_of(file.content),
             })
             .collect();
-        let size = round(needed(partition, &files)?.max(partition.min_size.bytes()))?;
+        let needed = needed(partition, &files)?;
+        let size = match partition.size {
+            Some(size) if size.bytes() < needed => {
+                let text =
+                    format!("the partition `{}` takes {needed} bytes, and is to have {size}", partition.name);
+                return Err(Error::new(text)
+                    .help("give it more with `size` in [disk.partition.NAME], or leave that out"));
+            }
+            Some(size) => round(size.bytes())?,
+            None => round(needed.max(partition.min_size.bytes()))?,
+        };
         partitions.push(PlannedPartition {
             name: partition.name.clone(),
             kind: partition.kind,
@@ -142,11 +152,26 @@ pub fn lay_out(
         next = bounded(next.checked_add(size))?;
     }
     let mut size = round(next.saturating_add(back))?;
+    let least = size;
     if medium == DiskSize::PowerOfTwo {
         size = bounded(size.checked_next_power_of_two())?;
-        if let Some(last) = partitions.last_mut().filter(|last| last.filesystem == Filesystem::Ext4) {
-            last.size = (size - back) / alignment * alignment - last.start;
+    }
+    if let Some(wanted) = layout.size {
+        if wanted.bytes() < least {
+            let text = format!("the image takes {least} bytes, and is to have {wanted}");
+            return Err(Error::new(text).help("give it more with `size` in [disk], or leave that out"));
         }
+        let odd = medium == DiskSize::PowerOfTwo && !wanted.bytes().is_power_of_two();
+        if odd || !wanted.bytes().is_multiple_of(SECTOR) {
+            let what = if odd { "a power of 2, as the board's machine wants it" } else { "whole sectors" };
+            return Err(Error::new(format!("the image cannot have {wanted}: its size has to be {what}")));
+        }
+        size = bounded(Some(wanted.bytes()))?;
+    }
+    if size > least
+        && let Some(last) = partitions.last_mut().filter(|last| last.filesystem == Filesystem::Ext4)
+    {
+        last.size = (size - back) / alignment * alignment - last.start;
     }
     extents.extend(partitions.iter().map(|partition| Extent {
         what: format!("partition `{}`", partition.name),

@@ -289,14 +289,15 @@ fn needed(
     partition: &Partition,
     files: &[PlannedFile],
 ) -> Result<u64> {
-    let slack = partition.slack.bytes();
+    let slack = if partition.size.is_some() { 0 } else { partition.slack.bytes() };
     match partition.filesystem {
         Filesystem::Fat32 => {
             crate::disk::fat32_size(files.iter().map(|file| (file.path.as_str(), file.size)), slack)
         }
         Filesystem::Ext4 => {
             let tree = artifacts.root.as_ref().map(|root| root.tree).unwrap_or_default();
-            let room = decision.profile.spec.room.map_or(0, Size::bytes);
+            let room = decision.profile.spec.room.filter(|_| partition.size.is_none());
+            let room = room.map_or(0, Size::bytes);
             crate::disk::ext4_size(tree, slack.max(room))
         }
         Filesystem::Guest { guest, disk } => {

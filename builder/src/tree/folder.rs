@@ -72,6 +72,19 @@ pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
     Ok(tree)
 }
 
+/// The contents of the file at `path`, links followed, and whether its owner can execute it.
+///
+/// # Errors
+/// What cannot be looked at, and what is no file.
+pub fn read_file(path: &Path) -> Result<(Data, bool)> {
+    let meta = fs::metadata(path).context_at(path, || "cannot look at the file")?;
+    if !meta.is_file() {
+        return Err(Error::new("this is no file").at(path));
+    }
+    let data = contents(path, &meta).context_at(path, || "cannot read the file")?;
+    Ok((data, meta.mode() & 0o100 != 0))
+}
+
 fn node(host: &Path, meta: &fs::Metadata, owners: Owners) -> Result<Node> {
     let device = || Device { major: major(meta.rdev()), minor: minor(meta.rdev()) };
     let kind = meta.file_type();

@@ -1,0 +1,133 @@
+//! What is the user's own in dom0: a root file system, a kernel, a RAM disk, and what is laid over the root file system.
+
+use super::{Maker, Part};
+use crate::cache::{Inputs, Stored, sha256};
+use crate::config::{self, ImageConfig};
+use crate::decision::Decision;
+use crate::error::{Error, Result, ResultExt};
+use crate::own::with_own;
+use crate::plan::Artifact;
+use crate::tree::{Owners, Source, Tree, read_folder, read_tar};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file larger than this is no kernel, RAM disk or device tree.
+const MAX_MODULE: u64 = 1 << 30;
+
+impl Decision {
+    /// What an image's description says; nothing for a guest's system.
+    pub fn config(&self) -> &ImageConfig {
+        &self.guests.config
+    }
+}
+
+impl Maker<'_> {
+    /// Whether the kernel is Debian's.
+    pub(super) fn has_debian_kernel(&self) -> bool {
+        self.decision.config().dom0.kernel.is_none()
+    }
+
+    /// A file that the image's description names at `field`.
+    pub(crate) fn own_file(&self, path: &Path, field: &str) -> Result<Part> {
+        let config = self.decision.config();
+        let path = config.dir.join(path);
+        let read = || -> Result<Vec<u8>> {
+            let length = fs::metadata(&path).context_at(&path, || "cannot look at the file")?.len();
+            if length == 0 || length > MAX_MODULE {
+                return Err(Error::new(format!("the file has {length} bytes")).at(&path));
+            }
+            fs::read(&path).context_at(&path, || "cannot read the file")
+        };
+        let data = read().map_err(|error| config.blame(field, error))?;
+        let artifact = Artifact {
+            from: path.display().to_string(),
+            size: data.len() as u64,
+            sha256: Some(sha256(&data)),
+            header: None,
+        };
+        Ok(Part { artifact, data: data.into() })
+    }
+
+    /// A hash of what a file or a folder holds, with names and modes; it is read only where it looks different from when it
+    /// was read last.
+    fn hash_path(&self, path: &Path, owners: Owners) -> Result<String> {
+        if path.is_dir() { self.cache.hash_folder(path, owners) } else { self.cache.hash_file(path) }
+    }
+
+    /// A hash of what is laid over dom0's root file system; `None` where that is nothing.
+    pub(super) fn layer_key(&self) -> Result<Option<String>> {
+        let config = self.decision.config();
+        let dom0 = &config.dom0;
+        if !dom0.adds() {
+            return Ok(None);
+        }
+        let mut inputs = Inputs::new("layer", 1);
+        inputs
+            .add("said", format!("{:?} {:?} {:?} {:?}", dom0.hostname, dom0.folders, dom0.files, dom0.users));
+        for path in dom0.layer() {
+            let path = config.dir.join(path);
+            inputs.add("content", self.hash_path(&path, Owners::Root)?);
+        }
+        inputs.add("epoch", self.epoch.to_string());
+        Ok(Some(inputs.key()))
+    }
+
+    /// A hash of a kernel and a RAM disk that are the user's; `None` where neither is.
+    pub(super) fn own_boot_key(&self) -> Result<Option<String>> {
+        let config = self.decision.config();
+        let files: Vec<&PathBuf> = config.dom0.kernel.iter().chain(&config.dom0.ramdisk).collect();
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let mut inputs = Inputs::new("own-boot", 1);
+        for path in files {
+            inputs.add("file", self.cache.hash_file(&config.dir.join(path))?);
+        }
+        Ok(Some(inputs.key()))
+    }
+
+    /// A hash of the root file system that is the user's; `None` where the profile's is used.
+    pub(super) fn own_root_key(&self) -> Result<Option<String>> {
+        let config = self.decision.config();
+        let Some(root) = &config.dom0.root else { return Ok(None) };
+        let owners = owners(config);
+        let hash = self
+            .hash_path(&config.dir.join(root), owners)
+            .map_err(|error| config.blame("dom0.root", error))?;
+        let mut inputs = Inputs::new("own-root", 1);
+        inputs.add("content", hash);
+        inputs.add("owners", format!("{owners:?}"));
+        Ok(Some(inputs.key()))
+    }
+
+    /// The root file system that is the user's; `None` where the profile's is used. Its contents stay where they are.
+    pub(super) fn own_root(&self) -> Result<Option<(Tree, Stored)>> {
+        let config = self.decision.config();
+        let (Some(root), Some(key)) = (&config.dom0.root, self.own_root_key()?) else { return Ok(None) };
+        let path = config.dir.join(root);
+        let tree = if path.is_dir() {
+            read_folder(&path, owners(config))
+        } else {
+            read_tar(&Source::archive(&path)).map_err(|error| error.at(&path))
+        };
+        let tree = tree.map_err(|error| {
+            config
+                .blame("dom0.root", error)
+                .help("a root file system is a folder, or a tar archive that is not packed")
+        })?;
+        let size = tree.iter().filter_map(|entry| entry.node.data()).map(crate::tree::Data::len).sum();
+        Ok(Some((tree, Stored { from: path.display().to_string(), size, sha256: key })))
+    }
+
+    /// dom0's root file system `tree` with what the user lays over it.
+    pub(super) fn with_layer(&self, tree: Tree) -> Result<Tree> {
+        with_own(tree, self.decision.config(), self.epoch)
+    }
+}
+
+fn owners(config: &ImageConfig) -> Owners {
+    match config.dom0.owners {
+        config::dom0::Owners::Root => Owners::Root,
+        config::dom0::Owners::Kept => Owners::Kept,
+    }
+}

@@ -1,0 +1,164 @@
+//! What a tree holds, as a hash, and how it looks from outside.
+
+use super::{Entry, Kind, Tree};
+use crate::cache::{Stamp, hex};
+use crate::error::{Error, Result, ResultExt};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::num::NonZero;
+use std::thread;
+
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 17;
+
+impl Tree {
+    /// A hash of how all files look from outside: as long as it stays, so does what they hold. Nothing is read.
+    #[must_use]
+    pub fn looks(&self) -> String {
+        let mut hash = Sha256::new();
+        for entry in self.iter() {
+            header(&entry, &mut hash);
+            if let Some(data) = entry.node.data() {
+                data.stamps().for_each(|stamp| hash.update(format!("{stamp:?}")));
+            }
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Whether no file has been written to lately: one that changes within a tick of its file system's clock looks the same
+    /// afterwards.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.iter()
+            .filter_map(|entry| entry.node.data())
+            .flat_map(|data| data.stamps())
+            .all(Stamp::is_settled)
+    }
+
+    /// A hash of all names with everything that they stand for. Files are read on all CPUs.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn digest(&self) -> Result<String> {
+        let entries: Vec<Entry<'_>> = self.iter().collect();
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(entries.len().max(1));
+        let one = |first: usize| -> Result<Vec<(usize, [u8; 32])>> {
+            let mut piece = vec![0; PIECE];
+            let own = entries.iter().enumerate().skip(first).step_by(threads);
+            let files = own.filter_map(|(index, entry)| Some((index, entry, entry.node.data()?)));
+            let hashed = files.map(|(index, entry, data)| {
+                let mut hash = Sha256::new();
+                let mut reader = data.reader();
+                loop {
+                    let count =
+                        reader.read(&mut piece).context(|| format!("cannot read `{}`", entry.shown()))?;
+                    if count == 0 {
+                        break;
+                    }
+                    hash.update(piece.get(..count).unwrap_or_default());
+                }
+                Ok((index, hash.finalize().into()))
+            });
+            hashed.collect()
+        };
+        let mut contents = vec![[0; 32]; entries.len()];
+        thread::scope(|scope| -> Result<()> {
+            let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || one(first))).collect();
+            for thread in running {
+                let panicked = |_| Err(Error::new("reading the files ended in a panic of the builder"));
+                for (index, hash) in thread.join().unwrap_or_else(panicked)? {
+                    if let Some(place) = contents.get_mut(index) {
+                        *place = hash;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let mut hash = Sha256::new();
+        for (entry, content) in entries.iter().zip(&contents) {
+            header(entry, &mut hash);
+            hash.update(content);
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+/// Everything of a name but a file's contents. Each field's length goes before it, so that no two are the same text.
+fn header(entry: &Entry<'_>, hash: &mut Sha256) {
+    let node = entry.node;
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    add(entry.path);
+    let kind = match &node.kind {
+        Kind::Dir => "dir".into(),
+        Kind::File(data) => format!("file {}", data.len()),
+        Kind::Symlink(_) => "link".into(),
+        Kind::CharDevice(device) => format!("char {device:?}"),
+        Kind::BlockDevice(device) => format!("block {device:?}"),
+        Kind::Fifo => "fifo".into(),
+        Kind::Socket => "socket".into(),
+    };
+    add(kind.as_bytes());
+    add(node.target().unwrap_or_default());
+    add(format!("{} {} {} {}", node.mode, node.owner.user, node.owner.group, entry.links).as_bytes());
+    for (name, value) in &node.xattrs {
+        add(name);
+        add(value);
+    }
+    add(b"");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Node, Owner, Owners, read_folder};
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn every_difference_is_another_hash() {
+        let base = || {
+            let mut tree = Tree::new();
+            tree.insert("a", Node::file(0o644, "text")).unwrap();
+            tree.insert("b", Node::symlink("a")).unwrap();
+            tree
+        };
+        let with = |change: &dyn Fn(&mut Tree)| {
+            let mut tree = base();
+            change(&mut tree);
+            tree.digest().unwrap()
+        };
+        let own = Owner { user: 1, group: 0 };
+        let all = [
+            with(&|_| ()),
+            with(&|tree| tree.replace("a", Node::file(0o644, "tex7")).unwrap()),
+            with(&|tree| tree.replace("a", Node::file(0o600, "text")).unwrap()),
+            with(&|tree| tree.replace("a", Node::file(0o644, "text").owned_by(own)).unwrap()),
+            with(&|tree| tree.replace("b", Node::symlink("c")).unwrap()),
+            with(&|tree| tree.insert("c", Node::char_device(0o600, 1, 3)).unwrap()),
+            with(&|tree| tree.insert("c", Node::block_device(0o600, 1, 3)).unwrap()),
+            with(&|tree| tree.link("c", "a").unwrap()),
+            with(&|tree| tree.insert("c", Node::file(0o644, "text")).unwrap()),
+        ];
+        for (index, hash) in all.iter().enumerate() {
+            assert!(!all.iter().take(index).any(|other| other == hash), "{index}");
+        }
+        assert_eq!(all[0], base().digest().unwrap());
+    }
+
+    #[test]
+    fn files_that_look_the_same_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "text").unwrap();
+        let read = || read_folder(dir.path(), Owners::Root).unwrap();
+        let (looks, digest) = (read().looks(), read().digest().unwrap());
+        assert_eq!((read().looks(), read().digest().unwrap()), (looks.clone(), digest.clone()));
+        assert!(!read().is_settled());
+        fs::write(dir.path().join("a"), "longer").unwrap();
+        assert_ne!((read().looks(), read().digest().unwrap()), (looks, digest));
+        let gone = read();
+        fs::remove_file(dir.path().join("a")).unwrap();
+        assert!(gone.digest().unwrap_err().report().contains("`a`"));
+    }
+}
