@@ -1,6 +1,6 @@
 //! Building an image: parts, plan, disk, read-back, and only then the name of the image.
 
-use crate::cache::{Cache, Inputs, Stamp, read_json, replace_file, to_json};
+use crate::cache::{Cache, Inputs, Stamp, read_json, replace_file, sha256, to_json};
 use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
@@ -9,7 +9,7 @@ use crate::disk::{
 use crate::error::{Error, Result, ResultExt};
 use crate::guest;
 use crate::image::packing::Packing;
-use crate::image::{Packed, Summed, pack, sum};
+use crate::image::{Packed, bmap, map_of, pack};
 use crate::layout::{Content, Filesystem, Layout, ModuleKind};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
@@ -50,8 +50,8 @@ pub struct Manifest {
     pub fingerprint: String,
     /// How the image looked when it was made.
     pub stamp: Stamp,
-    /// The image's SHA-256, in hexadecimal.
-    pub sha256: String,
+    /// The SHA-256 of its block map, in hexadecimal: two images have the same only if everything in use is the same.
+    pub map: String,
     /// The image's size in bytes.
     pub size: u64,
     /// The packages in it and their versions.
@@ -103,6 +103,7 @@ pub fn build(
         progress.line(format!("{} pins the packages from now on", path.display()));
     }
     if let Some(key) = &options.sign {
+        companions::tell_hash(&built.image, progress)?;
         sign(&companions::statement_path(&built.image), key)?;
     }
     Ok(built)
@@ -182,12 +183,19 @@ fn make(
     let fresh = image.with_extension("img.new");
     let _remover = Remover(&fresh);
     write_image(&fresh, &spec, progress)?;
-    verify_image(&fresh, &spec, progress)?;
-    let Summed { sha256, map } = sum(&fresh, &spec, progress)?;
+    let text = std::thread::scope(|scope| {
+        let map = scope.spawn(|| bmap::render(&map_of(&fresh, &spec)?));
+        let verified = verify_image(&fresh, &spec, progress);
+        let panicked = |_| Err(Error::new("making the map ended in a panic of the builder"));
+        let map = map.join().unwrap_or_else(panicked);
+        // What is not as it should be has no map worth mentioning.
+        verified.and(map)
+    })?;
+    let map = sha256(text.as_bytes());
     let described = Described {
-        name: image.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        record: &Record::new(workspace, decision, maker.cache, epoch, &sha256)?,
-        map: &map,
+        name: companions::file_name(image),
+        record: &Record::new(workspace, decision, maker.cache, epoch, &map)?,
+        map: &text,
         pins: &maker.pins()?,
         hypervisor: &plan.artifacts.hypervisor,
         compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
@@ -198,7 +206,7 @@ fn make(
     let manifest = Manifest {
         fingerprint,
         stamp: Stamp::of(image)?,
-        sha256,
+        map,
         size: spec.size,
         packages: maker
             .known_packages()?
@@ -370,7 +378,7 @@ mod tests {
         let manifest = Manifest {
             fingerprint: String::new(),
             stamp: Stamp::of(&image).unwrap(),
-            sha256: String::new(),
+            map: String::new(),
             size: 9000,
             packages: Vec::new(),
             plan: serde_json::Value::Null,

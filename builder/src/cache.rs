@@ -4,7 +4,7 @@
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
-use crate::tree::{Owners, read_folder};
+use crate::tree::{Owners, Tree, read_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// The cache's folder and what is remembered in it. It may be used from several threads.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Cache {
     dir: PathBuf,
     hashes: Mutex<Remembered<BTreeMap<String, Stamped>>>,
     folders: Mutex<Remembered<BTreeMap<String, Folder>>>,
+    /// The hashes of folders that this process has looked at: what changes while it runs is the next one's matter.
+    looked: Mutex<BTreeMap<String, String>>,
     pins: Mutex<Remembered<Pins>>,
     keeper: Keeper,
 }
@@ -141,7 +143,7 @@ impl Cache {
         let hashes = Mutex::new(Remembered::load(dir.join(FILES)));
         let folders = Mutex::new(Remembered::load(dir.join(FOLDERS)));
         let pins = Mutex::new(Remembered::load(dir.join(PINS)));
-        Ok(Self { dir, hashes, folders, pins, keeper: Keeper::Machine })
+        Ok(Self { dir, hashes, folders, looked: Mutex::default(), pins, keeper: Keeper::Machine })
     }
 
     /// The same cache with the pins of `file` in place of this machine's, which are neither used nor changed.
@@ -213,16 +215,27 @@ impl Cache {
     /// What cannot be read.
     pub fn hash_folder(&self, path: &Path, owners: Owners) -> Result<String> {
         let path = std::path::absolute(path).context_at(path, || "cannot find the folder")?;
-        let tree = read_folder(&path, owners)?;
-        let (key, looks) = (format!("{owners:?} {}", path.to_string_lossy()), tree.looks());
-        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks).cloned();
-        if let Some(known) = known {
-            return Ok(known.sha256);
+        let key = format!("{owners:?} {}", path.to_string_lossy());
+        if let Some(sha256) = lock(&self.looked).get(&key) {
+            return Ok(sha256.clone());
         }
+        let tree = read_folder(&path, owners)?;
+        let looks = tree.looks();
+        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks).cloned();
+        let sha256 = match known {
+            Some(known) => known.sha256,
+            None => self.digest(&key, &path, &tree, looks)?,
+        };
+        lock(&self.looked).insert(key, sha256.clone());
+        Ok(sha256)
+    }
+
+    /// The hash of what the folder at `path` holds, remembered under `key`.
+    fn digest(&self, key: &str, path: &Path, tree: &Tree, looks: String) -> Result<String> {
         let sha256 = tree.digest()?;
         if tree.is_settled() && path.to_str().is_some() {
             let mut folders = lock(&self.folders);
-            folders.items.insert(key, Folder { looks, sha256: sha256.clone() });
+            folders.items.insert(key.to_owned(), Folder { looks, sha256: sha256.clone() });
             folders.changed = true;
         }
         Ok(sha256)
@@ -276,9 +289,9 @@ impl Cache {
     }
 
     /// The artifact of this `kind` made from inputs with the hash `key`. One that was damaged counts as not there.
-    pub fn lookup(&self, kind: &str, key: &str) -> Option<(Vec<u8>, Stored)> {
+    pub fn lookup(&self, kind: &str, key: &str) -> Option<(Arc<[u8]>, Stored)> {
         let stored = self.peek(kind, key)?;
-        let data = fs::read(self.paths(kind, key).0).ok()?;
+        let data = read_whole(&self.paths(kind, key).0).ok()?;
         (sha256(&data) == stored.sha256).then_some((data, stored))
     }
 
@@ -376,6 +389,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn seconds_now() -> Option<i64> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(now.as_secs()).ok()
+}
+
+/// The file at `path`, in memory once.
+pub(crate) fn read_whole(path: &Path) -> std::io::Result<Arc<[u8]>> {
+    let mut file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    let mut data: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    if let Some(bytes) = Arc::get_mut(&mut data) {
+        file.read_exact(bytes)?;
+    }
+    Ok(data)
 }
 
 /// Reads a JSON file; `None` if it is not there or not what was expected.
@@ -501,7 +525,7 @@ mod tests {
         let (_dir, cache) = cache();
         assert_eq!(cache.lookup("kernel", "k"), None);
         let stored = cache.store("kernel", "k", b"data", "a test").unwrap();
-        assert_eq!(cache.lookup("kernel", "k"), Some((b"data".to_vec(), stored)));
+        assert_eq!(cache.lookup("kernel", "k"), Some((b"data".to_vec().into(), stored)));
         let streamed = cache.store_with("tree", "k", "a test", |to| {
             to.write_all(b"da").and_then(|()| to.write_all(b"ta")).context(|| "no")
         });

@@ -3,15 +3,17 @@
 //! They say the same wherever and whenever the image is built from the same inputs. What is of this machine alone stands in
 //! the manifest.
 
-use crate::cache::{replace_file, to_json};
-use crate::error::{Result, ResultExt};
+use crate::cache::{hash_reader, read_json, replace_file, to_json};
+use crate::error::{Error, Result, ResultExt};
 use crate::image::packing::Packing;
-use crate::image::{BlockMap, beside, bmap, packed_path};
+use crate::image::{beside, packed_path};
 use crate::pins::{Pins, lockfile::LockFile};
 use crate::plan::Artifact;
+use crate::progress::Progress;
 use crate::provenance;
 use crate::record::Record;
 use crate::sbom;
+use serde_json::Value;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -23,14 +25,19 @@ pub(crate) struct Described<'a> {
     pub(crate) name: String,
     /// How it was built.
     pub(crate) record: &'a Record,
-    /// What of it is in use.
-    pub(crate) map: &'a BlockMap,
+    /// What of it is in use: the text of its block map.
+    pub(crate) map: &'a str,
     /// Its packages.
     pub(crate) pins: &'a Pins,
     /// Its hypervisor.
     pub(crate) hypervisor: &'a Artifact,
     /// Whether the hypervisor was compiled from the sources.
     pub(crate) compiled: bool,
+}
+
+/// A file's name, to be told.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The lock file: packages, and how the image was built.
@@ -95,9 +102,23 @@ pub(crate) fn remove_stale(image: &Path) -> Result<()> {
 pub(crate) fn write(image: &Path, described: &Described<'_>) -> Result<()> {
     let lock = LockFile { pins: described.pins.clone(), image: Some(described.record.clone()) };
     lock.write(&lock_path(image))?;
-    replace_file(&map_path(image), bmap::render(described.map)?.as_bytes())?;
+    replace_file(&map_path(image), described.map.as_bytes())?;
     replace_file(&sbom_path(image), &to_json(&sbom::document(described))?)?;
     replace_file(&statement_path(image), &to_json(&provenance::statement(described))?)
+}
+
+/// Has the statement say the hash of the whole image too, by which somebody who has nothing else can check it. To hash
+/// what is mostly holes takes longer than to make it, so that is done only where it is asked for.
+pub(crate) fn tell_hash(image: &Path, progress: &Progress) -> Result<()> {
+    let path = statement_path(image);
+    let mut statement: Value =
+        read_json(&path).ok_or_else(|| Error::new("cannot read the statement").at(&path))?;
+    let step = progress.step("hashing the image");
+    let file = fs::File::open(image).context_at(image, || "cannot open the image")?;
+    let sha256 = hash_reader(file).context_at(image, || "cannot read the image")?;
+    step.finish();
+    provenance::add_image(&mut statement, &file_name(image), &sha256);
+    replace_file(&path, &to_json(&statement)?)
 }
 
 /// Removes the file at `path`, and says whether there was one.
@@ -112,7 +133,7 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::image::{Range, Rest};
+    use crate::image::{BlockMap, Range, Rest, bmap};
 
     /// Has `run` look at an image that could be.
     pub(crate) fn described<T>(run: impl FnOnce(&Described<'_>) -> T) -> T {
@@ -129,7 +150,7 @@ pub(crate) mod tests {
         run(&Described {
             name,
             record: &record,
-            map: &map,
+            map: &bmap::render(&map).unwrap(),
             pins: &pins,
             hypervisor: &hypervisor,
             compiled: true,

@@ -136,6 +136,17 @@ impl Inodes {
         Ok(data)
     }
 
+    /// Where a symbolic link leads.
+    pub(crate) fn target(&self, link: &Inode) -> Result<Vec<u8>> {
+        /// Bytes of an inode in which a short one stands by itself.
+        const INSIDE: usize = 60;
+        let size = usize::try_from(u32_at(&link.raw, 4)?).map_err(|_| damaged())?;
+        if size < INSIDE && u32_at(&link.raw, 0x20)? & EXTENTS == 0 {
+            return Ok(link.raw.get(0x28..0x28 + size).ok_or_else(damaged)?.to_vec());
+        }
+        self.data(link)?.bytes(self.groups.block)
+    }
+
     /// Extended attributes, by their whole names.
     pub(crate) fn xattrs(&self, inode: &Inode) -> Result<Xattrs> {
         let mut xattrs = Xattrs::new();

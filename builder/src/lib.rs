@@ -38,6 +38,7 @@ pub mod layout;
 mod lock;
 pub mod modules;
 mod own;
+mod parallel;
 pub mod parts;
 pub mod persistent;
 pub mod pins;

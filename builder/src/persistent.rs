@@ -63,7 +63,7 @@ mod tests {
         let manifest = Manifest {
             fingerprint: "first".into(),
             stamp: Stamp::of(&image).unwrap(),
-            sha256: String::new(),
+            map: String::new(),
             size: data.len() as u64,
             packages: Vec::new(),
             plan: serde_json::Value::Null,

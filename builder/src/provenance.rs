@@ -36,7 +36,7 @@ pub(crate) fn statement(described: &Described<'_>) -> Value {
     }
     json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": described.name, "digest": { "sha256": record.sha256 } }],
+        "subject": [{ "name": format!("{}.bmap", described.name), "digest": { "sha256": record.map } }],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
@@ -52,6 +52,15 @@ pub(crate) fn statement(described: &Described<'_>) -> Value {
     })
 }
 
+/// Makes the statement one about the image of this name and hash too.
+pub(crate) fn add_image(statement: &mut Value, name: &str, sha256: &str) {
+    let image = json!({ "name": name, "digest": { "sha256": sha256 } });
+    if let Some(subjects) = statement.get_mut("subject").and_then(Value::as_array_mut) {
+        subjects.retain(|subject| subject["name"] != name);
+        subjects.insert(0, image);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,8 +68,14 @@ mod tests {
 
     #[test]
     fn it_names_the_image_the_request_and_everything_that_went_in() {
-        let statement = described(statement);
+        let mut statement = described(statement);
+        assert_eq!(statement["subject"][0]["name"], "gpt-uboot-minimal.img.bmap");
         assert_eq!(statement["subject"][0]["digest"]["sha256"], "0a".repeat(32));
+        for hash in ["1", "2"] {
+            add_image(&mut statement, "gpt-uboot-minimal.img", hash);
+        }
+        assert_eq!(statement["subject"].as_array().unwrap().len(), 2);
+        assert_eq!(statement["subject"][0]["digest"]["sha256"], "2");
         let definition = &statement["predicate"]["buildDefinition"];
         assert_eq!(definition["externalParameters"]["request"]["board"], "qemu-arm64:gicv3");
         assert_eq!(definition["externalParameters"]["request"]["method"], "uefi");

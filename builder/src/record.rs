@@ -17,8 +17,8 @@ use vambrace_bsp::{Architecture, Method, Size, Source};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Record {
-    /// The image's SHA-256, in hexadecimal.
-    pub sha256: String,
+    /// The SHA-256 of the image's block map, in hexadecimal.
+    pub map: String,
     /// The time in archives and file systems, in seconds since 1970.
     pub epoch: u64,
     /// The builder's version.
@@ -88,7 +88,7 @@ pub struct OwnFile {
 }
 
 impl Record {
-    /// The record of an image with this hash.
+    /// The record of an image whose block map has this hash.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Record {
         decision: &Decision,
         cache: &Cache,
         epoch: u64,
-        sha256: &str,
+        map: &str,
     ) -> Result<Self> {
         let (root, request) = (workspace.root(), &decision.request);
         let mut files = Vec::new();
@@ -128,7 +128,7 @@ impl Record {
             }
         }
         Ok(Self {
-            sha256: sha256.to_owned(),
+            map: map.to_owned(),
             epoch,
             builder: env!("CARGO_PKG_VERSION").to_owned(),
             sources: Sources::of(root),
@@ -144,8 +144,8 @@ impl Record {
         if serde_json::to_value(self).is_ok_and(|value| has_control(&value)) {
             return Some(("request".to_owned(), "there is a control character in it".to_owned()));
         }
-        if !hash(&self.sha256) {
-            return Some(("sha256".to_owned(), "this is no SHA-256".to_owned()));
+        if !hash(&self.map) {
+            return Some(("map".to_owned(), "this is no SHA-256".to_owned()));
         }
         if let Some(sources) = self.sources.as_ref().filter(|sources| !is_commit(&sources.commit)) {
             return Some((
@@ -270,7 +270,7 @@ pub(crate) mod tests {
     /// The record of an image that could be.
     pub(crate) fn record() -> Record {
         Record {
-            sha256: "0a".repeat(32),
+            map: "0a".repeat(32),
             epoch: 1_767_225_600,
             builder: "0.1.0".into(),
             sources: Some(Sources { commit: "0b".repeat(20), modified: false }),
@@ -348,8 +348,8 @@ pub(crate) mod tests {
         assert_eq!(wrong.fault().unwrap().0, "file.0.sha256");
         wrong.sources = Some(Sources { commit: "HEAD; reboot".into(), modified: true });
         assert_eq!(wrong.fault().unwrap().0, "sources.commit");
-        wrong.sha256.clear();
-        assert_eq!(wrong.fault().unwrap().0, "sha256");
+        wrong.map.clear();
+        assert_eq!(wrong.fault().unwrap().0, "map");
         wrong.request.board = "\u{1b}[2J".into();
         assert_eq!(wrong.fault().unwrap().0, "request");
     }

@@ -57,14 +57,6 @@ pub fn reproduce(
     let step = progress.step("reading the image");
     let sha256 = hash_reader(file).context_at(image, || "cannot read the image")?;
     step.finish();
-    if sha256 != record.sha256 {
-        progress.line(format!(
-            "{} is not the image that {} was written for, or was changed since: that one has sha256 {}",
-            image.display(),
-            path.display(),
-            record.sha256
-        ));
-    }
     let workspace = open(None)?;
     let boards = record.boards_dir(workspace.root());
     let workspace = if boards.is_some() { open(boards.as_deref())? } else { workspace };
@@ -87,9 +79,19 @@ pub fn reproduce(
     }
     let options = Options { force: true, epoch: Some(record.epoch), ..Options::default() };
     let built = build(&workspace, &decision, &cache, &options, progress)?;
-    let rebuilt = built.manifest.sha256;
+    let step = progress.step("reading what was built again");
+    let file = File::open(&built.image).context_at(&built.image, || "cannot open the image")?;
+    let rebuilt = hash_reader(file).context_at(&built.image, || "cannot read the image")?;
+    step.finish();
     let mut differences = Vec::new();
     if rebuilt != sha256 {
+        if built.manifest.map == record.map {
+            progress.line(format!(
+                "what {} was written for was built again: {} is another image, or was changed since",
+                path.display(),
+                image.display()
+            ));
+        }
         let step = progress.step("comparing the two");
         differences = compare(image, &built.image, &regions(&built.manifest.plan))?;
         step.finish();

@@ -41,7 +41,7 @@ pub(crate) fn document(described: &Described<'_>) -> Value {
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": described.name,
-        "documentNamespace": format!("https://spdx.org/spdxdocs/vambrace-image-{}", record.sha256),
+        "documentNamespace": format!("https://spdx.org/spdxdocs/vambrace-image-{}", record.map),
         "creationInfo": {
             "created": Utc::of(record.epoch).to_string(),
             "creators": [format!("Tool: vambrace-{}", record.builder)],
@@ -87,7 +87,7 @@ fn image(described: &Described<'_>) -> Value {
         "primaryPackagePurpose": "OPERATING-SYSTEM",
         "downloadLocation": NONE,
         "filesAnalyzed": false,
-        "checksums": checksums(&described.record.sha256),
+        "comment": format!("{}.bmap has SHA-256 {}, and the hashes of everything in use", described.name, described.record.map),
         "licenseConcluded": NONE,
         "licenseDeclared": NONE,
         "copyrightText": NONE,

@@ -12,7 +12,7 @@ use vambrace::disk::{
     write_image,
 };
 use vambrace::image::packing::Packing;
-use vambrace::image::{Image, Piece, bmap, pack, packed_path, sum};
+use vambrace::image::{Image, Piece, bmap, map_of, pack, packed_path};
 use vambrace::progress::Progress;
 use vambrace::tree::{Node, Tree};
 use vambrace::verify::verify_image;
@@ -247,9 +247,9 @@ fn e2fsck_finds_no_fault_and_debugfs_every_file() {
 #[test]
 fn packed_and_by_its_map_alone_it_gets_onto_a_used_card_whole() {
     let (dir, path) = write(&spec(MBR));
-    let summed = sum(&path, &spec(MBR), &Progress::quiet()).unwrap();
+    let found = map_of(&path, &spec(MBR)).unwrap();
     let map = path.with_file_name("disk.img.bmap");
-    std::fs::write(&map, bmap::render(&summed.map).unwrap()).unwrap();
+    std::fs::write(&map, bmap::render(&found).unwrap()).unwrap();
     let original = std::fs::read(&path).unwrap();
     let card = dir.path().join("card");
     for (packing, program) in [(Packing::Zstd, "zstd"), (Packing::Gzip, "gzip"), (Packing::Xz, "xz")] {

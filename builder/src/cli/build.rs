@@ -104,10 +104,10 @@ fn told(built: &Built, decision: &Decision) -> String {
         )
     });
     format!(
-        "{} {state}: {}, sha256 {}\n{}{}",
+        "{} {state}: {}, block map sha256 {}\n{}{}",
         built.image.display(),
         report::size(built.manifest.size),
-        built.manifest.sha256,
+        built.manifest.map,
         packed.collect::<String>(),
         if decision.board.never_booted() { "image checked by reading it back, never booted\n" } else { "" }
     )

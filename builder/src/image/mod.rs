@@ -15,4 +15,4 @@ pub use map::{BlockMap, Range, Rest};
 pub(crate) use pack::beside;
 pub use pack::{Packed, pack, packed_path};
 pub use source::{Image, Piece};
-pub use used::{Summed, sum};
+pub use used::map_of;

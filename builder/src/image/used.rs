@@ -6,11 +6,10 @@
 
 use super::map::{BLOCK, BlockMap, GAP, Range as Blocks, Rest};
 use super::source::data_from;
-use crate::cache::hex;
 use crate::disk::{BLOCK as SECTOR, Content, DiskSpec, LVM_DATA, Table};
 use crate::error::{Result, ResultExt};
 use crate::groups::Groups;
-use crate::progress::Progress;
+use crate::parallel;
 use crate::tree::Source;
 use crate::verify::fat;
 use sha2::{Digest, Sha256};
@@ -28,30 +27,24 @@ const FIRST_STAGES: u64 = 16 << 20;
 /// Bytes at the end of the image, in which a GPT's second copy lies.
 const BACKUP: u64 = 1 << 20;
 /// Bytes that are read at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 18;
+/// Most bytes of a range: several CPUs hash side by side, and whoever flashes can go on from each range's end.
+const LONGEST: u64 = 16 << 20;
 
-/// What is known of an image when it has been read once from its beginning to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summed {
-    /// The SHA-256 of the whole image, in hexadecimal.
-    pub sha256: String,
-    /// What of it is in use.
-    pub map: BlockMap,
-}
-
-/// Reads the image at `path`, which was made from `spec`, and gives its hash and its map.
+/// The map of the image at `path`, which was made from `spec`, with the hash of each range.
 ///
 /// # Errors
 ///
 /// An image that cannot be read, or whose file systems are not sound.
-pub fn sum(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<Summed> {
-    let step = progress.step("summing up the image");
+pub fn map_of(path: &Path, spec: &DiskSpec) -> Result<BlockMap> {
     let file = File::open(path).context_at(path, || "cannot open the image")?;
     let used = used(&file, path, spec).map_err(|error| error.at(path))?;
     let ranges = blocks(used, spec.size);
-    let (sha256, ranges) = hash(&file, ranges, spec.size).context_at(path, || "cannot read the image")?;
-    step.finish();
-    Ok(Summed { sha256, map: BlockMap::new(BLOCK, spec.size, ranges, Rest::Any)? })
+    let ranges = parallel::map(&ranges, |range| {
+        let sha256 = hash(&file, range, spec.size).context_at(path, || "cannot read the image")?;
+        Ok(Blocks { sha256: Some(sha256), ..*range })
+    })?;
+    BlockMap::new(BLOCK, spec.size, ranges, Rest::Any)
 }
 
 /// The bytes in use, in no order; they may overlap.
@@ -105,7 +98,7 @@ fn content(
     Ok(())
 }
 
-/// Whole blocks that hold `used`, in order; ranges that are near each other are one.
+/// Whole blocks that hold `used`, in order; ranges that are near each other are one, and none is longer than [`LONGEST`].
 fn blocks(mut used: Vec<Range<u64>>, size: u64) -> Vec<Blocks> {
     used.retain(|range| range.start < range.end.min(size));
     used.sort_by_key(|range| range.start);
@@ -119,58 +112,38 @@ fn blocks(mut used: Vec<Range<u64>>, size: u64) -> Vec<Blocks> {
             _ => all.push(Blocks { first, count: end - first, sha256: None }),
         }
     }
-    all
+    let most = LONGEST / BLOCK;
+    let cut = |range: Blocks| {
+        (0..range.count).step_by(LONGEST as usize / BLOCK as usize).map(move |at| Blocks {
+            first: range.first + at,
+            count: most.min(range.count - at),
+            sha256: None,
+        })
+    };
+    all.into_iter().flat_map(cut).collect()
 }
 
-/// The hash of the whole file of `size` bytes, and the ranges with theirs. Each byte is read once, and those of holes
-/// never.
-fn hash(file: &File, mut ranges: Vec<Blocks>, size: u64) -> io::Result<(String, Vec<Blocks>)> {
-    let mut pass = Pass { file, size, at: 0, data: 0, buffer: vec![0; PIECE], whole: Sha256::new() };
-    for range in &mut ranges {
-        pass.to(range.first * BLOCK, None)?;
-        let mut own = Sha256::new();
-        pass.to(((range.first + range.count) * BLOCK).min(size), Some(&mut own))?;
-        range.sha256 = Some(own.finalize().into());
-    }
-    pass.to(size, None)?;
-    Ok((hex(&pass.whole.finalize()), ranges))
-}
-
-/// One reading of a file.
-struct Pass<'a> {
-    file: &'a File,
-    size: u64,
-    /// The byte that is read next.
-    at: u64,
-    /// Between that and this byte, where it lies ahead, there is a hole.
-    data: u64,
-    buffer: Vec<u8>,
-    /// The hash of all before it.
-    whole: Sha256,
-}
-
-impl Pass<'_> {
-    /// Reads on up to byte `end`, into the hash of the whole file and `own`.
-    fn to(&mut self, end: u64, mut own: Option<&mut Sha256>) -> io::Result<()> {
-        while self.at < end {
-            let length = usize::try_from(end - self.at).unwrap_or(PIECE).min(PIECE);
-            let piece = self.buffer.get_mut(..length).unwrap_or_default();
-            if self.data < self.at {
-                self.data = data_from(self.file, self.at)?.unwrap_or(self.size);
-            }
-            if self.data >= self.at + length as u64 {
-                piece.fill(0);
-            } else {
-                self.file.read_exact_at(piece, self.at)?;
-            }
-            self.whole.update(&*piece);
-            if let Some(own) = &mut own {
-                own.update(&*piece);
-            }
-            self.at += length as u64;
+/// The hash of a range of the file of `size` bytes. What is a hole is not read.
+fn hash(file: &File, range: &Blocks, size: u64) -> io::Result<[u8; 32]> {
+    let (mut at, end) = (range.first * BLOCK, ((range.first + range.count) * BLOCK).min(size));
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    // Before this byte there is a hole, where that lies ahead.
+    let mut data = 0;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+        let piece = piece.get_mut(..length).unwrap_or_default();
+        if data < at {
+            data = data_from(file, at)?.unwrap_or(size);
         }
-        Ok(())
+        if data >= at + length as u64 {
+            piece.fill(0);
+        } else {
+            file.read_exact_at(piece, at)?;
+        }
+        hash.update(&*piece);
+        at += length as u64;
     }
+    Ok(hash.finalize().into())
 }
 
 #[cfg(test)]
@@ -179,6 +152,7 @@ mod tests {
     use crate::disk::{
         Blob, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, lvm_uuid, write_image,
     };
+    use crate::progress::Progress;
     use crate::tree::{Data, Node, Tree};
     use crate::verify::verify_image;
     use std::sync::Arc;
@@ -246,19 +220,19 @@ mod tests {
     fn onto_garbage(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf, BlockMap) {
         let (path, medium) = (folder.join("x.img"), folder.join("medium"));
         write_image(&path, &spec(), &Progress::quiet()).unwrap();
-        let summed = sum(&path, &spec(), &Progress::quiet()).unwrap();
+        let map = map_of(&path, &spec()).unwrap();
         let image = File::open(&path).unwrap();
         let to = File::create(&medium).unwrap();
         let garbage = vec![0xff; MIB as usize];
         (0..spec().size).step_by(MIB as usize).for_each(|at| to.write_all_at(&garbage, at).unwrap());
-        for range in summed.map.ranges() {
-            let (start, end) = summed.map.bytes(range);
+        for range in map.ranges() {
+            let (start, end) = map.bytes(range);
             let mut data = vec![0; (end - start) as usize];
             image.read_exact_at(&mut data, start).unwrap();
             assert_eq!(range.sha256, Some(Sha256::digest(&data).into()));
             to.write_all_at(&data, start).unwrap();
         }
-        (path, medium, summed.map)
+        (path, medium, map)
     }
 
     #[test]
@@ -301,7 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn one_pass_gives_all_hashes() {
+    fn long_ranges_are_cut() {
+        let found = blocks(vec![0..2 * LONGEST + 1], 3 * LONGEST);
+        let found: Vec<_> = found.iter().map(|range| (range.first * BLOCK, range.count * BLOCK)).collect();
+        assert_eq!(found, [(0, LONGEST), (LONGEST, LONGEST), (2 * LONGEST, BLOCK)]);
+    }
+
+    #[test]
+    fn hashes_are_of_holes_too_and_end_with_the_image() {
         let file = tempfile::tempfile().unwrap();
         let size = 3 * PIECE as u64 + 777;
         file.set_len(size).unwrap();
@@ -310,15 +291,15 @@ mod tests {
         }
         let mut data = vec![0; size as usize];
         file.read_exact_at(&mut data, 0).unwrap();
-        let wanted = vec![0..10, 100 * BLOCK..101 * BLOCK, size - 1..size];
-        let (whole, ranges) = hash(&file, blocks(wanted, size), size).unwrap();
-        assert_eq!(whole, crate::cache::sha256(&data));
-        assert_eq!(ranges.len(), 3);
-        for range in ranges {
-            let end = data.len().min(((range.first + range.count) * BLOCK) as usize);
-            let own: [u8; 32] = Sha256::digest(&data[(range.first * BLOCK) as usize..end]).into();
-            assert_eq!(range.sha256, Some(own));
+        for wanted in [0..10, 30 * BLOCK..31 * BLOCK, size - 1..size, 0..size] {
+            for range in blocks(vec![wanted], size) {
+                let end = data.len().min(((range.first + range.count) * BLOCK) as usize);
+                let own: [u8; 32] = Sha256::digest(&data[(range.first * BLOCK) as usize..end]).into();
+                assert_eq!(hash(&file, &range, size).unwrap(), own);
+            }
         }
-        assert!(hash(&file, Vec::new(), size + 1).is_err());
+        let range = Blocks { first: 0, count: size / BLOCK + 1, sha256: None };
+        file.set_len(size - 1).unwrap();
+        assert!(hash(&file, &range, size).is_err());
     }
 }

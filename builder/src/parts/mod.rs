@@ -134,7 +134,7 @@ impl Maker<'_> {
         make: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<(Arc<[u8]>, Stored)> {
         if let Some((data, stored)) = self.cache.lookup(kind, &key) {
-            return Ok((data.into(), stored));
+            return Ok((data, stored));
         }
         let data = make()?;
         let stored = self.cache.store(kind, &key, &data, from)?;

@@ -1,7 +1,7 @@
 //! What is the user's own in dom0: a root file system, a kernel, a RAM disk, and what is laid over the root file system.
 
 use super::{Maker, Part};
-use crate::cache::{Inputs, Stored, sha256};
+use crate::cache::{Inputs, Stored, read_whole, sha256};
 use crate::config::{self, ImageConfig};
 use crate::decision::Decision;
 use crate::error::{Error, Result, ResultExt};
@@ -10,6 +10,7 @@ use crate::plan::Artifact;
 use crate::tree::{Owners, Source, Tree, read_folder, read_tar};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file larger than this is no kernel, RAM disk or device tree.
 const MAX_MODULE: u64 = 1 << 30;
@@ -31,12 +32,12 @@ impl Maker<'_> {
     pub(crate) fn own_file(&self, path: &Path, field: &str) -> Result<Part> {
         let config = self.decision.config();
         let path = config.dir.join(path);
-        let read = || -> Result<Vec<u8>> {
+        let read = || -> Result<Arc<[u8]>> {
             let length = fs::metadata(&path).context_at(&path, || "cannot look at the file")?.len();
             if length == 0 || length > MAX_MODULE {
                 return Err(Error::new(format!("the file has {length} bytes")).at(&path));
             }
-            fs::read(&path).context_at(&path, || "cannot read the file")
+            read_whole(&path).context_at(&path, || "cannot read the file")
         };
         let data = read().map_err(|error| config.blame(field, error))?;
         let artifact = Artifact {
@@ -45,7 +46,7 @@ impl Maker<'_> {
             sha256: Some(sha256(&data)),
             header: None,
         };
-        Ok(Part { artifact, data: data.into() })
+        Ok(Part { artifact, data })
     }
 
     /// A hash of what a file or a folder holds, with names and modes; it is read only where it looks different from when it

@@ -165,8 +165,9 @@ impl Data {
     /// Whether both have the same bytes there.
     pub(crate) fn same_range(&self, other: &Self, range: Range<u64>) -> Result<bool> {
         let failed = || "cannot read a file's contents";
-        let (mut a, mut b) = (vec![0; BUFFER], vec![0; BUFFER]);
         let mut left = range.end.saturating_sub(range.start);
+        let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+        let (mut a, mut b) = (vec![0; most], vec![0; most]);
         let (mut ours, mut theirs) = (self.range(range.clone()), other.range(range));
         while left > 0 {
             let count = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);

@@ -2,11 +2,10 @@
 
 use super::{Entry, Kind, Tree};
 use crate::cache::{Stamp, hex};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
+use crate::parallel;
 use sha2::{Digest, Sha256};
 use std::io::Read;
-use std::num::NonZero;
-use std::thread;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 17;
@@ -41,38 +40,18 @@ impl Tree {
     /// What cannot be read.
     pub fn digest(&self) -> Result<String> {
         let entries: Vec<Entry<'_>> = self.iter().collect();
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(entries.len().max(1));
-        let one = |first: usize| -> Result<Vec<(usize, [u8; 32])>> {
-            let mut piece = vec![0; PIECE];
-            let own = entries.iter().enumerate().skip(first).step_by(threads);
-            let files = own.filter_map(|(index, entry)| Some((index, entry, entry.node.data()?)));
-            let hashed = files.map(|(index, entry, data)| {
-                let mut hash = Sha256::new();
-                let mut reader = data.reader();
-                loop {
-                    let count =
-                        reader.read(&mut piece).context(|| format!("cannot read `{}`", entry.shown()))?;
-                    if count == 0 {
-                        break;
-                    }
-                    hash.update(piece.get(..count).unwrap_or_default());
+        let contents = parallel::map(&entries, |entry| -> Result<[u8; 32]> {
+            let mut hash = Sha256::new();
+            let Some(data) = entry.node.data() else { return Ok([0; 32]) };
+            let mut piece = vec![0; usize::try_from(data.len()).unwrap_or(PIECE).min(PIECE)];
+            let mut reader = data.reader();
+            loop {
+                let count = reader.read(&mut piece).context(|| format!("cannot read `{}`", entry.shown()))?;
+                if count == 0 {
+                    return Ok(hash.finalize().into());
                 }
-                Ok((index, hash.finalize().into()))
-            });
-            hashed.collect()
-        };
-        let mut contents = vec![[0; 32]; entries.len()];
-        thread::scope(|scope| -> Result<()> {
-            let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || one(first))).collect();
-            for thread in running {
-                let panicked = |_| Err(Error::new("reading the files ended in a panic of the builder"));
-                for (index, hash) in thread.join().unwrap_or_else(panicked)? {
-                    if let Some(place) = contents.get_mut(index) {
-                        *place = hash;
-                    }
-                }
+                hash.update(piece.get(..count).unwrap_or_default());
             }
-            Ok(())
         })?;
         let mut hash = Sha256::new();
         for (entry, content) in entries.iter().zip(&contents) {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::disk::{Content, DiskSpec, Table};
 use crate::error::{Error, Result, ResultExt};
+use crate::parallel::each;
 use crate::progress::Progress;
 
 /// Compares the image at `path` with `spec`: length, partition tables, every file system
@@ -45,11 +46,11 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
         Table::Gpt(table) => gpt::check(&file, spec, table)?,
         Table::Mbr { signature } => mbr::check(&file, spec, *signature)?,
     }
-    for partition in &spec.partitions {
+    each(&spec.partitions, |partition| {
         let failed = || format!("partition `{}` is not what was written", partition.name);
         check_content(&file, partition.start, partition.size, &partition.content, spec.epoch)
-            .map_err(|error| error.context(failed()))?;
-    }
+            .map_err(|error| error.context(failed()))
+    })?;
     for blob in &spec.raw {
         same(&file, blob.offset, &blob.data)
             .map_err(|error| error.context(format!("{} is not what was written", blob.name)))?;
