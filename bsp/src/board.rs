@@ -22,6 +22,9 @@ pub struct Board {
     pub soc: String,
     /// The CPU's architecture.
     pub architecture: Architecture,
+    /// Whether it exists as an emulator's or a model's machine only, so that nobody has a medium or a cable for it.
+    #[serde(default)]
+    pub emulated: bool,
     /// Where the device tree comes from.
     pub device_tree: DeviceTree,
     /// Where RAM is and how much there may be.
@@ -29,6 +32,8 @@ pub struct Board {
     /// The UART the hypervisor writes to before it has read the device tree. Without it the hypervisor is silent
     /// until then.
     pub console: Option<Console>,
+    /// The serial line that shows the console to a person.
+    pub serial: Option<Serial>,
     /// What the hypervisor is compiled with.
     pub hypervisor: Hypervisor,
     /// What dom0's kernel needs before it can reach the medium.
@@ -181,6 +186,16 @@ pub struct Console {
     pub reg_shift: u8,
     /// The interrupt, as a shared peripheral interrupt's number: INTID minus 32.
     pub spi: u32,
+}
+
+/// A serial line as a person attaches to it: 8 data bits, no parity, 1 stop bit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Serial {
+    /// Bits per second, as firmware and `/chosen/stdout-path` of the device tree have it.
+    pub baud: u32,
+    /// What the board calls its connector.
+    pub connector: Option<String>,
 }
 
 /// A driver of the hypervisor; each is a cargo feature of the same name.

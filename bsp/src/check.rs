@@ -45,6 +45,7 @@ fn fault(board: &Board) -> Option<Fault> {
     identity(board)
         .or_else(|| memory(board))
         .or_else(|| drivers(board))
+        .or_else(|| serial(board))
         .or_else(|| paths(board))
         .or_else(|| boot(board))
         .or_else(|| board.qemu.as_ref().and_then(qemu))
@@ -126,6 +127,20 @@ fn drivers(board: &Board) -> Option<Fault> {
     (console.spi > 987).then(|| {
         Fault::new("console.spi", format!("{} is not a shared interrupt's number (0 to 987)", console.spi))
     })
+}
+
+fn serial(board: &Board) -> Option<Fault> {
+    let serial = board.serial.as_ref()?;
+    if board.emulated {
+        return Some(Fault::new("serial", "a machine that is `emulated` has no serial line to attach to"));
+    }
+    // From a modem's speed to what the fastest adapters take.
+    if !(300..=4_000_000).contains(&serial.baud) {
+        return Some(Fault::new("serial.baud", format!("{} is not from 300 to 4000000", serial.baud)));
+    }
+    let connector = serial.connector.as_ref()?;
+    (connector.trim().is_empty() || connector.chars().any(char::is_control))
+        .then(|| Fault::new("serial.connector", "this is no name of a connector"))
 }
 
 /// A variant's interrupt controller is one that the hypervisor is compiled for.

@@ -93,6 +93,17 @@ fn values_that_cannot_be_are_refused() {
         ("{file}\"]", "{fiel}\"]", "in `firmware.u-boot.qemu.1`: `{fiel}` stands for nothing"),
         ("spi = 1", "spi = 1234", "in `console.spi`: 1234 is not a shared interrupt's number"),
         ("default-method = \"uboot\"", "default-method = \"uboto\"", "unknown value `uboto`"),
+        (
+            "emulated = true\n",
+            "emulated = true\nserial = { baud = 9600 }\n",
+            "in `serial`: a machine that is `emulated`",
+        ),
+        ("emulated = true\n", "serial = { baud = 96 }\n", "in `serial.baud`: 96 is not from 300"),
+        (
+            "emulated = true\n",
+            "serial = { baud = 9600, connector = \"a\\nb\" }\n",
+            "in `serial.connector`: this is no name",
+        ),
         ("id = \"qemu-arm64\"", "id = \"../etc\"", "in `id`: `../etc` is not a board's name"),
     ] {
         let expected: &str = expected;

@@ -51,6 +51,22 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// One board, everything that is known of it.
 pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> String {
+    let mut rows = board_facts(board, profiles);
+    rows.push(["described in".to_owned(), described_in(source)]);
+    // A name that is there several times is printed once.
+    let mut last = String::new();
+    for row in &mut rows {
+        let name = row[0].clone();
+        if name == last {
+            row[0].clear();
+        }
+        last = name;
+    }
+    table(&rows)
+}
+
+/// What is known of a board: names and values. A name may be there several times, one after the other.
+pub(crate) fn board_facts(board: &Board, profiles: &[String]) -> Vec<[String; 2]> {
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut row = |name: &str, value: String| rows.push([name.to_owned(), value]);
     row("board", board.id.clone());
@@ -83,6 +99,12 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
             },
         ),
     );
+    if board.emulated {
+        row("serial line", "none: the machine is an emulator's or a model's".to_owned());
+    } else if let Some(serial) = &board.serial {
+        let at = serial.connector.as_ref().map_or(String::new(), |connector| format!(", at {connector}"));
+        row("serial line", format!("{} baud, 8 data bits, no parity, 1 stop bit{at}", serial.baud));
+    }
     let drivers: Vec<&str> = board.hypervisor.drivers.iter().map(|driver| driver.name()).collect();
     row("drivers", drivers.join(", "));
     for (method, boot) in &board.boot {
@@ -142,17 +164,7 @@ pub fn board(board: &Board, profiles: &[String], source: Option<&Source>) -> Str
     } else if board.verified.is_empty() {
         row("booted", "in QEMU only, by `vambrace boot --check`".to_owned());
     }
-    row("described in", described_in(source));
-    // A name that is there several times is printed once.
-    let mut last = String::new();
-    for row in &mut rows {
-        let name = row[0].clone();
-        if name == last {
-            row[0].clear();
-        }
-        last = name;
-    }
-    table(&rows)
+    rows
 }
 
 /// Where a board's description is.
