@@ -28,6 +28,7 @@ pub mod fdt;
 pub mod flash;
 mod groups;
 pub mod guest;
+pub mod guide;
 pub mod hypervisor;
 pub mod image;
 mod inodes;

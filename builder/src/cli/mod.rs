@@ -3,6 +3,7 @@
 mod boot;
 mod build;
 mod clean;
+mod docs;
 mod doctor;
 mod explain;
 mod flash;
@@ -85,12 +86,19 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the user guide for mdBook, the manual pages and the completions
+    Docs(docs::Docs),
     /// Say what this machine lacks
     Doctor(doctor::Doctor),
 }
 
 /// Behind the help of what takes a board.
 const SEE_SHOW: &str = "`vambrace show BOARD` lists a board's variants, layouts and profiles.";
+
+/// The command line, as clap has it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the command and gives its exit code: 0, 1 after an error that has been printed, 2 for a command line that is
 /// not understood.
@@ -140,9 +148,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "vambrace", &mut text);
+            clap_complete::generate(*shell, &mut command(), "vambrace", &mut text);
             print_bytes(&text).map(|()| ExitCode::SUCCESS)
         }
+        Command::Docs(command) => docs::run(&workspace()?, command),
         Command::Doctor(command) => doctor::run(&workspace()?, command),
     }
 }
