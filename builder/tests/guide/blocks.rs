@@ -1,0 +1,136 @@
+//! What is in blocks of code can be typed, or read.
+
+use crate::page::{Page, made, written};
+use std::io::Write;
+use std::process::{Command, Stdio};
+use vambrace::config::ImageConfig;
+use vambrace_bsp::Catalog;
+
+/// The pages as they are written, and as they are made.
+fn all() -> Vec<Page> {
+    let out = tempfile::tempdir().unwrap();
+    let mut pages = written();
+    pages.extend(made(out.path()));
+    pages
+}
+
+/// The words of a line of a shell up to what a shell does with them: comments, pipes, redirections.
+fn words(line: &str) -> Vec<String> {
+    let words = shlex::split(line).unwrap_or_else(|| panic!("quotes in `{line}`"));
+    words
+        .into_iter()
+        .take_while(|word| !matches!(word.as_str(), "|" | ">" | ">>" | "<" | "&&" | ";"))
+        .collect()
+}
+
+/// The command lines of this program in a page: in blocks of a shell's, indented, and behind the prompt in what a terminal
+/// shows.
+fn commands(page: &Page) -> Vec<Vec<String>> {
+    let lines = page.blocks.iter().flat_map(|block| {
+        let of_shell = matches!(block.info.as_str(), "" | "sh");
+        let of_terminal = block.info == "text";
+        block.text.lines().filter_map(move |line| match line.trim().strip_prefix("$ ") {
+            Some(typed) => (of_shell || of_terminal).then_some(typed),
+            None => of_shell.then_some(line.trim()),
+        })
+    });
+    lines
+        .filter(|line| line.starts_with("vambrace ") || line.starts_with("ci/vambrace "))
+        .map(words)
+        .collect()
+}
+
+/// The board that a command line names, if it names one.
+fn board(words: &[String]) -> Option<String> {
+    let matches = vambrace::cli::command()
+        .try_get_matches_from(words.iter().map(|word| word.trim_start_matches("ci/")))
+        .unwrap_or_else(|error| panic!("`{}`: {error}", words.join(" ")));
+    let (_, matches) = matches.subcommand()?;
+    let board = matches.try_get_one::<String>("board").ok().flatten()?;
+    (!board.contains(['/', '.'])).then(|| board.split(':').next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn commands_are_understood_and_name_boards_that_are_there() {
+    let catalog = Catalog::embedded().unwrap();
+    let mut count = 0;
+    for page in all() {
+        for words in commands(&page) {
+            count += 1;
+            let Some(id) = board(&words) else { continue };
+            // What somebody who ports a board calls his own.
+            assert!(
+                id == "my-board" || catalog.get(&id).is_ok(),
+                "{}: `{}`: no such board",
+                page.path.display(),
+                words.join(" ")
+            );
+        }
+    }
+    assert!(count > 60, "{count} commands are too few: are they still found?");
+}
+
+#[test]
+fn a_wrong_command_would_be_found() {
+    assert_eq!(
+        words("vambrace build a --method uefi  # a comment"),
+        ["vambrace", "build", "a", "--method", "uefi"]
+    );
+    assert_eq!(words("vambrace plan a | less"), ["vambrace", "plan", "a"]);
+    assert_eq!(board(&words("ci/vambrace boot qemu-arm64:gicv3 -- -s")).as_deref(), Some("qemu-arm64"));
+    assert_eq!(board(&words("vambrace flash image.img")), None);
+    let wrong = std::panic::catch_unwind(|| board(&words("vambrace build a --mehtod uefi")));
+    assert!(wrong.is_err());
+}
+
+#[test]
+fn descriptions_of_images_are_read() {
+    let mut count = 0;
+    for page in all() {
+        for block in page.blocks.iter().filter(|block| block.info.starts_with("toml image")) {
+            count += 1;
+            if let Err(error) = ImageConfig::parse(&page.path.display().to_string(), &block.text) {
+                panic!("{}", error.report());
+            }
+        }
+    }
+    assert!(count > 4, "{count} descriptions are too few: are they still found?");
+}
+
+#[test]
+fn every_block_of_toml_is_toml() {
+    for page in all() {
+        for block in page.blocks.iter().filter(|block| block.info.starts_with("toml")) {
+            let read: Result<toml::Table, _> = toml::from_str(&block.text);
+            assert!(read.is_ok(), "{}: {}\n{}", page.path.display(), read.unwrap_err(), block.text);
+        }
+    }
+}
+
+#[test]
+fn every_block_of_a_shell_s_is_a_shell_s() {
+    let mut count = 0;
+    for page in all() {
+        for block in page.blocks.iter().filter(|block| block.info == "sh") {
+            count += 1;
+            let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+            shell.stdin.take().unwrap().write_all(block.text.as_bytes()).unwrap();
+            assert!(shell.wait().unwrap().success(), "{}:\n{}", page.path.display(), block.text);
+        }
+    }
+    assert!(count > 30, "{count} blocks are too few: are they still found?");
+}
+
+#[test]
+fn a_block_says_what_it_is() {
+    for page in written() {
+        for block in page.blocks.iter().filter(|block| !block.info.is_empty()) {
+            assert!(
+                matches!(block.info.as_str(), "sh" | "text" | "toml" | "toml image"),
+                "{}: `{}`",
+                page.path.display(),
+                block.info
+            );
+        }
+    }
+}
