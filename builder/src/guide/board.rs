@@ -59,6 +59,10 @@ pub(super) fn page(board: &Board, profiles: &[String], layouts: &BTreeMap<String
     onto_a_medium(&mut text, board);
     text.push_str("\n## How it boots\n\n");
     text.push_str(&methods(board, layouts));
+    let id = &board.id;
+    text.push_str(&format!(
+        "\n`vambrace plan {id}` says what is loaded to which address (physical), `vambrace explain {id}` draws it.\n"
+    ));
     serial(&mut text, board);
     text.push_str("\n## All that is described\n\n");
     let facts: Vec<[String; 2]> = board_facts(board, profiles)
@@ -130,7 +134,8 @@ fn firmware(board: &Board, method: Method, names: &[String]) -> String {
         let file = board.firmware.get(name)?;
         let place = match file.offset {
             Some(offset) => format!("on the image at byte {}", offset.bytes()),
-            None => "not on the image".to_owned(),
+            None if file.qemu.is_empty() => "not on the image".to_owned(),
+            None => "in QEMU; elsewhere the board's own".to_owned(),
         };
         Some(format!("{} of Debian's {}, {place}", escaped(name), code(&file.package)))
     });

@@ -24,7 +24,7 @@ fn describe(text: &mut String, command: &Command, name: &str) {
     if command.get_name() == "help" {
         return;
     }
-    let help = command.clone().render_long_help().to_string();
+    let help = command.clone().render_help().to_string();
     text.push_str(&format!("## {name}\n\n```text\n{}\n```\n\n", help.trim_end()));
     for subcommand in command.get_subcommands() {
         describe(text, subcommand, &format!("{name} {}", subcommand.get_name()));
@@ -38,7 +38,21 @@ fn describe(text: &mut String, command: &Command, name: &str) {
 /// What cannot be written.
 pub(super) fn manual(command: &Command, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
-    clap_mangen::generate_to(command.clone(), dir).context_at(dir, || "cannot write the manual pages")
+    clap_mangen::generate_to(ordered(command.clone()), dir)
+        .context_at(dir, || "cannot write the manual pages")
+}
+
+/// The command with its positional arguments in the order in which they are typed. clap's own help sorts them; the
+/// generator takes them as they come, and one that was changed comes last.
+fn ordered(mut command: Command) -> Command {
+    let positionals = command.get_positionals().map(|arg| (arg.get_index(), arg.get_id().clone()));
+    let mut positionals: Vec<_> = positionals.collect();
+    positionals.sort_by_key(|(index, _)| *index);
+    for (_, id) in positionals {
+        command = command.mut_arg(id, |arg| arg);
+    }
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, ordered))
 }
 
 /// Writes the completions for every shell into `dir`.

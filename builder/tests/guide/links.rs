@@ -77,6 +77,8 @@ fn every_command_has_a_manual_page_and_is_in_the_reference() {
     let reference = pages.iter().find(|page| page.path.ends_with("reference/commands.md")).unwrap();
     let manual = |name: &str| fs::read_to_string(out.path().join(format!("man/man1/{name}.1"))).unwrap();
     assert!(manual("vambrace").contains("vambrace\\-build(1)"));
+    let flash = manual("vambrace-flash");
+    assert!(flash.find("[\\fIIMAGE|BOARD").unwrap() < flash.find("[\\fIDEVICE").unwrap(), "{flash}");
     let mut count = 0;
     for command in vambrace::cli::command().get_subcommands() {
         let (name, heading) = (command.get_name(), format!("vambrace {}", command.get_name()));
