@@ -5,6 +5,7 @@ use crate::version::QemuVersion;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// A board: identity, machine facts the image needs, and how QEMU runs it.
 ///
@@ -196,6 +197,11 @@ pub struct Serial {
     pub baud: u32,
     /// What the board calls its connector.
     pub connector: Option<String>,
+}
+
+impl Serial {
+    /// The speeds that there are, in bits per second: from a slow modem's to what the fastest adapters take.
+    pub const BAUDS: RangeInclusive<u32> = 300..=4_000_000;
 }
 
 /// A driver of the hypervisor; each is a cargo feature of the same name.

@@ -1,6 +1,6 @@
 //! What has to agree within one description, beyond the type of each field.
 
-use crate::board::{Board, DeviceTree, Loader, Method, Qemu};
+use crate::board::{Board, DeviceTree, Loader, Method, Qemu, Serial};
 use crate::error::{Error, Result};
 use crate::suggest::did_you_mean;
 use crate::text::fault_at;
@@ -134,9 +134,9 @@ fn serial(board: &Board) -> Option<Fault> {
     if board.emulated {
         return Some(Fault::new("serial", "a machine that is `emulated` has no serial line to attach to"));
     }
-    // From a modem's speed to what the fastest adapters take.
-    if !(300..=4_000_000).contains(&serial.baud) {
-        return Some(Fault::new("serial.baud", format!("{} is not from 300 to 4000000", serial.baud)));
+    if !Serial::BAUDS.contains(&serial.baud) {
+        let (least, most) = (Serial::BAUDS.start(), Serial::BAUDS.end());
+        return Some(Fault::new("serial.baud", format!("{} is not from {least} to {most}", serial.baud)));
     }
     let connector = serial.connector.as_ref()?;
     (connector.trim().is_empty() || connector.chars().any(char::is_control))

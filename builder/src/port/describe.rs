@@ -223,6 +223,18 @@ impl Text<'_> {
             let _ = writeln!(text, "reg-shift = {}", uart.reg_shift);
         }
         let _ = write!(text, "spi = {spi}\n\n");
+        match uart.baud {
+            Some(baud) => {
+                let _ = write!(
+                    text,
+                    "# By `stdout-path`. CHECK: what is its connector called on the board? `connector = \"...\"`\n\
+                     [serial]\nbaud = {baud}\n\n"
+                );
+            }
+            None => {
+                text.push_str("# CHECK: the speed of the serial line:\n#   [serial]\n#   baud = 115200\n\n")
+            }
+        }
     }
 
     fn drivers(&self, text: &mut String) {

@@ -4,7 +4,7 @@ use super::cpu::Core;
 use super::survey::Survey;
 use super::uart;
 use serde::Serialize;
-use vambrace_bsp::{Architecture, Driver};
+use vambrace_bsp::{Architecture, Driver, Serial};
 use vambrace_core::platform::{Conduit, EnableMethod, GicFrames, Platform, PsciVersion};
 
 /// A range of physical addresses.
@@ -63,6 +63,15 @@ pub struct ConsoleFacts {
     pub reg_shift: u32,
     /// The shared peripheral interrupt: INTID minus 32.
     pub spi: Option<u32>,
+    /// Its speed in bits per second, where `/chosen/stdout-path` says it of this UART.
+    pub baud: Option<u32>,
+}
+
+/// The speed in a `stdout-path`, as in `serial0:115200n8` (Linux, Documentation/admin-guide/serial-console.rst).
+fn baud(text: &str) -> Option<u32> {
+    let (_, options) = text.split_once(':')?;
+    let digits = options.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().filter(|baud| Serial::BAUDS.contains(baud))
 }
 
 /// What a device tree says of a machine, as far as the hypervisor reads it.
@@ -131,6 +140,10 @@ impl Facts {
                         shift => shift,
                     },
                     spi: uart.interrupt.and_then(|interrupt| interrupt.intid.checked_sub(32)),
+                    baud: survey
+                        .stdout()
+                        .filter(|(_, node)| node.is_some_and(|node| node.path() == uart.path))
+                        .and_then(|(text, _)| baud(text)),
                 }
             }),
             refused: seen.is_none(),

@@ -320,6 +320,25 @@ fn damaged_trees_are_survived() {
 }
 
 #[test]
+fn the_serial_line_s_speed_is_the_tree_s_or_left_to_a_person() {
+    for (stdout, expected) in [
+        ("serial0:9600n8", Some(9600)),
+        ("serial0", None),
+        ("serial0:", None),
+        ("serial0:fast", None),
+        ("serial0:7n8", None),
+        ("serial0:99999999999999999999n8", None),
+        ("serial7:9600", None),
+    ] {
+        let tree = board().change("chosen", |chosen| chosen.strings("stdout-path", &[stdout]));
+        let made = describe("my-board", &tree.blob(), None).unwrap();
+        let read = parse("board.toml", &made.text).unwrap();
+        assert_eq!(read.serial.map(|serial| serial.baud), expected, "{stdout}: {}", made.text);
+        assert_eq!(made.text.contains("CHECK: the speed"), expected.is_none(), "{stdout}");
+    }
+}
+
+#[test]
 fn a_description_has_what_the_tree_says() {
     let made = describe("my-board", &board().blob(), None).unwrap();
     let read = parse("board.toml", &made.text).unwrap();
@@ -332,6 +351,7 @@ fn a_description_has_what_the_tree_says() {
         (console.driver, console.base, console.reg_shift, console.spi),
         (Driver::Ns16550, 0x1c2_8000, 2, 5)
     );
+    assert_eq!(read.serial.as_ref().map(|serial| serial.baud), Some(115_200));
     assert_eq!(read.hypervisor.drivers, [Driver::Gicv2, Driver::Ns16550]);
     assert!(read.never_booted());
     assert_eq!(made.tree_file, "my-board.dtb");
