@@ -1,6 +1,6 @@
 //! What is in blocks of code can be typed, or read.
 
-use crate::page::{Page, made, written};
+use crate::page::{Page, made, root, written};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use vambrace::config::ImageConfig;
@@ -81,6 +81,18 @@ fn a_wrong_command_would_be_found() {
     assert_eq!(board(&words("vambrace flash image.img")), None);
     let wrong = std::panic::catch_unwind(|| board(&words("vambrace build a --mehtod uefi")));
     assert!(wrong.is_err());
+}
+
+#[test]
+fn the_hypervisor_takes_the_options_that_are_told() {
+    let text = std::fs::read_to_string(root().join("builder/guide/src/reference/hypervisor.md")).unwrap();
+    let options: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(options.len() > 8, "{options:?}");
+    for option in options {
+        let warnings = vambrace_core::cmdline::Options::parse(option).warnings;
+        assert!(warnings.is_empty(), "{option}: {warnings:?}");
+    }
 }
 
 #[test]
