@@ -3,6 +3,7 @@
 //! ```text
 //!   builder/guide (pages) ------+
 //!   boards, layouts, profiles --+--> Book --> OUT/guide, for mdBook
+//!   an image's schema ----------+
 //!   the command line -----------+--> OUT/man/man1, OUT/completions
 //! ```
 //!
@@ -13,8 +14,9 @@ mod board;
 mod book;
 mod commands;
 mod markdown;
-pub mod schema;
+mod schema;
 
+use crate::config;
 use crate::error::{Error, Result, ResultExt};
 use crate::workspace::{Workspace, described};
 use book::Book;
@@ -63,6 +65,7 @@ fn book(workspace: &Workspace, command: &Command, sources: &Path) -> Result<Book
     }
     book.fill("boards", &board::table(&boards))?;
     book.fill("boards in the contents", &board::contents(&boards))?;
+    book.fill("configuration", &schema::reference(&config::init::schema()))?;
     book.fill("commands", &commands::reference(command))?;
     book.complete()?;
     Ok(book)

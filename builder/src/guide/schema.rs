@@ -3,12 +3,13 @@
 //! A heading for each table of the file, with a line for each of its fields. What a schema says of anything else (other
 //! vocabularies, conditions) is left out: the types that schemas are derived from have nothing of the kind.
 
-use super::markdown::{anchor, code, escaped, table};
+use super::markdown::{anchor, code, table};
 use serde_json::{Map, Value};
-use std::collections::VecDeque;
 
 /// References that lead to references, before they count as a circle.
 const MAX_REFERENCES: usize = 16;
+/// What stands for a key of the user's own.
+const NAME: &str = "NAME";
 /// Tables in tables.
 const MAX_DEPTH: usize = 8;
 
@@ -31,26 +32,28 @@ impl Section<'_> {
 }
 
 /// The reference, as Markdown, with headings of the second level.
-pub fn reference(schema: &Value) -> String {
+pub(super) fn reference(schema: &Value) -> String {
     let mut text = String::new();
-    let mut sections = VecDeque::from([Section { path: Vec::new(), several: false, schema }]);
-    while let Some(section) = sections.pop_front() {
+    let mut left = vec![Section { path: Vec::new(), several: false, schema }];
+    while let Some(section) = left.pop() {
         let header = section.header();
         let title = if header.is_empty() { "The file".to_owned() } else { code(&header) };
         text.push_str(&format!("## {title}\n\n"));
         let (resolved, described) = resolve(schema, section.schema);
         if let Some(what) = described {
-            text.push_str(&format!("{}\n\n", escaped(&unwrapped(what))));
+            text.push_str(&format!("{}\n\n", unwrapped(what)));
         }
         let fields = resolved.get("properties").and_then(Value::as_object);
-        let mut rows = Vec::new();
+        let (mut rows, mut inner) = (Vec::new(), Vec::new());
         for (name, field) in fields.into_iter().flatten() {
             let of_section = Field { root: schema, section: &section, name, schema: field };
             rows.push(of_section.row(required(resolved, name)));
             if section.path.len() < MAX_DEPTH {
-                sections.extend(of_section.table());
+                inner.extend(of_section.table());
             }
         }
+        // Each table is followed by those in it.
+        left.extend(inner.into_iter().rev());
         text.push_str(&table(["field", "takes", "unless given", "what"], &rows));
         text.push('\n');
     }
@@ -82,24 +85,26 @@ impl<'a> Field<'a, '_> {
             }
             None => takes(self.root, resolved),
         };
-        let choices = choices(self.root, resolved).into_iter().filter_map(|(value, what)| {
-            what.map(|what| format!("{}: {}", code(&value), escaped(&unwrapped(what))))
-        });
+        let choices = choices(self.root, resolved)
+            .into_iter()
+            .filter_map(|(value, what)| what.map(|what| format!("{}: {}", code(&value), cell(what))));
         let of_items = || resolve(self.root, resolved.get("items")?).1;
-        let what = described.or_else(of_items).map(|what| escaped(&unwrapped(what)));
+        let what = described.or_else(of_items).map(cell);
         let what: Vec<String> = what.into_iter().chain(choices).collect();
         [code(self.name), takes, default, what.join("<br>")]
     }
 
-    /// The table that the field is, if it is one, or several.
+    /// The table that the field is, if it is one, or several. One whose keys are the user's own has NAME for them.
     fn table(&self) -> Option<Section<'a>> {
         let (resolved, _) = resolve(self.root, self.schema);
-        let (schema, several) = match resolved.get("items") {
-            Some(items) => (items, true),
-            None => (resolved, false),
+        let own = resolved.get("additionalProperties").filter(|schema| schema.is_object());
+        let (schema, several, key) = match (resolved.get("items"), own) {
+            (Some(items), _) => (items, true, None),
+            (None, Some(values)) => (values, false, Some(NAME)),
+            (None, None) => (resolved, false, None),
         };
         resolve(self.root, schema).0.get("properties")?;
-        let path = self.section.path.iter().copied().chain([self.name]).collect();
+        let path = self.section.path.iter().copied().chain([self.name]).chain(key).collect();
         Some(Section { path, several, schema })
     }
 }
@@ -174,6 +179,8 @@ fn bounds(schema: &Value) -> String {
     let bound = |name: &str| schema.get(name).filter(|bound| bound.is_number());
     match (bound("minimum"), bound("maximum")) {
         (Some(least), Some(most)) => format!(" from {least} to {most}"),
+        // Every number without a sign is from 0.
+        (Some(least), None) if least.as_u64() == Some(0) => String::new(),
         (Some(least), None) => format!(" from {least}"),
         (None, Some(most)) => format!(" up to {most}"),
         (None, None) => String::new(),
@@ -208,7 +215,12 @@ fn choices<'a>(root: &'a Value, schema: &'a Value) -> Vec<(String, Option<&'a st
     all
 }
 
-/// A description's paragraphs as one line.
+/// A description in a table's cell.
+fn cell(text: &str) -> String {
+    unwrapped(text).replace('|', "\\|")
+}
+
+/// A description's paragraphs as one line. It is Markdown already: it was a comment in the sources.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -226,13 +238,17 @@ mod tests {
             "type": "object",
             "required": ["board"],
             "properties": {
-                "board": { "description": "The board | its name.", "type": "string" },
+                "board": { "description": "The board | its `name`.", "type": "string" },
                 "group": { "description": "The group.", "anyOf": [{ "$ref": "#/$defs/Group" }, { "type": "null" }] },
                 "guest": { "type": "array", "items": { "$ref": "#/$defs/Guest" }, "default": [] },
                 "size": { "type": ["string", "integer", "null"] },
+                "partition": { "type": "object", "additionalProperties": { "$ref": "#/$defs/Group" } },
             },
             "$defs": {
-                "Group": { "type": "object", "properties": { "free": { "type": "integer", "minimum": 0 } } },
+                "Group": { "type": "object", "properties": {
+                    "free": { "type": "integer", "minimum": 0 },
+                    "copies": { "type": "integer", "minimum": 1, "maximum": 9 },
+                } },
                 "Guest": {
                     "description": "A guest.",
                     "type": "object",
@@ -259,7 +275,9 @@ mod tests {
     fn every_table_has_a_heading_that_links_lead_to() {
         let text = reference(&schema());
         let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
-        assert_eq!(headings, ["## The file", "## `[group]`", "## `[[guest]]`", "## `[[guest.disk]]`"]);
+        let tables = ["The file", "`[group]`", "`[[guest]]`", "`[[guest.disk]]`", "`[partition.NAME]`"];
+        assert_eq!(headings, tables.map(|table| format!("## {table}")));
+        assert!(text.contains("| `partition` | [`[partition.NAME]`](#partitionname) |"), "{text}");
         assert!(text.contains("| `guest` | [`[[guest]]`](#guest) |  | A guest. |"), "{text}");
         assert!(text.contains("[`[[guest.disk]]`](#guestdisk) | has to be given |"), "{text}");
     }
@@ -268,9 +286,10 @@ mod tests {
     fn a_field_says_what_it_takes_and_what_it_is_otherwise() {
         let text = reference(&schema());
         for row in [
-            "| `board` | text | has to be given | The board \\| its name. |",
+            "| `board` | text | has to be given | The board \\| its `name`. |",
             "| `size` | text or a number |  |  |",
-            "| `free` | a number from 0 |  |  |",
+            "| `free` | a number |  |  |",
+            "| `copies` | a number from 1 to 9 |  |  |",
             "| `start` | `\"xl\"`, `\"auto\"` | `\"xl\"` | When.<br>`\"xl\"`: By you.<br>`\"auto\"`: By dom0. |",
             "| `modules` | a list: text |  |  |",
             "| `on` | `\"file\"`, `\"volume\"` |  |  |",
