@@ -156,15 +156,19 @@ pub(crate) fn board_facts(board: &Board, profiles: &[String]) -> Vec<[String; 2]
     for note in &board.notes {
         row("note", note.clone());
     }
-    for how in &board.verified {
-        row("booted", how.clone());
-    }
-    if board.never_booted() {
-        row("booted", "never: the image is checked by reading it back, and was never booted".to_owned());
-    } else if board.verified.is_empty() {
-        row("booted", "in QEMU only, by `vambrace boot --check`".to_owned());
-    }
+    booted(board).into_iter().for_each(|how| row("booted", how));
     rows
+}
+
+/// How and where a board was seen to boot.
+pub(crate) fn booted(board: &Board) -> Vec<String> {
+    if board.never_booted() {
+        vec!["never: the image is checked by reading it back, and was never booted".to_owned()]
+    } else if board.verified.is_empty() {
+        vec!["in QEMU only, by `vambrace boot --check`".to_owned()]
+    } else {
+        board.verified.clone()
+    }
 }
 
 /// Where a board's description is.

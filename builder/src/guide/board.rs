@@ -1,9 +1,12 @@
 //! A board's page, from its description alone.
 
 use super::markdown::{code, escaped, table as markdown_table};
-use crate::report::board_facts;
+use crate::report::{board_facts, booted};
 use std::collections::BTreeMap;
 use vambrace_bsp::{Board, Method};
+
+/// Facts that a page has told before it comes to all of them.
+const TOLD: [&str; 6] = ["board", "name", "boot", "serial line", "note", "booted"];
 
 /// The boards, a line each, with links to their pages.
 pub(super) fn table(boards: &[&Board]) -> String {
@@ -15,7 +18,7 @@ pub(super) fn table(boards: &[&Board]) -> String {
                 format!("[{}](boards/{}.md)", code(&board.id), board.id),
                 escaped(&format!("{} ({}, {})", board.name, board.vendor, board.soc)),
                 methods.join(", "),
-                escaped(&seen(board).join("; ")),
+                escaped(&booted(board).join("; ")),
             ]
         })
         .collect();
@@ -25,17 +28,6 @@ pub(super) fn table(boards: &[&Board]) -> String {
 /// The boards' lines in the contents.
 pub(super) fn contents(boards: &[&Board]) -> String {
     boards.iter().map(|board| format!("  - [{}](boards/{}.md)\n", escaped(&board.name), board.id)).collect()
-}
-
-/// How the board was seen to boot, in the words of the description.
-fn seen(board: &Board) -> Vec<String> {
-    if board.never_booted() {
-        vec!["never booted; the image is checked by reading it back".to_owned()]
-    } else if board.verified.is_empty() {
-        vec!["in QEMU only, by `vambrace boot --check`".to_owned()]
-    } else {
-        board.verified.clone()
-    }
 }
 
 /// The page of `board`; `layouts` says what each layout is.
@@ -50,7 +42,7 @@ pub(super) fn page(board: &Board, profiles: &[String], layouts: &BTreeMap<String
         board.architecture.debian()
     ));
     text.push_str("## What works, and how that was seen\n\n");
-    text.push_str(&list(&seen(board)));
+    text.push_str(&list(&booted(board)));
     if !board.notes.is_empty() {
         text.push_str("\nGood to know:\n\n");
         text.push_str(&list(&board.notes));
@@ -64,10 +56,10 @@ pub(super) fn page(board: &Board, profiles: &[String], layouts: &BTreeMap<String
         "\n`vambrace plan {id}` says what is loaded to which address (physical), `vambrace explain {id}` draws it.\n"
     ));
     serial(&mut text, board);
-    text.push_str("\n## All that is described\n\n");
+    text.push_str("\n## What else is described\n\n");
     let facts: Vec<[String; 2]> = board_facts(board, profiles)
         .into_iter()
-        .filter(|[name, _]| !matches!(name.as_str(), "board" | "name" | "note" | "booted"))
+        .filter(|[name, _]| !TOLD.contains(&name.as_str()))
         .map(|cells| cells.map(|cell| escaped(&cell)))
         .collect();
     text.push_str(&markdown_table(["what", "value"], &facts));
@@ -184,7 +176,7 @@ mod tests {
         let text = page_of("bananapi");
         for part in [
             "# Banana Pi M1\n",
-            "- never booted; the image is checked",
+            "- never: the image is checked",
             "vambrace flash bananapi\n",
             "picocom --baud 115200",
             "at the connector J11",

@@ -110,6 +110,28 @@ fn descriptions_of_images_are_read() {
 }
 
 #[test]
+fn descriptions_of_images_can_be_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    // What they name of their reader's.
+    std::fs::create_dir(dir.path().join("overlay")).unwrap();
+    std::fs::write(dir.path().join("bob.pub"), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA bob@home\n").unwrap();
+    for page in written() {
+        for block in page.blocks.iter().filter(|block| block.info.starts_with("toml image")) {
+            std::fs::write(dir.path().join("image.toml"), &block.text).unwrap();
+            let output = Command::new(env!("CARGO_BIN_EXE_vambrace"))
+                .args(["plan", "--config", "image.toml"])
+                .current_dir(dir.path())
+                .env("VAMBRACE_CACHE", dir.path().join("cache"))
+                .env("VAMBRACE_WORKSPACE", root())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {said}\n{}", page.path.display(), block.text);
+        }
+    }
+}
+
+#[test]
 fn every_block_of_toml_is_toml() {
     for page in all() {
         for block in page.blocks.iter().filter(|block| block.info.starts_with("toml")) {
