@@ -1,4 +1,5 @@
-//! `xen_version`: who we are (`version.h`).
+//! `xen_version`: who we are (`version.h`). All may know that; the command line and the build ID are the hardware domain's,
+//! as by Xen's default policy.
 
 use vambrace_abi::errno::{Errno, HypercallResult};
 use vambrace_abi::handle::XenHandle;
@@ -16,6 +17,8 @@ const EXTRA_VERSION_SHORT: &str = ".0-vambrace";
 /// Guests that can run on a CPU with both widths, with one, with the other.
 const CAPABILITIES: [&str; 3] = ["xen-3.0-aarch64 xen-3.0-armv7l ", "xen-3.0-aarch64 ", "xen-3.0-armv7l "];
 const CHANGESET: &str = concat!("vambrace ", env!("CARGO_PKG_VERSION"));
+/// In place of what is for the hardware domain alone: the word that Xen has for it.
+const DENIED: &str = "<denied>";
 const PAGE: u64 = 4096;
 
 pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64) -> HypercallResult {
@@ -50,13 +53,20 @@ pub(super) fn op<M: Machine>(caller: &Caller<'_, M>, command: u64, argument: u64
             caller.memory().write_bytes(argument, &handle)?;
             Ok(0)
         }
-        XENVER_COMMANDLINE => fixed::<M, 1024>(caller, argument, &caller.hv.settings.command_line),
+        XENVER_COMMANDLINE => {
+            // The old form cannot fail, so it says so.
+            let line = caller.privileged().map_or(DENIED, |()| &caller.hv.settings.command_line);
+            fixed::<M, 1024>(caller, argument, line)
+        }
         // No build ID is linked in: the error that Xen gives then.
-        XENVER_BUILD_ID => Err(Errno::ENODATA),
+        XENVER_BUILD_ID => caller.privileged().and(Err(Errno::ENODATA)),
         XENVER_EXTRAVERSION2 => variable(caller, argument, EXTRA_VERSION),
         XENVER_CAPABILITIES2 => variable(caller, argument, capabilities(caller)),
         XENVER_CHANGESET2 => variable(caller, argument, CHANGESET),
-        XENVER_COMMANDLINE2 => variable(caller, argument, &caller.hv.settings.command_line),
+        XENVER_COMMANDLINE2 => {
+            caller.privileged()?;
+            variable(caller, argument, &caller.hv.settings.command_line)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }

@@ -84,6 +84,23 @@ fn versions_tell_who_we_are() {
 }
 
 #[test]
+fn the_command_line_is_for_dom0_alone() {
+    let world = World::small();
+    let other = world.add_other();
+    let op = HYPERVISOR_XEN_VERSION;
+    let by_other = |command: u32, at| world.call_by(other.id, op, [command.into(), at, 0, 0, 0]).0;
+    let at = world.put(0, [0xff_u8; 1024]);
+    assert_eq!(by_other(XENVER_COMMANDLINE, at), 0);
+    assert_eq!(text(&world.get::<[u8; 1024]>(0)), "<denied>");
+    // Neither the text nor its length.
+    let at = world.put(0, 1024_u32);
+    for command in [XENVER_COMMANDLINE2, XENVER_BUILD_ID] {
+        assert_eq!([by_other(command, at), by_other(command, 0)], [error(Errno::EPERM); 2], "{command}");
+    }
+    assert_eq!(by_other(XENVER_EXTRAVERSION2, 0), ".0-vambrace-0.1.0".len() as i64, "this is for everybody");
+}
+
+#[test]
 fn buffers_of_the_callers_size_are_not_overrun() {
     let world = World::small();
     let command = u64::from(XENVER_COMMANDLINE2);
