@@ -16,11 +16,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use self::space::{GuestSpace, free_address_space};
-pub(crate) use self::writer::Writer;
+pub use self::writer::Writer;
 use crate::addr::PaRange;
 use crate::machine::Intid;
 use crate::platform::tree::{Node, Property, Tree};
-use crate::platform::{Gic, GicFrames, Platform, PlatformError, Problem, REDISTRIBUTOR_BYTES};
+use crate::platform::{
+    Gic, GicFrames, Platform, PlatformError, Problem, REDISTRIBUTOR_BYTES, address_cells, size_cells,
+};
 
 /// Largest tree written, in bytes; more than that Linux does not take (booting.rst).
 pub const MAX_BYTES: usize = 2 << 20;
@@ -46,10 +48,10 @@ pub struct Dom0Spec<'a> {
     pub version: (u16, u16),
 }
 
-/// Why dom0's tree cannot be written.
+/// Why a tree cannot be written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TreeError {
-    /// The host's tree is malformed in a part that only now is looked at.
+    /// The host's tree is malformed, maybe in a part that only now is looked at.
     Host(PlatformError),
     /// The tree grows beyond this many bytes.
     TooLarge(usize),
@@ -68,7 +70,7 @@ impl fmt::Display for TreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(error) => write!(f, "{error}"),
-            Self::TooLarge(limit) => write!(f, "dom0's device tree would be larger than {limit} bytes"),
+            Self::TooLarge(limit) => write!(f, "it would be larger than {limit} bytes"),
             Self::TooManyVcpus { asked, limit } => {
                 write!(
                     f,
@@ -186,14 +188,6 @@ impl<'b, 'a> Builder<'b, 'a> {
         Ok(())
     }
 
-    /// Copies the properties other than those named.
-    fn properties_without(&mut self, node: Node<'b, 'a>, left_out: &[&str]) -> Result<(), TreeError> {
-        for property in node.properties().iter().filter(|property| !left_out.contains(&property.name)) {
-            self.out.property(property.name, property.value)?;
-        }
-        Ok(())
-    }
-
     /// Whether a property makes sense without the nodes that are hidden: a device waits for ever for an IOMMU or an MSI
     /// controller that never comes.
     fn keeps(&self, property: &Property<'_>) -> bool {
@@ -224,7 +218,7 @@ impl<'b, 'a> Builder<'b, 'a> {
     /// Keeps a node for those that refer to it, but not for use.
     fn disabled(&mut self, node: Node<'b, 'a>) -> Result<(), TreeError> {
         self.out.begin(node.name())?;
-        self.properties_without(node, &["status", "iommus", "msi-parent"])?;
+        self.out.properties(node, &["status", "iommus", "msi-parent"])?;
         self.out.string("status", "disabled")?;
         self.out.end()
     }
@@ -239,6 +233,18 @@ impl<'b, 'a> Builder<'b, 'a> {
         }
         self.out.end()
     }
+}
+
+/// `ranges` as a `reg` value in the cells of the node `bus`, for the nodes right below it; `what` they are.
+pub fn registers(bus: Node<'_, '_>, what: &'static str, ranges: &[PaRange]) -> Result<Vec<u8>, TreeError> {
+    let (address, size) = (address_cells(bus)?, size_cells(bus)?);
+    let mut bytes = Vec::new();
+    for range in ranges {
+        push_cells(&mut bytes, range.start.0, address)
+            .and_then(|()| push_cells(&mut bytes, range.size(), size))
+            .ok_or(TreeError::DoesNotFit(what, *range))?;
+    }
+    Ok(bytes)
 }
 
 /// `value` in `cells` cells; `None` where it does not fit.

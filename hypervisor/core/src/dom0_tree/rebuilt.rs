@@ -3,8 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Builder, GUEST_TIMERS, TreeError, guest_redistributors, push_cells, unit_name};
-use crate::addr::PaRange;
+use super::{Builder, GUEST_TIMERS, TreeError, guest_redistributors, push_cells, registers, unit_name};
 use crate::domain::mpidr_of_vcpu;
 use crate::machine::Intid;
 use crate::platform::tree::Node;
@@ -15,19 +14,6 @@ use crate::vpsci::{V01_CPU_OFF, V01_CPU_ON};
 const LEVEL_LOW: u32 = 8;
 
 impl<'b, 'a> Builder<'b, 'a> {
-    /// `ranges` as a `reg` value in the cells of the root node.
-    fn root_registers(&self, what: &'static str, ranges: &[PaRange]) -> Result<Vec<u8>, TreeError> {
-        let root = self.tree.root();
-        let (address, size) = (address_cells(root)?, size_cells(root)?);
-        let mut bytes = Vec::new();
-        for range in ranges {
-            push_cells(&mut bytes, range.start.0, address)
-                .and_then(|()| push_cells(&mut bytes, range.size(), size))
-                .ok_or(TreeError::DoesNotFit(what, *range))?;
-        }
-        Ok(bytes)
-    }
-
     /// Interrupt specifiers of PPIs for the GIC, level-sensitive; with GICv2 they also name the CPUs they go to.
     fn ppis(&self, intids: &[Intid]) -> Result<Vec<u32>, TreeError> {
         let gic = self.tree.node(self.platform.gic.node);
@@ -48,7 +34,7 @@ impl<'b, 'a> Builder<'b, 'a> {
     }
 
     pub(super) fn memory(&mut self) -> Result<(), TreeError> {
-        let registers = self.root_registers("dom0's memory", self.spec.memory)?;
+        let registers = registers(self.tree.root(), "dom0's memory", self.spec.memory)?;
         let start = self.spec.memory.first().map_or(0, |bank| bank.start.0);
         self.out.begin(&unit_name("memory", start))?;
         self.out.string("device_type", "memory")?;
@@ -98,7 +84,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         let host = self.tree.node(self.platform.timer.node);
         let specifiers = self.ppis(&GUEST_TIMERS)?;
         self.out.begin("timer")?;
-        self.properties_without(
+        self.out.properties(
             host,
             &[
                 "interrupts",
@@ -118,7 +104,7 @@ impl<'b, 'a> Builder<'b, 'a> {
     pub(super) fn hypervisor(&mut self) -> Result<(), TreeError> {
         let mut windows = Vec::from([self.spec.space.grant_table]);
         windows.extend(&self.spec.space.extended);
-        let registers = self.root_registers("the grant table or an extended region", &windows)?;
+        let registers = registers(self.tree.root(), "the grant table or an extended region", &windows)?;
         let specifier = self.ppis(&[self.spec.event_interrupt])?;
         let (major, minor) = self.spec.version;
         self.out.begin("hypervisor")?;
@@ -177,7 +163,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             }
         }
         self.out.begin(node.name())?;
-        self.properties_without(
+        self.out.properties(
             node,
             &[
                 "reg",

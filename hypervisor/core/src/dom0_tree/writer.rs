@@ -1,12 +1,17 @@
-//! Writes a flattened device tree (Devicetree Specification 0.4, chapter 5), with names as long as real trees have.
+//! Writes a flattened device tree (Devicetree Specification 0.4, chapter 5), with names as long as real trees have: dom0's,
+//! those of static guests, and the one that the EFI application hands to the hypervisor.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::TreeError;
+use crate::addr::PaRange;
+use crate::platform::tree::Node;
 
 const HEADER_BYTES: u32 = 40;
+/// An entry of the memory reservation block: address and size.
+const RESERVATION_BYTES: usize = 16;
 const MAGIC: u32 = 0xd00d_feed;
 const VERSION: u32 = 17;
 /// Oldest version that a reader may know: 16 differs only in a field of the header.
@@ -17,7 +22,10 @@ const PROP: u32 = 3;
 const END: u32 = 9;
 
 /// A tree that is being written.
-pub(crate) struct Writer {
+#[derive(Debug)]
+pub struct Writer {
+    /// Memory reservations.
+    reserved: Vec<PaRange>,
     structure: Vec<u8>,
     strings: Vec<u8>,
     /// Offsets of the names in `strings`.
@@ -28,12 +36,26 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that refuses to grow beyond `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { structure: Vec::new(), strings: Vec::new(), names: BTreeMap::new(), depth: 0, limit }
+    pub fn new(limit: usize) -> Self {
+        Self {
+            reserved: Vec::new(),
+            structure: Vec::new(),
+            strings: Vec::new(),
+            names: BTreeMap::new(),
+            depth: 0,
+            limit,
+        }
+    }
+
+    /// Sets a range of physical memory apart, which is not empty.
+    pub fn reserve(&mut self, range: PaRange) {
+        self.reserved.push(range);
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
-        let size = self.structure.len() + self.strings.len() + bytes.len() + HEADER_BYTES as usize + 64;
+        let reserved = self.reserved.len() * RESERVATION_BYTES;
+        let blocks = reserved + self.structure.len() + self.strings.len();
+        let size = blocks + bytes.len() + HEADER_BYTES as usize + 64;
         if size > self.limit {
             return Err(TreeError::TooLarge(self.limit));
         }
@@ -43,7 +65,7 @@ impl Writer {
     }
 
     /// Opens a node below the one that is open.
-    pub(crate) fn begin(&mut self, name: &str) -> Result<(), TreeError> {
+    pub fn begin(&mut self, name: &str) -> Result<(), TreeError> {
         self.depth += 1;
         self.push(&BEGIN_NODE.to_be_bytes())?;
         let mut text = name.as_bytes().to_vec();
@@ -52,13 +74,13 @@ impl Writer {
     }
 
     /// Closes the node opened last.
-    pub(crate) fn end(&mut self) -> Result<(), TreeError> {
+    pub fn end(&mut self) -> Result<(), TreeError> {
         self.depth = self.depth.saturating_sub(1);
         self.push(&END_NODE.to_be_bytes())
     }
 
     /// Writes a property of the open node; properties come before child nodes.
-    pub(crate) fn property(&mut self, name: &str, value: &[u8]) -> Result<(), TreeError> {
+    pub fn property(&mut self, name: &str, value: &[u8]) -> Result<(), TreeError> {
         let offset = match self.names.get(name) {
             Some(&offset) => offset,
             None => {
@@ -76,12 +98,12 @@ impl Writer {
     }
 
     /// A property of one string.
-    pub(crate) fn string(&mut self, name: &str, value: &str) -> Result<(), TreeError> {
+    pub fn string(&mut self, name: &str, value: &str) -> Result<(), TreeError> {
         self.strings(name, &[value])
     }
 
     /// A property that is a list of strings.
-    pub(crate) fn strings(&mut self, name: &str, values: &[&str]) -> Result<(), TreeError> {
+    pub fn strings(&mut self, name: &str, values: &[&str]) -> Result<(), TreeError> {
         let mut bytes = Vec::new();
         for value in values {
             bytes.extend_from_slice(value.as_bytes());
@@ -91,16 +113,37 @@ impl Writer {
     }
 
     /// A property of 32-bit cells.
-    pub(crate) fn cells(&mut self, name: &str, values: &[u32]) -> Result<(), TreeError> {
+    pub fn cells(&mut self, name: &str, values: &[u32]) -> Result<(), TreeError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
         self.property(name, &bytes)
     }
 
-    /// The blob, with an empty memory reservation block.
-    pub(crate) fn finish(mut self) -> Result<Vec<u8>, TreeError> {
+    /// Copies the properties of a node other than those named to the open node.
+    pub fn properties(&mut self, node: Node<'_, '_>, left_out: &[&str]) -> Result<(), TreeError> {
+        for property in node.properties().iter().filter(|property| !left_out.contains(&property.name)) {
+            self.property(property.name, property.value)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a node and what is below it, each without the properties named. The recursion is as deep as the tree, which
+    /// its parser bounds.
+    pub fn copy(&mut self, node: Node<'_, '_>, left_out: &[&str]) -> Result<(), TreeError> {
+        self.begin(node.name())?;
+        self.properties(node, left_out)?;
+        for child in node.children() {
+            self.copy(child, left_out)?;
+        }
+        self.end()
+    }
+
+    /// The blob.
+    pub fn finish(mut self) -> Result<Vec<u8>, TreeError> {
         debug_assert_eq!(self.depth, 0, "every node is closed");
         self.push(&END.to_be_bytes())?;
-        let structure_at = HEADER_BYTES + 16;
+        // As `push` has seen to it, all of this is below the limit.
+        let reserved_size = (self.reserved.len() + 1) * RESERVATION_BYTES;
+        let structure_at = HEADER_BYTES + reserved_size as u32;
         let structure_size = self.structure.len() as u32;
         let strings_at = structure_at + structure_size;
         let strings_size = self.strings.len() as u32;
@@ -112,12 +155,17 @@ impl Writer {
             HEADER_BYTES,
             VERSION,
             COMPATIBLE_VERSION,
+            // The CPU that boots, which nobody asks for on ARM.
             0,
             strings_size,
             structure_size,
         ];
-        let mut blob: Vec<u8> = header.iter().flat_map(|field| field.to_be_bytes()).collect();
-        blob.extend_from_slice(&[0; 16]);
+        let mut blob = Vec::with_capacity((strings_at + strings_size) as usize);
+        blob.extend(header.iter().flat_map(|field| field.to_be_bytes()));
+        for (start, size) in self.reserved.iter().map(|range| (range.start.0, range.size())).chain([(0, 0)]) {
+            blob.extend_from_slice(&start.to_be_bytes());
+            blob.extend_from_slice(&size.to_be_bytes());
+        }
         blob.append(&mut self.structure);
         blob.append(&mut self.strings);
         Ok(blob)

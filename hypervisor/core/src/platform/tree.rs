@@ -1,9 +1,9 @@
 //! A device tree as an index over its blob (Devicetree Specification 0.4, chapters 2 and 5).
 //!
 //! The blob comes from firmware and may be anything, so every offset is checked once, here, while the index is built:
-//! after that nodes, names and values are slices that cannot fail. Two crates were tried and left for tests: dtoolkit
-//! refuses, and vm-fdt cannot write, names longer than 31 characters, which more than half of the trees in a Linux
-//! 6.12 package have.
+//! after that nodes, names and values are slices that cannot fail. The EFI application reads by it too. Two crates were
+//! tried and left for tests: dtoolkit refuses, and vm-fdt cannot write, names longer than 31 characters, which more than
+//! half of the trees in a Linux 6.12 package have.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

@@ -10,7 +10,7 @@ use super::passthrough::OWN_PROPERTIES;
 use crate::addr::{Ipa, PaRange};
 use crate::dom0_tree::{GUEST_TIMERS, TreeError, Writer};
 use crate::domain::mpidr_of_vcpu;
-use crate::platform::tree::{Node, Tree};
+use crate::platform::tree::Tree;
 use crate::platform::{MPIDR_AFFINITY, REDISTRIBUTOR_BYTES, StaticGuest};
 use crate::vgic::Version;
 use crate::vpsci::{V01_CPU_OFF, V01_CPU_ON};
@@ -90,7 +90,7 @@ impl GuestTree<'_> {
         if let Some(partial) = self.spec.partial {
             for name in ["aliases", "passthrough"] {
                 if let Some(node) = partial.root().child(name) {
-                    self.copy(node)?;
+                    self.out.copy(node, &OWN_PROPERTIES)?;
                 }
             }
         }
@@ -225,21 +225,6 @@ impl GuestTree<'_> {
         windows.extend(self.spec.extended.iter().map(|hole| (hole.at.0, hole.size)));
         self.out.property("reg", &registers(&windows))?;
         self.out.cells("interrupts", &self.ppis(&[GUEST_EVTCHN_PPI]))?;
-        self.out.end()
-    }
-
-    /// Copies a node of the partial tree and what is below it. The recursion is as deep as that tree, which its parser
-    /// bounds.
-    fn copy(&mut self, node: Node<'_, '_>) -> Result<(), TreeError> {
-        self.out.begin(node.name())?;
-        for property in node.properties() {
-            if !OWN_PROPERTIES.contains(&property.name) {
-                self.out.property(property.name, property.value)?;
-            }
-        }
-        for child in node.children() {
-            self.copy(child)?;
-        }
         self.out.end()
     }
 }

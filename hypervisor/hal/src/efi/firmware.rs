@@ -14,18 +14,18 @@ use uefi_raw::table::boot::{AllocateType, BootServices, MemoryDescriptor, Memory
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Guid, Handle, Status, guid};
 use vambrace_core::addr::{PAGE_SIZE, Pa, PaRange};
+use vambrace_core::platform::tree::MAX_BYTES;
 
 use super::config::{self, Config};
 use super::tree::{self, Additions, Module, ModuleKind};
 
 /// EFI_DTB_TABLE_GUID (UEFI specification 2.10, 4.6).
 const DEVICE_TREE_TABLE: Guid = guid!("b1b621d5-f19c-41a5-830b-d9152c69aae0");
-/// Largest device tree taken, in bytes.
-const DTB_LIMIT: usize = 2 << 20;
 /// Alignment of dom0's kernel, in bytes (arm64 boot protocol).
 const KERNEL_ALIGNMENT: u64 = 2 << 20;
-/// Memory for the heap while the firmware runs: the tree is read once and written once, growing by doubling.
-const HEAP_SIZE: usize = 16 << 20;
+/// Memory for the heap while the firmware runs. A tree of the largest size that is nothing but empty properties has an index
+/// of 9 MiB, twice that while it grows, and a copy.
+const HEAP_SIZE: usize = 32 << 20;
 /// Longest device path read, in bytes.
 const PATH_LIMIT: usize = 4096;
 
@@ -342,7 +342,7 @@ impl Firmware {
             modules.push(Module { kind: ModuleKind::Ramdisk, range, args: "" });
         }
         let own_tree = match config.dtb {
-            Some(name) => Some((name, self.load(&root, &path(name), PAGE_SIZE, DTB_LIMIT as u64)?)),
+            Some(name) => Some((name, self.load(&root, &path(name), PAGE_SIZE, MAX_BYTES as u64)?)),
             None => None,
         };
         drop(root);
@@ -363,9 +363,6 @@ impl Firmware {
         let additions =
             Additions { modules: &modules, options: config.options, memory: &memory, reserved: &reserved };
         let blob = tree::build(tree, &additions).map_err(|error| format!("the device tree: {error}"))?;
-        if blob.len() > DTB_LIMIT {
-            return Err(String::from("the device tree is larger than 2 MiB"));
-        }
         let size = blob.len() as u64;
         let address = self.take_pages(size, PAGE_SIZE)?;
         // SAFETY: the pages have just been taken for this, and hold that many bytes.
@@ -404,7 +401,7 @@ unsafe fn blob<'a>(dtb: *const u8) -> Option<&'a [u8]> {
     }
     // SAFETY: by this function's contract; aligned.
     let (magic, size) = unsafe { (u32::from_be(*dtb.cast()), u32::from_be(*dtb.cast::<u32>().add(1))) };
-    if magic != 0xd00d_feed || size as usize > DTB_LIMIT {
+    if magic != 0xd00d_feed || size as usize > MAX_BYTES {
         return None;
     }
     // SAFETY: by this function's contract.

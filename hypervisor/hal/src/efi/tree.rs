@@ -3,13 +3,10 @@
 
 use alloc::format;
 use alloc::vec::Vec;
-use core::fmt;
 
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::{Node, Property};
-use vambrace_core::addr::{Pa, PaRange};
-
-use super::blob::Blob;
+use vambrace_core::addr::PaRange;
+use vambrace_core::dom0_tree::{MAX_BYTES, TreeError, Writer, registers};
+use vambrace_core::platform::tree::{Node, Tree};
 
 /// What a loaded file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,27 +41,6 @@ pub struct Additions<'a> {
     pub reserved: &'a [PaRange],
 }
 
-/// Why there is no tree.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TreeError {
-    /// The firmware's cannot be read.
-    Read,
-    /// The new one cannot be written: a name, a depth or a size that the format does not allow.
-    Write,
-    /// The memory's addresses do not fit into the cells that the root node sets.
-    Cells,
-}
-
-impl fmt::Display for TreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "it is malformed",
-            Self::Write => "it cannot be written again (an invalid name, or too large or too deep)",
-            Self::Cells => "#address-cells or #size-cells of its root cannot express the memory",
-        })
-    }
-}
-
 /// Properties of `/chosen` that belong to the former loader, or that are set here.
 const REPLACED: &[&str] = &[
     "#address-cells",
@@ -78,33 +54,34 @@ const REPLACED: &[&str] = &[
 ];
 const MODULE_NAMES: &[&str] = &["multiboot,module", "xen,multiboot-module"];
 
-/// Makes the tree: a copy of the blob `dtb` with `additions`.
+/// Makes the tree: a copy of the blob `dtb` with `additions`. It is read as the hypervisor reads its own, so what is
+/// refused is refused while the firmware can still say why.
 pub fn build(dtb: &[u8], additions: &Additions<'_>) -> Result<Vec<u8>, TreeError> {
-    let fdt = Fdt::new(dtb).map_err(|_| TreeError::Read)?;
-    let mut blob = Blob::default();
-    let root = fdt.root();
-    blob.begin("")?;
-    properties(&mut blob, &root, &[])?;
+    let tree = Tree::parse(dtb)?;
+    let mut out = Writer::new(MAX_BYTES);
+    let root = tree.root();
+    out.begin("")?;
+    out.properties(root, &[])?;
     let (mut has_chosen, mut has_memory) = (false, false);
     for child in root.children() {
-        if child.name_without_address() == "chosen" && !has_chosen {
+        if child.base_name() == "chosen" && !has_chosen {
             has_chosen = true;
-            chosen(&mut blob, Some(&child), additions)?;
+            chosen(&mut out, Some(child), additions)?;
         } else {
-            has_memory |= is_memory(&child);
-            copy(&mut blob, &child)?;
+            has_memory |= is_memory(child);
+            out.copy(child, &[])?;
         }
     }
     if !has_chosen {
-        chosen(&mut blob, None, additions)?;
+        chosen(&mut out, None, additions)?;
     }
     if !has_memory {
-        memory(&mut blob, &root, additions.memory)?;
+        memory(&mut out, root, additions.memory)?;
     }
-    blob.end();
-    let kept = fdt.memory_reservations().filter_map(|entry| PaRange::new(Pa(entry.address()), entry.size()));
-    let reserved = merge(kept.chain(additions.reserved.iter().copied()));
-    blob.finish(&reserved, fdt.boot_cpuid_phys())
+    out.end()?;
+    let kept = tree.reservations().iter();
+    merge(kept.chain(additions.reserved).copied()).into_iter().for_each(|range| out.reserve(range));
+    out.finish()
 }
 
 /// Sorted ranges that do not touch, with the same bytes.
@@ -124,96 +101,57 @@ fn merge(ranges: impl Iterator<Item = PaRange>) -> Vec<PaRange> {
     merged
 }
 
-fn is_memory(node: &FdtNode<'_>) -> bool {
-    let has_type = node.property("device_type").is_some_and(|property| property.value() == b"memory\0");
-    (has_type || node.name_without_address() == "memory")
-        && node.property("reg").is_some_and(|property| property.value().iter().any(|byte| *byte != 0))
+fn is_memory(node: Node<'_, '_>) -> bool {
+    let is_named = node.string("device_type") == Some("memory") || node.base_name() == "memory";
+    is_named && node.property("reg").is_some_and(|value| value.iter().any(|byte| *byte != 0))
 }
 
-fn is_module(node: &FdtNode<'_>) -> bool {
-    node.property("compatible").is_some_and(|property| {
-        property
-            .value()
-            .split(|byte| *byte == 0)
-            .any(|name| MODULE_NAMES.iter().any(|known| known.as_bytes() == name))
-    })
-}
-
-fn properties(blob: &mut Blob, node: &FdtNode<'_>, without: &[&str]) -> Result<(), TreeError> {
-    for property in node.properties() {
-        if !without.contains(&property.name()) {
-            blob.property(property.name(), property.value())?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies a node with all below it. The writer refuses trees deeper than its limit, which bounds the recursion.
-fn copy(blob: &mut Blob, node: &FdtNode<'_>) -> Result<(), TreeError> {
-    blob.begin(node.name())?;
-    properties(blob, node, &[])?;
-    for child in node.children() {
-        copy(blob, &child)?;
-    }
-    blob.end();
-    Ok(())
-}
-
-fn chosen(blob: &mut Blob, old: Option<&FdtNode<'_>>, additions: &Additions<'_>) -> Result<(), TreeError> {
-    blob.begin("chosen")?;
+fn chosen(out: &mut Writer, old: Option<Node<'_, '_>>, additions: &Additions<'_>) -> Result<(), TreeError> {
+    out.begin("chosen")?;
     if let Some(old) = old {
-        properties(blob, old, REPLACED)?;
+        out.properties(old, REPLACED)?;
     }
-    blob.property("#address-cells", &2u32.to_be_bytes())?;
-    blob.property("#size-cells", &2u32.to_be_bytes())?;
-    blob.property("ranges", &[])?;
-    blob.text("xen,xen-bootargs", additions.options)?;
+    out.cells("#address-cells", &[2])?;
+    out.cells("#size-cells", &[2])?;
+    out.property("ranges", &[])?;
+    out.string("xen,xen-bootargs", additions.options)?;
     for module in additions.modules {
         let (name, compatible) = match module.kind {
-            ModuleKind::Kernel => ("kernel", &b"multiboot,kernel\0multiboot,module\0"[..]),
-            ModuleKind::Ramdisk => ("ramdisk", &b"multiboot,ramdisk\0multiboot,module\0"[..]),
+            ModuleKind::Kernel => ("kernel", "multiboot,kernel"),
+            ModuleKind::Ramdisk => ("ramdisk", "multiboot,ramdisk"),
         };
         let (start, size) = (module.range.start.0, module.range.size());
-        blob.begin(&format!("{name}@{start:x}"))?;
-        blob.property("compatible", compatible)?;
-        blob.property("reg", [start.to_be_bytes(), size.to_be_bytes()].as_flattened())?;
+        out.begin(&format!("{name}@{start:x}"))?;
+        out.strings("compatible", &[compatible, "multiboot,module"])?;
+        out.property("reg", [start.to_be_bytes(), size.to_be_bytes()].as_flattened())?;
         if module.kind == ModuleKind::Kernel {
-            blob.text("bootargs", module.args)?;
+            out.string("bootargs", module.args)?;
         }
-        blob.end();
+        out.end()?;
     }
-    for child in old.into_iter().flat_map(|old| old.children()).filter(|child| !is_module(child)) {
-        copy(blob, &child)?;
+    let others = old.into_iter().flat_map(|old| old.children());
+    for child in others.filter(|child| !child.is_compatible_any(MODULE_NAMES)) {
+        out.copy(child, &[])?;
     }
-    blob.end();
-    Ok(())
+    out.end()
 }
 
-fn memory(blob: &mut Blob, root: &FdtNode<'_>, ranges: &[PaRange]) -> Result<(), TreeError> {
-    let cells = |name: &str, default: u32| match root.property(name) {
-        None => Ok(default),
-        Some(property) => property.value_as::<u32>().map_err(|_| TreeError::Read),
-    };
-    let cells = [cells("#address-cells", 2)?, cells("#size-cells", 1)?];
+fn memory(out: &mut Writer, root: Node<'_, '_>, ranges: &[PaRange]) -> Result<(), TreeError> {
     for range in merge(ranges.iter().copied()) {
-        let mut reg = Vec::new();
-        for (value, cells) in [range.start.0, range.size()].into_iter().zip(cells) {
-            match (cells, u32::try_from(value)) {
-                (1, Ok(value)) => reg.extend_from_slice(&value.to_be_bytes()),
-                (2, _) => reg.extend_from_slice(&value.to_be_bytes()),
-                _ => return Err(TreeError::Cells),
-            }
-        }
-        blob.begin(&format!("memory@{:x}", range.start.0))?;
-        blob.text("device_type", "memory")?;
-        blob.property("reg", &reg)?;
-        blob.end();
+        out.begin(&format!("memory@{:x}", range.start.0))?;
+        out.string("device_type", "memory")?;
+        out.property("reg", &registers(root, "memory", &[range])?)?;
+        out.end()?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use dtoolkit::fdt::{Fdt, FdtNode};
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+    use dtoolkit::{Node as _, Property as _};
+    use vambrace_core::addr::Pa;
     use vm_fdt::{FdtReserveEntry, FdtWriter};
 
     use super::*;
@@ -292,6 +230,42 @@ mod tests {
         assert!(fdt.find_node("/memory@80000000").is_some());
     }
 
+    /// More than half of all real arm64 trees have such names, and firmware leaves room behind its tree.
+    #[test]
+    fn takes_names_and_files_longer_than_the_specification_has_them() {
+        let node_name = "usb-host-controller-with-phy-and-hub@fe800000";
+        let property_name = "snps,parkmode-disable-super-speed-quirk-";
+        assert_eq!((node_name.split('@').next().unwrap().len(), property_name.len()), (36, 40));
+        let mut host = DeviceTree::new();
+        let long = DeviceTreeProperty::new_unchecked(property_name, 7_u32);
+        let mut node = DeviceTreeNode::new_unchecked(node_name);
+        node.add_property(long);
+        host.root.add_child(node);
+        let mut blob = host.to_dtb();
+        blob.resize(blob.len() + 4096, 0xff);
+        assert!(Fdt::new(&blob).is_err(), "the strict reader does not take it");
+        let written = build(&blob, &additions(&[], &[], &[range(0x1000, 0x1000)])).unwrap();
+        let tree = Tree::parse(&written).unwrap();
+        let copied = tree.by_path(&format!("/{node_name}")).unwrap();
+        assert_eq!(copied.property(property_name), Some(&[0, 0, 0, 7][..]));
+        assert_eq!(tree.reservations(), [range(0x1000, 0x1000)]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let none = additions(&[], &[], &[]);
+        let error = |dtb: &[u8], additions: &Additions<'_>| build(dtb, additions).unwrap_err();
+        assert!(matches!(error(b"no tree", &none), TreeError::Host(_)));
+        let options = "x".repeat(MAX_BYTES);
+        let large = Additions { options: &options, ..none };
+        assert_eq!(error(&firmware_tree(true), &large), TreeError::TooLarge(MAX_BYTES));
+        // The root's cells, where it sets none: two for addresses, one for sizes.
+        let blob = DeviceTree::new().to_dtb();
+        let memory = [range(0x4000_0000, 0x1_0000_0000)];
+        let error = error(&blob, &additions(&[], &memory, &[]));
+        assert_eq!(error, TreeError::DoesNotFit("memory", memory[0]));
+    }
+
     #[test]
     fn refuses_what_is_no_tree() {
         let none = additions(&[], &[], &[]);
@@ -304,7 +278,7 @@ mod tests {
             let mut bad = tree.clone();
             bad[place] ^= 1 << (place % 8);
             if let Ok(blob) = build(&bad, &none) {
-                assert!(Fdt::new(&blob).is_ok());
+                assert!(Tree::parse(&blob).is_ok());
             }
         }
     }
