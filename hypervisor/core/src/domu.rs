@@ -64,9 +64,6 @@ impl<M: Machine> Hypervisor<M> {
         if config.vcpus == 0 || config.vcpus > self.guest_vcpu_limit() {
             return Err(Errno::EINVAL);
         }
-        if self.machine.heap_room() < KEPT_HEAP + DOMAIN_HEAP + u64::from(config.vcpus) * VCPU_HEAP {
-            return Err(Errno::ENOMEM);
-        }
         let mut mmio = match self.settings.guest_gic {
             GuestGic::V2 { .. } => {
                 Vec::from([region(GUEST_GICD_BASE, GUEST_GICD_SIZE, MmioDevice::Distributor)])
@@ -81,8 +78,11 @@ impl<M: Machine> Hypervisor<M> {
             }
         };
         mmio.push(region(GUEST_PL011_BASE, GUEST_PL011_SIZE, MmioDevice::Uart));
-        // One at a time: the number is free until the domain is known.
+        // One at a time: the number is free until the domain is known, and so is the heap until it is taken.
         let _creating = self.creation.lock();
+        if self.machine.heap_room() < KEPT_HEAP + DOMAIN_HEAP + u64::from(config.vcpus) * VCPU_HEAP {
+            return Err(Errno::ENOMEM);
+        }
         let id = self.free_domid(config.id)?;
         let domain = Domain::new(
             self,

@@ -25,6 +25,9 @@ const PAGE_BYTES: usize = PAGE_SIZE as usize;
 /// One step of a scripted guest: runs "inside" the guest, and ends in a trap.
 pub type Step = Box<dyn FnOnce(&FakeMachine, &mut GuestRegs, &mut FakeContext) -> Trap + Send>;
 
+/// Answers how much of the heap is free, in bytes.
+pub type HeapRoom = Box<dyn Fn() -> u64 + Send>;
+
 /// An exception that the hypervisor had a vCPU take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Injected {
@@ -111,6 +114,7 @@ pub struct FakeMachine {
     frequency: u64,
     idles: AtomicU64,
     cache_cleans: AtomicU64,
+    heap_room: Mutex<Option<HeapRoom>>,
     off: AtomicBool,
     reset: AtomicBool,
 }
@@ -135,6 +139,7 @@ impl FakeMachine {
             frequency: 1_000_000,
             idles: AtomicU64::new(0),
             cache_cleans: AtomicU64::new(0),
+            heap_room: Mutex::new(None),
             off: AtomicBool::new(false),
             reset: AtomicBool::new(false),
         }
@@ -232,6 +237,11 @@ impl FakeMachine {
         self.cache_cleans.load(Ordering::SeqCst)
     }
 
+    /// Has [`Memory::heap_room`] ask `room`; without one there is no end of it.
+    pub fn set_heap_room(&self, room: HeapRoom) {
+        *self.heap_room.lock() = Some(room);
+    }
+
     /// Reads the aligned 32-bit little-endian word at `pa`, as a test wants it: panics outside RAM.
     #[expect(clippy::missing_panics_doc, reason = "the first line says it")]
     pub fn word(&self, pa: Pa) -> u32 {
@@ -317,6 +327,9 @@ impl Memory for FakeMachine {
             page[from..to].fill(0);
         }
         Ok(())
+    }
+    fn heap_room(&self) -> u64 {
+        self.heap_room.lock().as_ref().map_or(u64::MAX, |room| room())
     }
     fn read_u64(&self, pa: Pa) -> Result<u64, BadAddress> {
         self.check_aligned(pa, 8)?;

@@ -1,5 +1,6 @@
 //! Domains that a toolstack makes, from their making to the last frame that they leave behind.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -210,4 +211,20 @@ fn numbers_and_limits_are_checked() {
     while with(config()).is_ok() {}
     let last = with(config()).unwrap_err();
     assert!(matches!(last, Errno::EBUSY | Errno::ENOMEM), "{last:?}");
+}
+
+/// Several vCPUs of dom0 may make domains at once. Each has to find what the others leave, or all would find room where
+/// there is room for one, and the hypervisor has no answer when its heap is used up.
+#[test]
+fn the_heap_is_asked_by_one_maker_at_a_time() {
+    let world = Arc::new(World::small());
+    let maker = Arc::downgrade(&world);
+    world.machine().set_heap_room(Box::new(move || {
+        let world = maker.upgrade().unwrap();
+        assert!(world.hv.creation.try_lock().is_none(), "another may ask as well, and get the same answer");
+        crate::domu::KEPT_HEAP
+    }));
+    let before = free(&world);
+    assert_eq!(world.hv.create_domain(&config()).map(|_| ()), Err(Errno::ENOMEM));
+    assert_eq!(free(&world), before);
 }
