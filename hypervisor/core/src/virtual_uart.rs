@@ -9,27 +9,43 @@ use crate::console_page::ConsolePage;
 use crate::domain::{Domain, MmioDevice};
 use crate::event::{Port, Receiver, pair};
 use crate::hypervisor::Hypervisor;
+use crate::life::Stage;
 use crate::machine::Machine;
 use crate::vpl011::{Effect, Vpl011};
 
 impl<M: Machine> Hypervisor<M> {
     /// Gives a domain a virtual UART that domain `remote` serves through the ring page at guest frame `gfn`
     /// (XEN_DOMCTL_vuart_op). Returns the port of the domain's to which `remote` connects. EINVAL for a domain that has
-    /// no place or no interrupt for it, or has one already, and for a frame that is not RAM of its own; ENOSPC, ENOMEM.
+    /// no place or no interrupt for it, has one already, or is ending, and for a frame that is not RAM of its own;
+    /// ENOSPC, ENOMEM.
     pub fn open_uart(&self, domain: &Domain<M>, gfn: u64, remote: DomId) -> Result<Port, Errno> {
         let has_place = domain.mmio.iter().any(|region| region.device == MmioDevice::Uart);
         if !has_place || domain.interrupts.uart.is_none() || domain.uart.get().is_some() {
             return Err(Errno::EINVAL);
         }
         let page = ConsolePage::new(self.page(domain, gfn)?.keep());
-        let give_back = || self.frames.lock().put(page.page());
+        let give_back = || {
+            self.frames.lock().put(page.page());
+            // It may have been the last that there was of a domain that ended meanwhile.
+            self.bury();
+        };
         let allocated = domain.events.lock().alloc_internal(&self.machine, remote);
         let port = allocated.inspect_err(|_| give_back())?;
-        let uart = domain.uart.call_once(|| Mutex::new(Vpl011::on_page(page, port)));
-        if uart.lock().page() != Some((page, port)) {
-            // Another call was faster.
-            give_back();
+        let mut opened = false;
+        {
+            // Its end takes page and port from the UART that it finds, and waits for this lock before.
+            let life = domain.life.lock();
+            if life.stage == Stage::Alive {
+                domain.uart.call_once(|| {
+                    opened = true;
+                    Mutex::new(Vpl011::on_page(page, port))
+                });
+            }
+        }
+        if !opened {
+            // It is ending, or another call was faster.
             self.close_device_port(domain, port);
+            give_back();
             return Err(Errno::EINVAL);
         }
         Ok(port)
@@ -204,5 +220,19 @@ mod tests {
         assert!(world.hv.domain(domain.id).is_none());
         assert_eq!(world.hv.frames.lock().free_frames(), before);
         assert_eq!(world.with(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_SEND, send).0, 0, "nobody is there");
+    }
+    /// Between two steps of its end, when its UART has been closed.
+    #[test]
+    fn a_domain_that_ends_gets_no_uart() {
+        let world = World::small();
+        let before = world.hv.frames.lock().free_frames();
+        let (domain, page) = guest(&world);
+        domain.life.lock().stage = Stage::Dying;
+        assert_eq!(world.hv.open_uart(&domain, GFN, 0), Err(Errno::EINVAL));
+        assert_eq!(world.hv.frames.lock().references(page), 1);
+        assert!(domain.uart.get().is_none());
+        while let Ok(Progress::Again) = world.hv.destroy(&domain) {}
+        assert!(world.hv.domain(domain.id).is_none());
+        assert_eq!(world.hv.frames.lock().free_frames(), before);
     }
 }
