@@ -234,10 +234,13 @@ fn grants(report: &mut Report) {
         result("status GNTST_bad_domain", i64::from((map[2] >> 16) as i16), -2)
     });
     report.test("abi.grant.unmap.no-handle", || {
-        let mut unmap = [0x38000000u64, 0, 0xffff];
-        result("call", call(GRANT_TABLE_OP, [1, &raw mut unmap as u64, 1, 0, 0]), 0)?;
-        unmap = [0x38000000, 0, 0xfff0_0000];
-        result("call", call(GRANT_TABLE_OP, [1, &raw mut unmap as u64, 1, 0, 0]), 0)
+        for handle in [0xffff, 0xfff0_0000] {
+            // host_addr, dev_bus_addr, handle | status
+            let mut unmap = [0x38000000u64, 0, handle | 0x7fff << 32];
+            result("call", call(GRANT_TABLE_OP, [1, &raw mut unmap as u64, 1, 0, 0]), 0)?;
+            result("status GNTST_bad_handle", i64::from((unmap[2] >> 32) as i16), -4)?;
+        }
+        Ok(())
     });
     report.test("abi.grant.set-version.bad", || {
         result("3", operation3(GRANT_TABLE_OP, 8, &mut 3u32), EINVAL)?;
