@@ -55,6 +55,7 @@ pub mod number {
 
 #[allow(missing_docs)]
 pub mod errno {
+    pub const EPERM: i64 = -1;
     pub const ENOENT: i64 = -2;
     pub const ESRCH: i64 = -3;
     pub const ENXIO: i64 = -6;

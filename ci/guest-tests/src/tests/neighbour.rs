@@ -8,6 +8,9 @@ use super::events::{self, status};
 use crate::board::{Board, number};
 use crate::exception::catch;
 use crate::gic;
+use crate::hypercall::errno::EPERM;
+use crate::hypercall::number::XEN_VERSION;
+use crate::hypercall::{call, operation};
 use crate::report::{Outcome, Report, holds, result, same};
 
 /// Seconds that the other has, on the slowest machine.
@@ -87,6 +90,19 @@ pub(crate) fn run(report: &mut Report, board: &Board) {
         fence(Ordering::SeqCst);
         half(1 - own).check()?;
         half(own).check()
+    });
+    report.test("neighbour.no-privileges", || {
+        let mut line = [0xffu8; 1024];
+        result("command line", operation(XEN_VERSION, 9, &mut line), 0)?;
+        holds("is denied", line.starts_with(b"<denied>\0"), 0)?;
+        for command in [10, 14] {
+            result(
+                "build ID, command line in the new form",
+                call(XEN_VERSION, [command, 0, 0, 0, 0]),
+                EPERM,
+            )?;
+        }
+        Ok(())
     });
     report.test("neighbour.memory-ends", || {
         holds("the page behind it aborts", catch(|| _ = gic::read(base + size)).is_some(), base + size)
