@@ -12,7 +12,7 @@ use crate::p2m::Kind;
 use crate::platform::StaticGuest;
 
 /// Sizes of block that memory is taken in, as powers of two of pages: those of stage 2's blocks, and halves between.
-const ORDERS: [u8; 5] = [18, 12, 9, 4, 0];
+pub(super) const ORDERS: [u8; 5] = [18, 12, 9, 4, 0];
 
 /// A part of a guest's memory that is contiguous in its address space and physically.
 #[derive(Clone, Copy, Debug)]

@@ -188,7 +188,7 @@ fn fill<M: Machine>(
         let mut p2m = domain.p2m.lock();
         match guest.tables {
             Some(size) => p2m.limit_tables(layout::page_count(size)),
-            None => p2m.allow_tables_for(pages),
+            None => p2m.allow_tables_for(pages.saturating_add(shared::page_count(guest))),
         }
     }
     let ram = GuestRam::new(hv, domain, guest)?;

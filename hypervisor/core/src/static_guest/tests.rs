@@ -6,7 +6,7 @@ use vambrace_abi::hypercall::HYPERVISOR_MEMORY_OP;
 use vambrace_abi::memory::{XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP, XenMemoryReservation};
 
 use super::*;
-use crate::addr::Pa;
+use crate::addr::{PAGE_SIZE, Pa};
 use crate::fake::FakeMachine;
 use crate::machine::Memory;
 use crate::p2m::Kind;
@@ -130,6 +130,7 @@ fn a_guest_that_cannot_be_built_leaves_nothing_behind() {
         (guest("f").with(module("t", "multiboot,device-tree", RAMDISK, 10)), "no flattened"),
         (guest("g").cells("xen,domain-p2m-mem-mb", &[0]), "out of memory"),
         (guest("h").cells("xen,static-mem", &[0, FREE as u32, 0, MIB as u32]), "is not free memory"),
+        (guest("j").with(shared("owner", 0x1000_0000, 64 << 20)), "out of memory"),
         (guest("i").cells("xen,static-mem", &[0, KERNEL as u32, 0, MIB as u32]), "that the loader"),
     ];
     for (node, why) in bad {
@@ -143,15 +144,17 @@ fn a_guest_that_cannot_be_built_leaves_nothing_behind() {
     }
 }
 
+/// Memory that a guest shares, in the place of the usual one.
+fn shared(role: &str, at: u32, size: u32) -> TestNode {
+    node("shm")
+        .strings("compatible", &["xen,domain-shared-memory-v1"])
+        .strings("xen,shm-id", &["mail"])
+        .strings("role", &[role])
+        .cells("xen,shared-mem", &[0, at, 0, size])
+}
+
 #[test]
 fn guests_share_memory_and_event_channels() {
-    let shared = |role: &str, at| {
-        node("shm")
-            .strings("compatible", &["xen,domain-shared-memory-v1"])
-            .strings("xen,shm-id", &["mail"])
-            .strings("role", &[role])
-            .cells("xen,shared-mem", &[0, at, 0, 0x2000])
-    };
     let channel = |phandle, port, peer| {
         node("evtchn@1")
             .strings("compatible", &["xen,evtchn-v1"])
@@ -159,8 +162,8 @@ fn guests_share_memory_and_event_channels() {
             .cells("phandle", &[phandle])
     };
     let guests = [
-        guest("domU1").with(shared("borrower", 0x3000_0000)).with(channel(0x50, 7, 0x51)),
-        guest("domU2").with(shared("owner", 0x1000_0000)).with(channel(0x51, 300, 0x50)),
+        guest("domU1").with(shared("borrower", 0x3000_0000, 0x2000)).with(channel(0x50, 7, 0x51)),
+        guest("domU2").with(shared("owner", 0x1000_0000, 0x2000)).with(channel(0x51, 300, 0x50)),
     ];
     let Started { world, said, .. } = run(board(), &guests);
     let [first, second] = [1, 2].map(|id| world.hv.domain(id).unwrap_or_else(|| panic!("{said}")));
@@ -176,6 +179,30 @@ fn guests_share_memory_and_event_channels() {
     assert_eq!(state, crate::event::State::Interdomain(crate::event::Peer { domain: 2, port: 300 }));
     assert!(matches!(second.events.lock().state(300), Ok(crate::event::State::Interdomain(_))));
     assert_eq!(world.hv.domain(1).unwrap().pages(), 256, "what is shared is not its own memory");
+}
+
+#[test]
+fn shared_memory_has_tables_and_frames_of_its_own() {
+    let tables = |guest: TestNode| {
+        let Started { world, said, .. } = run(board(), &[guest]);
+        let domain = world.hv.domain(1).unwrap_or_else(|| panic!("{said}"));
+        let limit = domain.p2m.lock().table_limit();
+        (world, domain, limit)
+    };
+    // No power of two, so the frames lie in several blocks.
+    const SIZE: u32 = 0x37_b000;
+    let (_, _, without) = tables(guest("a"));
+    let (world, domain, with) = tables(guest("a").with(shared("owner", 0x1000_0000, SIZE)));
+    assert!(with >= without + u64::from(SIZE) / (2 * MIB), "{with} tables, {without} without");
+    let p2m = domain.p2m.lock();
+    let mut frames = alloc::collections::BTreeSet::new();
+    for page in 0..u64::from(SIZE) / PAGE_SIZE {
+        let mapping = p2m.lookup(world.machine(), Ipa(0x1000_0000 + page * PAGE_SIZE)).unwrap();
+        assert_eq!(mapping.kind, Kind::Data);
+        assert!(frames.insert(mapping.pa), "{} twice", mapping.pa);
+        assert_eq!(world.hv.frames.lock().references(mapping.pa), 1, "the mapping's own");
+    }
+    assert!(p2m.lookup(world.machine(), Ipa(0x1000_0000 + u64::from(SIZE))).is_none());
 }
 
 #[test]
