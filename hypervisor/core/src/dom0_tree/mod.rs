@@ -5,6 +5,7 @@
 //! phandles. Rebuilt are `/memory`, `/cpus`, `/psci`, the timer, `/hypervisor` and `/chosen`; the GIC keeps the
 //! addresses of the host's distributor and of its CPU interface or redistributors.
 
+mod cpus;
 mod rebuilt;
 mod space;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub(crate) use self::cpus::{cpus, psci};
 pub use self::space::{GuestSpace, free_address_space};
 pub use self::writer::Writer;
 use crate::addr::PaRange;
@@ -144,7 +146,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         self.properties(root)?;
         self.memory()?;
         self.cpus()?;
-        self.psci()?;
+        psci(&mut self.out)?;
         self.timer()?;
         self.hypervisor()?;
         self.chosen()?;

@@ -4,11 +4,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Builder, GUEST_TIMERS, TreeError, guest_redistributors, push_cells, registers, unit_name};
-use crate::domain::mpidr_of_vcpu;
 use crate::machine::Intid;
 use crate::platform::tree::Node;
-use crate::platform::{GicFrames, MPIDR_AFFINITY, Problem, address_cells, size_cells};
-use crate::vpsci::{V01_CPU_OFF, V01_CPU_ON};
+use crate::platform::{GicFrames, Problem, address_cells, size_cells};
 
 /// Level-sensitive, active low, in an interrupt specifier (Linux binding arm,gic).
 const LEVEL_LOW: u32 = 8;
@@ -43,41 +41,19 @@ impl<'b, 'a> Builder<'b, 'a> {
     }
 
     pub(super) fn cpus(&mut self) -> Result<(), TreeError> {
-        self.out.begin("cpus")?;
-        self.out.cells("#address-cells", &[1])?;
-        self.out.cells("#size-cells", &[0])?;
+        let (tree, cpus) = (self.tree, &self.platform.cpus);
         // One type for all: a vCPU runs on any CPU.
-        let first = self.platform.cpus.first();
+        let first = cpus.first();
         let mut compatible: Vec<&str> =
             first.map(|cpu| cpu.compatible.iter().map(|name| name.as_str()).collect()).unwrap_or_default();
         if compatible.is_empty() {
             compatible.push("arm,armv8");
         }
-        for index in 0..self.spec.vcpus {
-            let affinity = mpidr_of_vcpu(index as usize) & MPIDR_AFFINITY;
-            self.out.begin(&unit_name("cpu", affinity))?;
-            self.out.string("device_type", "cpu")?;
-            self.out.strings("compatible", &compatible)?;
-            self.out.cells("reg", &[affinity as u32])?;
-            self.out.string("enable-method", "psci")?;
+        super::cpus(&mut self.out, self.spec.vcpus, &compatible, |index| match cpus.get(index as usize) {
             // Thermal zones and the like refer to the host's CPUs.
-            if let Some(cpu) = self.platform.cpus.get(index as usize)
-                && let Some(phandle) = self.tree.node(cpu.node).phandle()?
-            {
-                self.out.cells("phandle", &[phandle])?;
-            }
-            self.out.end()?;
-        }
-        self.out.end()
-    }
-
-    pub(super) fn psci(&mut self) -> Result<(), TreeError> {
-        self.out.begin("psci")?;
-        self.out.strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])?;
-        self.out.string("method", "hvc")?;
-        self.out.cells("cpu_off", &[V01_CPU_OFF])?;
-        self.out.cells("cpu_on", &[V01_CPU_ON])?;
-        self.out.end()
+            Some(cpu) => Ok(tree.node(cpu.node).phandle()?),
+            None => Ok(None),
+        })
     }
 
     pub(super) fn timer(&mut self) -> Result<(), TreeError> {

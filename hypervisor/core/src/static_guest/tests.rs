@@ -105,7 +105,12 @@ fn a_guest_finds_what_it_is_started_with() {
     assert_eq!(chosen.number("linux,initrd-end"), Ok(Some(start + 10)));
     assert_eq!(&bytes::<10>(&world, 1, start), b"a RAM disk");
     assert_eq!(tree.by_path("/memory").unwrap().cells("reg").unwrap(), [0, 0x4000_0000, 0, 0x10_0000]);
-    assert_eq!(tree.by_path("/cpus").unwrap().children().count(), 2);
+    let cpus = tree.by_path("/cpus").unwrap();
+    assert_eq!(cpus.children().count(), 2);
+    let second = cpus.child("cpu@1").unwrap();
+    assert!(second.is_compatible("arm,armv8") && second.string("enable-method") == Some("psci"));
+    assert_eq!(second.phandle(), Ok(None));
+    assert_eq!(tree.by_path("/psci").unwrap().string("method"), Some("hvc"));
     let uart = tree.by_path("/sbsa-uart@22000000").unwrap();
     assert_eq!(uart.cells("interrupts").unwrap(), [0, 0, 4]);
     let hypervisor = tree.by_path("/hypervisor").unwrap();

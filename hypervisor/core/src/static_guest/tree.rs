@@ -8,12 +8,10 @@ use vambrace_abi::arch_arm::*;
 use super::layout::Bank;
 use super::passthrough::OWN_PROPERTIES;
 use crate::addr::{Ipa, PaRange};
-use crate::dom0_tree::{GUEST_TIMERS, TreeError, Writer};
-use crate::domain::mpidr_of_vcpu;
+use crate::dom0_tree::{GUEST_TIMERS, TreeError, Writer, cpus, psci};
 use crate::platform::tree::Tree;
-use crate::platform::{MPIDR_AFFINITY, REDISTRIBUTOR_BYTES, StaticGuest};
+use crate::platform::{REDISTRIBUTOR_BYTES, StaticGuest};
 use crate::vgic::Version;
-use crate::vpsci::{V01_CPU_OFF, V01_CPU_ON};
 
 /// Largest tree, in bytes: more than that Linux does not take.
 pub(super) const MAX_BYTES: usize = 2 << 20;
@@ -75,8 +73,9 @@ impl GuestTree<'_> {
         self.out.strings("compatible", &[&format!("xen,xenvm-{major}.{minor}"), "xen,xenvm"])?;
         self.out.cells("interrupt-parent", &[self.gic])?;
         self.chosen()?;
-        self.cpus()?;
-        self.psci()?;
+        let cpu = if self.spec.aarch32 { "arm,armv7" } else { "arm,armv8" };
+        cpus(&mut self.out, self.spec.guest.vcpus, &[cpu], |_| Ok(None))?;
+        psci(&mut self.out)?;
         self.memory()?;
         self.reserved()?;
         self.interrupt_controller()?;
@@ -104,31 +103,6 @@ impl GuestTree<'_> {
             self.out.property("linux,initrd-start", &at.0.to_be_bytes())?;
             self.out.property("linux,initrd-end", &at.offset(size).0.to_be_bytes())?;
         }
-        self.out.end()
-    }
-
-    fn cpus(&mut self) -> Result<(), TreeError> {
-        self.out.begin("cpus")?;
-        self.out.cells("#address-cells", &[1])?;
-        self.out.cells("#size-cells", &[0])?;
-        for index in 0..self.spec.guest.vcpus {
-            let affinity = mpidr_of_vcpu(index as usize) & MPIDR_AFFINITY;
-            self.out.begin(&format!("cpu@{affinity:x}"))?;
-            self.out.string("device_type", "cpu")?;
-            self.out.string("compatible", if self.spec.aarch32 { "arm,armv7" } else { "arm,armv8" })?;
-            self.out.cells("reg", &[affinity as u32])?;
-            self.out.string("enable-method", "psci")?;
-            self.out.end()?;
-        }
-        self.out.end()
-    }
-
-    fn psci(&mut self) -> Result<(), TreeError> {
-        self.out.begin("psci")?;
-        self.out.strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])?;
-        self.out.string("method", "hvc")?;
-        self.out.cells("cpu_off", &[V01_CPU_OFF])?;
-        self.out.cells("cpu_on", &[V01_CPU_ON])?;
         self.out.end()
     }
 
