@@ -28,8 +28,8 @@ use crate::hypervisor::Hypervisor;
 use crate::machine::Machine;
 use crate::vgic::Effects;
 
-/// Leaves of stage-2 tables that one step of a destruction takes away.
-const LEAVES_AT_ONCE: u64 = 4096;
+/// Pages that one step of a destruction gives back, or less where there are many tables with little in them.
+const PAGES_AT_ONCE: u64 = 4096;
 /// First number of a domain that the toolstack does not choose, and the one behind the last (`xen.h`,
 /// DOMID_FIRST_RESERVED).
 const DOMIDS: core::ops::Range<u16> = 1..0x7ff0;
@@ -268,7 +268,7 @@ impl<M: Machine> Hypervisor<M> {
         if self.release_events(domain) == Progress::Again || self.release_grants(domain) == Progress::Again {
             return Progress::Again;
         }
-        let cleared = domain.p2m.lock().clear(&self.machine, &mut self.frames.lock(), LEAVES_AT_ONCE);
+        let cleared = domain.p2m.lock().clear(&self.machine, &mut self.frames.lock(), PAGES_AT_ONCE);
         match cleared {
             Ok(true) => {}
             Ok(false) => return Progress::Again,

@@ -16,6 +16,8 @@ use crate::machine::{BadAddress, Memory, Processor, Stage2};
 const ENTRIES: u64 = 512;
 /// Tables that a domain may have besides those that its RAM can need.
 const SPARE_TABLES: u64 = 512;
+/// What a table costs whose entries are looked at to clear them, where a page that is given back costs 1.
+const TABLE_COST: u64 = ENTRIES / 8;
 const VALID: u64 = 1;
 /// At levels 0 to 2: a table rather than a block. At level 3: a page, the only valid kind.
 const TABLE_OR_PAGE: u64 = 1 << 1;
@@ -432,8 +434,9 @@ impl P2m {
         }
     }
 
-    /// Takes all mappings away, and all tables but the first, in steps: whether that is finished, after some `budget`
-    /// leaves and tables. From the first step on nothing is found and nothing can be mapped. No CPU may have the tables
+    /// Takes all mappings away, and all tables but the first, in steps: whether that is finished, after work of some
+    /// `budget` pages given back. A table costs as much as an eighth of its entries, whatever is in it: the budget is to be
+    /// for more than the tables on the way to a leaf, or nothing comes of a step. From the first step on nothing is found and nothing can be mapped. No CPU may have the tables
     /// loaded, or TLB entries of theirs: the caller sees to that, before and after.
     pub fn clear<M: Memory>(
         &mut self,
@@ -462,7 +465,7 @@ impl P2m {
                 continue;
             }
             let is_table = level < 3 && descriptor & TABLE_OR_PAGE != 0;
-            let cost = if is_table { 1 } else { level_size(level) / PAGE_SIZE };
+            let cost = if is_table { TABLE_COST } else { level_size(level) / PAGE_SIZE };
             if *budget == 0 {
                 return Ok(false);
             }

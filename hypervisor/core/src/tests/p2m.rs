@@ -284,3 +284,22 @@ fn random_use_agrees_with_a_model() {
         assert_eq!(t.taken(), 2);
     }
 }
+
+/// A step is bounded by the entries that it reads, not by those that it finds.
+#[test]
+fn tables_with_little_in_them_are_cleared_in_steps() {
+    const PAGES: u64 = 512;
+    let mut t = tables(40, 1024);
+    for index in 0..PAGES {
+        t.map(index * MIB2, 0x4000_0000 + index * PAGE, PAGE, Kind::Device).unwrap();
+    }
+    assert!(t.p2m.table_frames() > PAGES, "each page has a table of its own");
+    let mut steps = 1;
+    while !t.p2m.clear(&t.machine, &mut t.frames, 4096).unwrap() {
+        steps += 1;
+        assert!(steps <= PAGES, "a step does something");
+    }
+    assert!(steps * 64 >= PAGES, "{steps} steps: more than 64 tables were cleared in one");
+    t.p2m.release(&mut t.frames);
+    assert_eq!(t.taken(), 0);
+}
