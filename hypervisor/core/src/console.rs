@@ -24,6 +24,8 @@ use crate::machine::{self, Machine};
 
 /// Bytes of log kept.
 const LOG_BYTES: usize = 32 << 10;
+/// Bytes of log that go to the UART at a time when it is written again.
+const REPLAY_BYTES: usize = 256;
 /// Bytes of input kept for a domain.
 const INPUT_BYTES: usize = 4096;
 /// How many times in a row the switch character has to come.
@@ -289,19 +291,36 @@ impl Console {
         inner.unfinished = Some(domain);
     }
 
-    /// Writes the log to the UART again.
+    /// Writes the log to the UART again. At 115,200 baud that takes seconds, so who has something to say meanwhile waits for
+    /// a few lines and not for all of it.
     pub fn replay(&self, uart: &impl machine::Console) {
-        let inner = self.inner.lock();
-        let mut chunk = [0; 256];
-        let mut from = None;
-        loop {
-            let (length, next) = inner.log.read(from, &mut chunk);
-            if length == 0 {
-                return;
-            }
-            uart.put(chunk.get(..length).unwrap_or_default());
+        // What is written meanwhile makes the log no longer.
+        let (mut from, mut rest) = (None, LOG_BYTES);
+        while let Some((length, next)) = self.replay_lines(uart, from, rest) {
             from = Some(next);
+            rest -= length;
         }
+    }
+
+    /// Writes some whole lines of the log to the UART again, `most` bytes of them, from position `from` on or from the
+    /// oldest byte: how many bytes, and the position after them; `None` at the end.
+    fn replay_lines(
+        &self,
+        uart: &impl machine::Console,
+        from: Option<u32>,
+        most: usize,
+    ) -> Option<(usize, u32)> {
+        let mut chunk = [0; REPLAY_BYTES];
+        let mut inner = self.inner.lock();
+        let (length, end) = inner.log.read(from, chunk.get_mut(..most.min(REPLAY_BYTES))?);
+        let text = chunk.get(..length)?;
+        let lines = text.iter().rposition(|byte| *byte == b'\n').map_or(length, |newline| newline + 1);
+        if lines == 0 {
+            return None;
+        }
+        inner.end_line(uart, None);
+        uart.put(text.get(..lines)?);
+        Some((lines, end.wrapping_sub((length - lines) as u32)))
     }
 
     /// Copies out of the log, from position `from` on (`index` of XEN_SYSCTL_readconsole when `incremental`) or from the
@@ -545,6 +564,29 @@ mod tests {
         assert_eq!(console.read_log(Some(next), &mut buffer), (10, next + 10));
         console.guest_output(&machine, 0, 0, b"dom0's is not in the log\n");
         assert_eq!(console.read_log(Some(next + 10), &mut buffer), (0, next + 10));
+    }
+
+    #[test]
+    fn others_get_a_line_in_while_the_log_is_shown() {
+        let (console, machine) = (Console::default(), machine());
+        for n in 0..100 {
+            console.log(&machine, format_args!("line {n}"));
+        }
+        machine.take_console();
+        let (mut from, mut lines, mut chunks) = (None, String::new(), 0);
+        while let Some((length, next)) = console.replay_lines(&machine, from, LOG_BYTES) {
+            let text = said(&machine);
+            // What dom0 has begun is left on a line of its own.
+            let text = text.strip_prefix('\n').unwrap_or(&text);
+            assert!(text.len() == length && length <= REPLAY_BYTES && text.ends_with('\n'), "{text}");
+            lines.push_str(text);
+            console.guest_output(&machine, 0, 0, b"dom0's line, and half a ");
+            assert_eq!(said(&machine), "dom0's line, and half a ");
+            (from, chunks) = (Some(next), chunks + 1);
+        }
+        let expected: String = (0..100).map(|n| format!("(VMB) line {n}\n")).collect();
+        assert_eq!(lines, expected);
+        assert!(chunks > 1);
     }
 
     #[test]
