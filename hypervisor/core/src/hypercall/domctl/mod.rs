@@ -27,51 +27,21 @@ use core::mem::offset_of;
 
 use vambrace_abi::domctl::*;
 use vambrace_abi::domid::DOMID_INVALID;
-use vambrace_abi::errno::{Errno, HypercallResult};
-use vambrace_abi::handle::XenHandle;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use vambrace_abi::errno::Errno;
 
 pub(super) use self::info::info;
-use super::toolstack::Release;
-use super::{Caller, Outcome};
+use super::Outcome;
+use super::toolstack::{self, Release};
 use crate::domain::{Domain, Vcpu};
 use crate::machine::Machine;
 
 /// A call of a release that is known, by a domain that may make it.
-pub(super) struct Call<'c, 'a, M: Machine> {
-    pub(super) caller: &'c Caller<'a, M>,
-    pub(super) release: Release,
-    /// Guest virtual address of the argument.
-    pub(super) argument: u64,
-    /// The argument as it was when it was read.
-    pub(super) head: XenDomctl,
-}
+pub(super) type Call<'c, 'a, M> = toolstack::Call<'c, 'a, M, XenDomctl>;
 
 impl<M: Machine> Call<'_, '_, M> {
-    /// The command's structure.
-    fn body<T: FromBytes>(&self) -> Result<T, Errno> {
-        T::read_from_prefix(self.head.u.as_bytes()).map(|(body, _)| body).map_err(|_| Errno::EINVAL)
-    }
-
-    /// Answers with the command's structure.
-    fn answer<T: IntoBytes + Immutable>(&self, body: &T) -> HypercallResult {
-        self.write(offset_of!(XenDomctl, u), body)?;
-        Ok(0)
-    }
-
     /// Answers with a domain's number.
     fn answer_domain(&self, id: u16) -> Result<(), Errno> {
         self.write(offset_of!(XenDomctl, domain), &id)
-    }
-
-    fn write<T: IntoBytes + Immutable>(&self, offset: usize, value: &T) -> Result<(), Errno> {
-        let at = self.argument.checked_add(offset as u64).ok_or(Errno::EFAULT)?;
-        self.caller.memory().write(XenHandle::new(at), value)
-    }
-
-    /// The call is to be made again, when others had their turn.
-    fn again(&self) -> Outcome {
-        Outcome::Again([self.argument, 0, 0, 0, 0])
     }
 
     /// EINVAL for the caller's own domain: it would wait for itself.

@@ -13,38 +13,18 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-use core::mem::offset_of;
-
-use vambrace_abi::errno::{Errno, HypercallResult};
+use vambrace_abi::errno::Errno;
 use vambrace_abi::handle::XenHandle;
 use vambrace_abi::sysctl::*;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{Immutable, IntoBytes};
 
-use super::{Caller, Outcome};
+use super::{Outcome, toolstack};
 use crate::machine::Machine;
 
 /// A call of a version that is known, by a domain that may make it.
-pub(super) struct Call<'c, 'a, M: Machine> {
-    pub(super) caller: &'c Caller<'a, M>,
-    /// Guest virtual address of the argument.
-    pub(super) argument: u64,
-    /// The argument as it was when it was read.
-    pub(super) head: XenSysctl,
-}
+pub(super) type Call<'c, 'a, M> = toolstack::Call<'c, 'a, M, XenSysctl>;
 
 impl<M: Machine> Call<'_, '_, M> {
-    /// The command's structure.
-    fn body<T: FromBytes>(&self) -> Result<T, Errno> {
-        T::read_from_prefix(self.head.u.as_bytes()).map(|(body, _)| body).map_err(|_| Errno::EINVAL)
-    }
-
-    /// Answers with the command's structure.
-    fn answer<T: IntoBytes + Immutable>(&self, body: &T) -> HypercallResult {
-        let at = self.argument.checked_add(offset_of!(XenSysctl, u) as u64).ok_or(Errno::EFAULT)?;
-        self.caller.memory().write(XenHandle::new(at), body)?;
-        Ok(0)
-    }
-
     /// Writes element `index` of a list in the caller's memory.
     fn put<T: IntoBytes + Immutable>(&self, list: XenHandle<T>, index: u64, value: &T) -> Result<(), Errno> {
         self.caller.memory().write(list.element(index).ok_or(Errno::EFAULT)?, value)
