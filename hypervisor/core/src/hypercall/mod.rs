@@ -10,6 +10,7 @@ mod event_channel;
 mod grant_table;
 mod hvm;
 mod memory;
+mod multicall;
 mod platform;
 mod sched;
 mod sysctl;
@@ -20,14 +21,11 @@ mod vm_assist;
 mod xsm;
 
 use alloc::sync::Arc;
-use core::mem::offset_of;
 use core::ops::Deref;
 
 use vambrace_abi::domid::DOMID_SELF;
 use vambrace_abi::errno::{Errno, HypercallResult, to_register};
-use vambrace_abi::handle::XenHandle;
 use vambrace_abi::hypercall as number;
-use vambrace_abi::multicall::MulticallEntry;
 
 use crate::domain::{Domain, Seat, VcpuRun};
 use crate::hypervisor::Hypervisor;
@@ -154,7 +152,7 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
         number::HYPERVISOR_GRANT_TABLE_OP => grant_table::op(caller, args),
         number::HYPERVISOR_VCPU_OP => vcpu::op(caller, args[0], args[1], args[2]).into(),
         number::HYPERVISOR_HVM_OP => hvm::op(caller, args[0], args[1]).into(),
-        number::HYPERVISOR_MULTICALL => multicall(caller, args),
+        number::HYPERVISOR_MULTICALL => multicall::op(caller, args),
         number::HYPERVISOR_PLATFORM_OP => platform::op(caller, args[0]).into(),
         number::HYPERVISOR_VM_ASSIST => vm_assist::op(caller, args[0], args[1]).into(),
         number::HYPERVISOR_DOMCTL => toolstack::domctl(caller, args[0]),
@@ -163,64 +161,4 @@ fn perform<M: Machine>(caller: &Caller<'_, M>, op: u64, args: [u64; 5]) -> Outco
         // physdev_op among them: without PCI pass-through, Linux takes that for an answer and goes on.
         _ => Outcome::Done(Err(Errno::ENOSYS)),
     }
-}
-
-/// Most entries of one multicall that are carried out in one go, and the nanoseconds after which no other one is begun:
-/// each is as long as a call of its own may be.
-const MULTICALL_LIMIT: u64 = 64;
-const MULTICALL_TIME: u64 = 500_000;
-
-/// `multicall`: calls from an array, each with its result written back (`xen.h`).
-fn multicall<M: Machine>(caller: &Caller<'_, M>, args: [u64; 5]) -> Outcome {
-    let [list, count, ..] = args;
-    let entries = XenHandle::<MulticallEntry>::new(list);
-    let (began, mut wish) = (caller.hv.system_time(), Next::Resume);
-    for index in 0..count {
-        let rest = |from: u64| match entries.element(from) {
-            Some(handle) => Outcome::Again([handle.address(), count - from, args[2], args[3], args[4]]),
-            None => Outcome::Done(Err(Errno::EFAULT)),
-        };
-        if index == MULTICALL_LIMIT || index > 0 && caller.hv.system_time() - began > MULTICALL_TIME {
-            return rest(index);
-        }
-        match one_of_many(caller, entries, index) {
-            Ok(Some(Next::Resume)) => {}
-            Ok(Some(Next::Offline)) => return Outcome::Then(Ok(0), Next::Offline),
-            Ok(Some(next)) => wish = next,
-            Ok(None) => return rest(index),
-            Err(errno) => return Outcome::Done(Err(errno)),
-        }
-    }
-    Outcome::Then(Ok(0), wish)
-}
-
-/// Carries out one entry of a multicall. What is to be done with the vCPU when the list is done, if the entry has come to
-/// its end; if not, its arguments in the guest's memory say where it goes on.
-fn one_of_many<M: Machine>(
-    caller: &Caller<'_, M>,
-    entries: XenHandle<MulticallEntry>,
-    index: u64,
-) -> Result<Option<Next>, Errno> {
-    let handle = entries.element(index).ok_or(Errno::EFAULT)?;
-    let mut entry = caller.memory().read(handle)?;
-    let [a, b, c, d, e, _] = entry.args;
-    let outcome = match u32::try_from(entry.op) {
-        // A list in a list could nest without bound.
-        Ok(number::HYPERVISOR_MULTICALL) => Outcome::Done(Err(Errno::EINVAL)),
-        _ => perform(caller, entry.op, [a, b, c, d, e]),
-    };
-    let (result, next) = match outcome {
-        Outcome::Done(result) => (result, Next::Resume),
-        Outcome::Then(result, next) => (result, next),
-        Outcome::Again(args) => {
-            for (slot, value) in entry.args.iter_mut().zip(args) {
-                *slot = value;
-            }
-            caller.memory().write(handle, &entry)?;
-            return Ok(None);
-        }
-    };
-    let at = handle.address().wrapping_add(offset_of!(MulticallEntry, result) as u64);
-    caller.memory().write(XenHandle::<u64>::new(at), &to_register(result))?;
-    Ok(Some(next))
 }
