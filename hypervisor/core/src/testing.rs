@@ -145,6 +145,12 @@ impl World {
 
     /// Makes a hypercall on vCPU 0 of a domain, as if loaded on CPU 0. Nothing but x0 may change.
     pub(crate) fn call_by(&self, domain: u16, op: u32, args: [u64; 5]) -> (i64, Next) {
+        let (result, next, _) = self.call_in_goes(domain, op, args);
+        (result, next)
+    }
+
+    /// As [`World::call_by`], and in how many goes the call was made.
+    pub(crate) fn call_in_goes(&self, domain: u16, op: u32, args: [u64; 5]) -> (i64, Next, u64) {
         let seat = self.hv.seat(VcpuKey { domain, vcpu: 0 }).unwrap();
         let mut run = seat.vcpu.run.lock();
         for (n, x) in (0..).zip(&mut run.regs.x) {
@@ -155,15 +161,17 @@ impl World {
         run.regs.pc = 0x8_0004;
         let before = run.regs.clone();
         let mut next = hypercall::dispatch(&self.hv, 0, &seat, &mut run);
+        let mut goes = 1;
         // A long call is made again, with other arguments.
         while run.regs.pc == before.pc - 4 {
             assert_eq!(next, Next::Resume);
             run.regs.pc = before.pc;
             next = hypercall::dispatch(&self.hv, 0, &seat, &mut run);
+            goes += 1;
         }
         assert_eq!(run.regs.x[5..], before.x[5..]);
         assert_eq!((run.regs.pc, run.regs.pstate), (before.pc, before.pstate));
-        (run.regs.x[0] as i64, next)
+        (run.regs.x[0] as i64, next, goes)
     }
 
     /// As [`World::call_by`] from domain 0, for a call after which the guest goes on.

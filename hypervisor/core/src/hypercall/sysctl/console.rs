@@ -4,6 +4,7 @@ use vambrace_abi::errno::{Errno, HypercallResult};
 use vambrace_abi::sysctl::{XenSysctlDebugKeys, XenSysctlReadconsole};
 
 use super::Call;
+use crate::hypercall::Outcome;
 use crate::machine::Machine;
 
 /// Bytes copied at a time.
@@ -37,15 +38,29 @@ pub(super) fn read<M: Machine>(call: &Call<'_, '_, M>) -> HypercallResult {
     call.answer(&XenSysctlReadconsole { index, count: done, ..request })
 }
 
-/// Does what the keys ask, as if they had been typed on the hypervisor's console.
-pub(super) fn keys<M: Machine>(call: &Call<'_, '_, M>) -> HypercallResult {
+/// Does what the first key asks, as if it had been typed on the hypervisor's console; the call is made again with the rest,
+/// for a key may have much to say.
+pub(super) fn keys<M: Machine>(call: &Call<'_, '_, M>) -> Outcome {
+    match first_key(call) {
+        Ok(true) => call.again(),
+        Ok(false) => Outcome::Done(Ok(0)),
+        Err(errno) => Outcome::Done(Err(errno)),
+    }
+}
+
+/// Whether there are more keys, which the caller's structure then says.
+fn first_key<M: Machine>(call: &Call<'_, '_, M>) -> Result<bool, Errno> {
     let request: XenSysctlDebugKeys = call.body()?;
-    if request.nr_keys > MAX_KEYS {
+    let Some(nr_keys) = request.nr_keys.checked_sub(1) else { return Ok(false) };
+    if nr_keys >= MAX_KEYS {
         return Err(Errno::E2BIG);
     }
-    for index in 0..u64::from(request.nr_keys) {
-        let key = call.caller.memory().read(request.keys.element(index).ok_or(Errno::EFAULT)?)?;
-        call.caller.hv.key(key);
+    let key = call.caller.memory().read(request.keys)?;
+    call.caller.hv.key(key);
+    if nr_keys == 0 {
+        return Ok(false);
     }
-    Ok(0)
+    let keys = request.keys.element(1).ok_or(Errno::EFAULT)?;
+    call.answer(&XenSysctlDebugKeys { keys, nr_keys, ..request })?;
+    Ok(true)
 }

@@ -35,7 +35,7 @@ impl<M: Machine> Call<'_, '_, M> {
 pub(super) fn perform<M: Machine>(call: &Call<'_, '_, M>) -> Outcome {
     let result = match call.head.cmd {
         XEN_SYSCTL_READCONSOLE => console::read(call),
-        XEN_SYSCTL_DEBUG_KEYS => console::keys(call),
+        XEN_SYSCTL_DEBUG_KEYS => return console::keys(call),
         XEN_SYSCTL_PHYSINFO => physinfo::get(call),
         XEN_SYSCTL_GETCPUINFO => cpus::idle_times(call),
         XEN_SYSCTL_CPUTOPOINFO => cpus::topology(call),

@@ -144,6 +144,23 @@ fn the_log_is_read_on_and_cleared() {
     };
     assert_eq!(keys(pointee(), 2), 0);
     assert_eq!(world.console().matches("h help").count(), 2);
+    // Each key in a go of its own: some write for seconds, and the caller's interrupts are to be taken.
+    let at = world.put(
+        0,
+        XenSysctl {
+            cmd: XEN_SYSCTL_DEBUG_KEYS,
+            interface_version: XEN_SYSCTL_INTERFACE_VERSION_4_20,
+            u: [0; 16],
+        },
+    );
+    let body = XenSysctlDebugKeys { keys: pointee(), nr_keys: 5, ..Default::default() };
+    world.put(core::mem::offset_of!(XenSysctl, u) as u64, body);
+    world.put(POINTEE, *b"hhhhh");
+    let (result, _, goes) = world.call_in_goes(0, HYPERVISOR_SYSCTL, [at, 0, 0, 0, 0]);
+    assert_eq!((result, goes, world.console().matches("h help").count()), (0, 5, 5));
+    assert_eq!(keys(pointee(), 0), 0);
+    assert_eq!(keys(pointee(), 257), error(Errno::E2BIG));
+    assert_eq!(world.console(), "");
     assert_eq!(keys(XenHandle::new(NOWHERE_VA), 1), error(Errno::EFAULT));
     assert_eq!(keys(pointee(), u32::MAX), error(Errno::E2BIG));
 }
