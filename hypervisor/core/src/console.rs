@@ -32,8 +32,9 @@ const INPUT_BYTES: usize = 4096;
 const SWITCH_COUNT: u8 = 3;
 /// Most warnings about guests that are printed in a second; a guest must not fill the console.
 const WARNINGS_A_SECOND: u32 = 10;
-/// Most lines in a second of all guests together that were not given this console.
-const LINES_A_SECOND: u32 = 50;
+/// Bytes after which, in a second, the lines of all guests together that were not given this console are left out: what a
+/// UART of 115,200 baud sends in a tenth of it. Whoever else has something to say waits meanwhile.
+const BYTES_A_SECOND: u32 = 1200;
 
 /// Who gets the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,8 +79,8 @@ struct Inner {
     switches: u8,
     /// Whose line on the UART has no end yet.
     unfinished: Option<DomId>,
-    /// Lines, in the second, of all guests that were not given this console.
-    strangers_lines: u32,
+    /// Bytes on the UART, in the second, of all guests that were not given this console.
+    strangers_bytes: u32,
     strangers_second: u64,
 }
 
@@ -110,7 +111,7 @@ impl Console {
             switch: switch.map_or(0, |letter| letter & 0x1f),
             switches: 0,
             unfinished: None,
-            strangers_lines: 0,
+            strangers_bytes: 0,
             strangers_second: 0,
         };
         Self {
@@ -138,7 +139,7 @@ impl Console {
             && !output.line.is_empty()
         {
             inner.end_line(uart, None);
-            output.line.flush(domain, |text| inner.write(uart, text));
+            output.line.flush(domain, |text| _ = inner.write(uart, text));
             self.log_written.store(true, Ordering::Release);
         }
         inner.inputs.remove(&domain);
@@ -197,34 +198,34 @@ impl Console {
         }
         let is_holder = inner.holders.contains(&domain);
         if inner.strangers_second != second {
-            (inner.strangers_second, inner.strangers_lines) = (second, 0);
+            (inner.strangers_second, inner.strangers_bytes) = (second, 0);
         }
-        let mut lines = if is_holder { 0 } else { inner.strangers_lines };
-        let limit = if is_holder { u32::MAX } else { LINES_A_SECOND };
+        let mut said = if is_holder { 0 } else { inner.strangers_bytes };
+        let limit = if is_holder { u32::MAX } else { BYTES_A_SECOND };
         let mut output = inner.outputs.remove(&domain).unwrap_or_default();
         let Output { line, left_out } = &mut output;
-        if *left_out > 0 && lines < limit {
+        if *left_out > 0 && said < limit {
             inner.end_line(uart, None);
-            inner.write(uart, format_args!("(VMB) d{domain}: {left_out} lines were left out\n"));
+            let text = format_args!("(VMB) d{domain}: {left_out} lines were left out\n");
+            said = said.saturating_add(inner.write(uart, text));
             *left_out = 0;
         }
         line.push(domain, bytes, |text| {
-            if lines >= limit {
+            if said >= limit {
                 *left_out = left_out.saturating_add(1);
                 return;
             }
-            lines = lines.saturating_add(1);
             if raw {
                 // The sink cannot fail.
                 let _ = inner.log.write_fmt(text);
             } else {
                 inner.end_line(uart, None);
-                inner.write(uart, text);
+                said = said.saturating_add(inner.write(uart, text));
             }
             self.log_written.store(true, Ordering::Release);
         });
         if !is_holder {
-            inner.strangers_lines = lines;
+            inner.strangers_bytes = said;
         }
         inner.outputs.insert(domain, output);
     }
@@ -302,8 +303,8 @@ impl Console {
         }
     }
 
-    /// Writes some whole lines of the log to the UART again, `most` bytes of them, from position `from` on or from the
-    /// oldest byte: how many bytes, and the position after them; `None` at the end.
+    /// Writes some whole lines of the log to the UART again, at most `most` bytes, from position `from` on or from the
+    /// oldest byte: how many bytes they were, and the position after them; `None` at the end.
     fn replay_lines(
         &self,
         uart: &impl machine::Console,
@@ -350,10 +351,12 @@ impl Inner {
         }
     }
 
-    /// Writes whole lines to log and UART.
-    fn write(&mut self, uart: &impl machine::Console, text: fmt::Arguments<'_>) {
+    /// Writes whole lines to log and UART; answers how many bytes.
+    fn write(&mut self, uart: &impl machine::Console, text: fmt::Arguments<'_>) -> u32 {
+        let mut sink = Sink { log: &mut self.log, uart, written: 0 };
         // The sink cannot fail.
-        let _ = Sink { log: &mut self.log, uart }.write_fmt(text);
+        let _ = sink.write_fmt(text);
+        sink.written
     }
 
     /// Who gets the input after the one who has it: the hypervisor, then the domains in their order.
@@ -369,12 +372,15 @@ impl Inner {
 struct Sink<'a, U> {
     log: &'a mut ConsoleRing,
     uart: &'a U,
+    /// Bytes so far.
+    written: u32,
 }
 
 impl<U: machine::Console> Write for Sink<'_, U> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.log.write(text.as_bytes());
         self.uart.put(text.as_bytes());
+        self.written = self.written.saturating_add(text.len() as u32);
         Ok(())
     }
 }
@@ -538,15 +544,40 @@ mod tests {
             console.guest_output(&machine, 2, 7, format!("{n}\n").as_bytes());
         }
         let text = said(&machine);
-        assert_eq!(text.matches("(d1) ").count(), LINES_A_SECOND as usize);
+        let mut own = text.lines().filter(|line| line.starts_with("(d1) "));
+        let (mut lines, mut bytes) = (0, 0);
+        for (n, line) in own.by_ref().enumerate() {
+            assert_eq!(line, format!("(d1) {n}"));
+            (lines, bytes) = (n + 1, bytes + line.len() + 1);
+        }
+        let limit = BYTES_A_SECOND as usize;
+        assert!((limit..limit + 10).contains(&bytes), "{bytes} bytes");
         assert_eq!(text.matches("(d2) ").count(), 1000, "the console is its own");
         console.guest_output(&machine, 3, 7, b"one more\n");
         assert_eq!(said(&machine), "", "two guests say no more than one");
         console.guest_output(&machine, 1, 8, b"again\n");
-        assert_eq!(said(&machine), "(VMB) d1: 950 lines were left out\n(d1) again\n");
+        let expected = format!("(VMB) d1: {} lines were left out\n(d1) again\n", 1000 - lines);
+        assert_eq!(said(&machine), expected);
         console.guest_output(&machine, 1, 8, b"last words");
         console.forget(&machine, 1);
         assert_eq!(said(&machine), "(d1) last words\n");
+    }
+
+    /// Long lines are no way around that, nor the lines that say how much was left out.
+    #[test]
+    fn a_guest_cannot_hold_the_console() {
+        let (console, machine) = (Console::default(), machine());
+        let long = ["x".repeat(150), String::from("\n")].concat();
+        for _ in 0..1000 {
+            console.guest_output(&machine, 1, 7, long.as_bytes());
+        }
+        let first = said(&machine).len();
+        assert!(first < BYTES_A_SECOND as usize + 200, "{first} bytes");
+        for domain in 1..100 {
+            console.guest_output(&machine, domain, 8, &long.as_bytes().repeat(100));
+        }
+        let second = said(&machine).len();
+        assert!(second < BYTES_A_SECOND as usize + 200, "{second} bytes");
     }
 
     #[test]
