@@ -19,12 +19,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::addr::{PAGE_SIZE, Pa, PaRange};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pa, PaRange};
 
 /// Largest block: 2^18 frames, 1 GiB, the largest stage-2 mapping with 4 KiB pages.
 pub const MAX_ORDER: u8 = 18;
 
 const NONE: u32 = u32::MAX;
+/// Numbers of significant bits that a frame's number can have: those of 52-bit physical addresses, and none.
+const WIDTHS: usize = 52 - PAGE_SHIFT as usize + 1;
 
 /// What the allocator knows of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -94,6 +96,8 @@ pub struct Frames {
     free_lists: [u32; MAX_ORDER as usize + 1],
     released: Vec<PaRange>,
     free: u64,
+    /// The same by the significant bits of the frames' numbers, for who asks by those: the blocks are not walked.
+    free_of_width: [u64; WIDTHS],
     total: u64,
     /// Frames that belong to each domain that has any.
     owned: BTreeMap<u16, u64>,
@@ -121,6 +125,7 @@ impl Frames {
             free_lists: [NONE; MAX_ORDER as usize + 1],
             released: Vec::new(),
             free: 0,
+            free_of_width: [0; WIDTHS],
             total: u64::from(offset),
             owned: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -138,19 +143,10 @@ impl Frames {
         self.free
     }
 
-    /// Free frames of physical addresses from `from` on and below `to`.
-    pub fn free_frames_between(&self, from: Pa, to: Pa) -> u64 {
-        let (from, to) = (from.0.div_ceil(PAGE_SIZE), to.frame());
-        let mut free = 0;
-        for (order, &head) in self.free_lists.iter().enumerate() {
-            let mut index = head;
-            while let Some(frame) = self.frame_of(index) {
-                let end = (frame + (1 << order)).min(to);
-                free += end.saturating_sub(frame.max(from));
-                index = self.info(frame).map_or(NONE, |info| info.next);
-            }
-        }
-        free
+    /// Free frames whose physical addresses have from `min` to `max` significant bits: those of a frame's last byte.
+    pub fn free_frames_of_width(&self, min: u32, max: u32) -> u64 {
+        let widths = (PAGE_SHIFT..).zip(&self.free_of_width);
+        widths.filter(|(width, _)| (min..=max).contains(width)).map(|(_, free)| free).sum()
     }
 
     /// Frames of RAM in all, free or not.
@@ -187,7 +183,7 @@ impl Frames {
             self.link(frame + (1 << have), have);
         }
         self.mark(frame, order, State::Allocated, State::AllocatedBody);
-        self.free -= 1 << order;
+        self.count(frame, order, |free, block| *free -= block);
         Some(Pa::from_frame(frame))
     }
 
@@ -350,7 +346,7 @@ impl Frames {
     }
 
     fn free_block(&mut self, mut frame: u64, mut order: u8) {
-        self.free += 1 << order;
+        self.count(frame, order, |free, block| *free += block);
         while order < MAX_ORDER {
             let buddy = frame ^ (1 << order);
             let same_bank = self.bank(frame).zip(self.bank(buddy)).is_some_and(|(a, b)| a == b);
@@ -365,6 +361,21 @@ impl Frames {
             order += 1;
         }
         self.link(frame, order);
+    }
+
+    /// Counts a block that is free from now on, or no more.
+    fn count(&mut self, frame: u64, order: u8, change: impl Fn(&mut u64, u64)) {
+        change(&mut self.free, 1 << order);
+        let (mut at, end) = (frame, frame + (1 << order));
+        while at < end {
+            // As a block is aligned to its size, all of its frames have as many bits, but in the one at 0.
+            let part = if frame == 0 { at.max(1) } else { 1 << order };
+            let width = (u64::BITS - at.leading_zeros()) as usize;
+            if let Some(free) = self.free_of_width.get_mut(width) {
+                change(free, part);
+            }
+            at += part;
+        }
     }
 
     /// Only the head of a block is looked at, so only the head is marked, whatever the block's size; `body` is for
@@ -484,9 +495,10 @@ mod tests {
         assert!(frames.release(range(0x3000, 0x6000)).is_err(), "across banks");
         assert!(frames.release(range(0x10_0000, 0x1000)).is_err(), "not RAM");
         assert_eq!(frames.free_frames(), 14);
-        assert_eq!(frames.free_frames_between(Pa(0), Pa(u64::MAX)), 14);
-        assert_eq!(frames.free_frames_between(Pa(0x1001), Pa(0x9000)), 5);
-        assert_eq!(frames.free_frames_between(Pa(0x9000), Pa(0x1000)), 0);
+        // Frames 0, 1, 2; 5, 6, 7; 8 to 15.
+        assert_eq!([12, 13, 14, 15, 16, 17].map(|n| frames.free_frames_of_width(n, n)), [1, 1, 1, 3, 8, 0]);
+        assert_eq!(frames.free_frames_of_width(0, u32::MAX), 14);
+        assert_eq!([(0, 11), (14, 13), (14, 15)].map(|(a, b)| frames.free_frames_of_width(a, b)), [0, 0, 4]);
         assert_eq!(frames.allocate(4), None);
         assert_eq!(frames.allocate(3), Some(Pa(0x8000)));
         assert_eq!(frames.allocate(3), None);
@@ -595,10 +607,11 @@ mod tests {
                 held.push((pa, order));
             }
         }
+        assert_eq!(frames.free_frames_of_width(32, 32), frames.free_frames());
         for (pa, _) in held {
             frames.deallocate(pa).unwrap();
         }
-        assert_eq!(frames.free_frames(), 1024);
+        assert_eq!((frames.free_frames(), frames.free_frames_of_width(32, 32)), (1024, 1024));
         assert!(frames.allocate(10).is_some());
     }
 }

@@ -4,7 +4,7 @@ use vambrace_abi::errno::HypercallResult;
 use vambrace_abi::sysctl::*;
 
 use super::Call;
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::PAGE_SIZE;
 use crate::machine::Machine;
 
 /// A node's distance to itself (ACPI's SLIT).
@@ -34,12 +34,9 @@ pub(super) fn nodes<M: Machine>(call: &Call<'_, '_, M>) -> HypercallResult {
 /// Free memory whose addresses have so many bits; a node that there is not has none.
 pub(super) fn available<M: Machine>(call: &Call<'_, '_, M>) -> HypercallResult {
     let request: XenSysctlAvailheap = call.body()?;
-    let bound = |bits: u32| 1_u64.checked_shl(bits).unwrap_or(u64::MAX);
-    // Addresses of n bits and more begin where those of n - 1 end.
-    let from = request.min_bitwidth.checked_sub(1).map_or(0, bound);
-    let to = if request.max_bitwidth == 0 { u64::MAX } else { bound(request.max_bitwidth) };
+    let most = if request.max_bitwidth == 0 { u32::MAX } else { request.max_bitwidth };
     let free = match request.node {
-        -1 | 0 => call.caller.hv.frames.lock().free_frames_between(Pa(from), Pa(to)),
+        -1 | 0 => call.caller.hv.frames.lock().free_frames_of_width(request.min_bitwidth, most),
         _ => 0,
     };
     call.answer(&XenSysctlAvailheap { avail_bytes: free * PAGE_SIZE, ..request })
