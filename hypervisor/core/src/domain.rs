@@ -8,14 +8,18 @@
 //!
 //! What only the running vCPU needs lies in [`VcpuRun`], behind a lock that the CPU keeps while the vCPU is on it, so
 //! it is never contended. What others may touch meanwhile lies in the domain, each thing behind a lock of its own.
-//! Lock order, where two are held, each row by itself; a vCPU's own `run` comes before all of them:
+//! Lock order, where two are held, each row by itself; a vCPU's own `run` comes before all of them, and so does the making
+//! of a domain, after `run`:
 //!
-//! - making a domain, the list of domains, a domain's life, the owners of SPIs, virtual GIC, scheduler
+//! - the list of domains, a domain's life, the owners of SPIs, virtual GIC, scheduler
 //! - the list of domains, frames, a domain's life
 //! - one domain's grants, one domain's stage-2 tables (its own, to find a page; the caller's, to write an answer), frames
 //! - two domains' event channels, the lower number first
 //! - virtual UART, virtual GIC, scheduler
 //! - watchdogs, or those who poll, then timers, or the scheduler
+//!
+//! Leaves, which may be taken under any of these, and under which at most the later ones are: VMIDs, the wall clock, the
+//! console (lines are logged under many locks), the heap.
 //!
 //! Nothing else is held together: no two domains' grants, no two domains' stage-2 tables.
 

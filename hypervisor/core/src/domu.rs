@@ -146,14 +146,16 @@ impl<M: Machine> Hypervisor<M> {
 
     /// Gives back what a domain got that nobody knows yet.
     fn unmake(&self, domain: &Domain<M>) {
-        let mut grants = domain.grants.lock();
-        let mut p2m = domain.p2m.lock();
-        let mut frames = self.frames.lock();
-        // It has but a page or two mapped. What cannot be reached stays out of use.
-        let _ = p2m.clear(&self.machine, &mut frames, u64::MAX);
-        p2m.release(&mut frames);
-        grants.take_frames().for_each(|frame| frames.put(frame));
-        frames.put(domain.shared_info);
+        {
+            let mut grants = domain.grants.lock();
+            let mut p2m = domain.p2m.lock();
+            let mut frames = self.frames.lock();
+            // It has but a page or two mapped. What cannot be reached stays out of use.
+            let _ = p2m.clear(&self.machine, &mut frames, u64::MAX);
+            p2m.release(&mut frames);
+            grants.take_frames().for_each(|frame| frames.put(frame));
+            frames.put(domain.shared_info);
+        }
         self.vmids.lock().give_back(domain.stage2.vmid);
     }
 }

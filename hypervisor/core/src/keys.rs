@@ -102,10 +102,10 @@ impl<M: Machine> Hypervisor<M> {
 
     fn show_run_queue(&self) {
         let frequency = self.machine.frequency().max(1);
-        let mut accounts = Vec::new();
-        self.scheduler.for_each(|key, account| accounts.push((key, *account)));
         self.log(format_args!("CPUs online: {:#x}", self.scheduler.online_cpus()));
-        for (key, account) in accounts {
+        let domains = self.all_domains();
+        for key in domains.iter().flat_map(|domain| &domain.vcpus).map(|vcpu| vcpu.key) {
+            let Some(account) = self.scheduler.account(key) else { continue };
             let ran = (u128::from(account.run_time) * 1000 / u128::from(frequency)) as u64;
             let place = match account.status {
                 Status::Running(cpu) => cpu,
@@ -200,5 +200,24 @@ impl<M: Machine> Hypervisor<M> {
                 now.wrapping_sub(domain.counter_offset)
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use crate::testing::World;
+
+    #[test]
+    fn the_run_queue_has_every_vcpu() {
+        let world = World::new(2, 1);
+        world.add_other();
+        world.console();
+        world.hv.key(b'r');
+        let said = world.console();
+        let vcpus: Vec<&str> =
+            said.lines().filter_map(|line| line.split(':').next()?.strip_prefix("(VMB)   ")).collect();
+        assert_eq!(vcpus, ["d0v0", "d0v1", "d1v0"], "{said}");
     }
 }

@@ -321,15 +321,7 @@ impl<T> Scheduler<T> {
         self.state.lock().cpus.get(cpu).map(|slot| slot.account(now))
     }
 
-    /// Calls `f` with every vCPU's key and account, in order. It must not call the scheduler.
-    pub fn for_each(&self, mut f: impl FnMut(VcpuKey, &Account)) {
-        let state = self.state.lock();
-        for (key, unit) in &state.units {
-            f(*key, &state.account_of(unit));
-        }
-    }
-
-    /// As [`Scheduler::for_each`], of one domain's.
+    /// Calls `f` with the key and account of each of a domain's vCPUs, in order. It must not call the scheduler.
     pub fn for_each_of(&self, domain: u16, mut f: impl FnMut(VcpuKey, &Account)) {
         let state = self.state.lock();
         for (key, unit) in state.units.range(VcpuKey::all_of(domain)) {
