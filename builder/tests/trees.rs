@@ -405,7 +405,7 @@ fn another_tree_than_the_one_that_is_there_is_seen() {
             tree.remove("bin/other");
             tree.link("bin/other", "bin/ping").unwrap();
         },
-        "instead of 3",
+        "one by itself",
     );
     differs(
         &|tree| {
