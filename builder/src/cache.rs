@@ -4,7 +4,7 @@
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
-use crate::tree::{Owners, Tree, read_folder};
+use crate::tree::{Owners, look_at_folder, read_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -96,6 +96,24 @@ impl Stamp {
     /// same afterwards.
     pub(crate) fn is_settled(&self) -> bool {
         seconds_now().is_some_and(|now| now - self.modified.0 > 2)
+    }
+
+    /// All of it, for a hash.
+    pub(crate) fn bytes(&self) -> [u8; 56] {
+        let fields = [
+            self.size,
+            self.modified.0.cast_unsigned(),
+            self.modified.1.cast_unsigned(),
+            self.changed.0.cast_unsigned(),
+            self.changed.1.cast_unsigned(),
+            self.inode,
+            self.device,
+        ];
+        let mut bytes = [0; 56];
+        for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
     }
 
     pub(crate) fn from_metadata(meta: &Metadata) -> Self {
@@ -219,25 +237,19 @@ impl Cache {
         if let Some(sha256) = lock(&self.looked).get(&key) {
             return Ok(sha256.clone());
         }
-        let tree = read_folder(&path, owners)?;
-        let looks = tree.looks();
-        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks).cloned();
+        let looks = look_at_folder(&path)?;
+        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks.sha256).cloned();
         let sha256 = match known {
             Some(known) => known.sha256,
-            None => self.digest(&key, &path, &tree, looks)?,
+            None => read_folder(&path, owners)?.digest()?,
         };
-        lock(&self.looked).insert(key, sha256.clone());
-        Ok(sha256)
-    }
-
-    /// The hash of what the folder at `path` holds, remembered under `key`.
-    fn digest(&self, key: &str, path: &Path, tree: &Tree, looks: String) -> Result<String> {
-        let sha256 = tree.digest()?;
-        if tree.is_settled() && path.to_str().is_some() {
+        // What was changed while it was read is read again by the next one who asks.
+        if looks.settled && path.to_str().is_some() {
             let mut folders = lock(&self.folders);
-            folders.items.insert(key.to_owned(), Folder { looks, sha256: sha256.clone() });
-            folders.changed = true;
+            let folder = Folder { looks: looks.sha256, sha256: sha256.clone() };
+            folders.changed |= folders.items.insert(key.clone(), folder.clone()) != Some(folder);
         }
+        lock(&self.looked).insert(key, sha256.clone());
         Ok(sha256)
     }
 

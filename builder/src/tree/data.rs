@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::source::{Opened, Source};
-use crate::cache::Stamp;
 use crate::error::{Error, Result, ResultExt};
 
 /// Pieces of one file; a hostile map of holes could have any number.
@@ -78,11 +77,6 @@ impl Data {
         }
         self.pieces.push(Piece { at, length, source: source.clone(), offset });
         Ok(())
-    }
-
-    /// How the files looked that it lies in.
-    pub(super) fn stamps(&self) -> impl Iterator<Item = &Stamp> {
-        self.pieces.iter().filter_map(|piece| piece.source.stamp())
     }
 
     /// Bytes, holes included.

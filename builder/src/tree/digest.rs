@@ -1,7 +1,7 @@
-//! What a tree holds, as a hash, and how it looks from outside.
+//! What a tree holds, as a hash.
 
 use super::{Entry, Kind, Tree};
-use crate::cache::{Stamp, hex};
+use crate::cache::hex;
 use crate::error::{Result, ResultExt};
 use crate::parallel;
 use sha2::{Digest, Sha256};
@@ -11,29 +11,6 @@ use std::io::Read;
 const PIECE: usize = 1 << 17;
 
 impl Tree {
-    /// A hash of how all files look from outside: as long as it stays, so does what they hold. Nothing is read.
-    #[must_use]
-    pub fn looks(&self) -> String {
-        let mut hash = Sha256::new();
-        for entry in self.iter() {
-            header(&entry, &mut hash);
-            if let Some(data) = entry.node.data() {
-                data.stamps().for_each(|stamp| hash.update(format!("{stamp:?}")));
-            }
-        }
-        hex(&hash.finalize())
-    }
-
-    /// Whether no file has been written to lately: one that changes within a tick of its file system's clock looks the same
-    /// afterwards.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.iter()
-            .filter_map(|entry| entry.node.data())
-            .flat_map(|data| data.stamps())
-            .all(Stamp::is_settled)
-    }
-
     /// A hash of all names with everything that they stand for. Files are read on all CPUs.
     ///
     /// # Errors
@@ -93,7 +70,6 @@ fn header(entry: &Entry<'_>, hash: &mut Sha256) {
 mod tests {
     use super::super::{Node, Owner, Owners, read_folder};
     use super::*;
-    use std::fs;
 
     #[test]
     fn every_difference_is_another_hash() {
@@ -124,20 +100,10 @@ mod tests {
             assert!(!all.iter().take(index).any(|other| other == hash), "{index}");
         }
         assert_eq!(all[0], base().digest().unwrap());
-    }
-
-    #[test]
-    fn files_that_look_the_same_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a"), "text").unwrap();
-        let read = || read_folder(dir.path(), Owners::Root).unwrap();
-        let (looks, digest) = (read().looks(), read().digest().unwrap());
-        assert_eq!((read().looks(), read().digest().unwrap()), (looks.clone(), digest.clone()));
-        assert!(!read().is_settled());
-        fs::write(dir.path().join("a"), "longer").unwrap();
-        assert_ne!((read().looks(), read().digest().unwrap()), (looks, digest));
-        let gone = read();
-        fs::remove_file(dir.path().join("a")).unwrap();
+        std::fs::write(dir.path().join("a"), "text").unwrap();
+        let gone = read_folder(dir.path(), Owners::Root).unwrap();
+        std::fs::remove_file(dir.path().join("a")).unwrap();
         assert!(gone.digest().unwrap_err().report().contains("`a`"));
     }
 }

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, major, minor, seek};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use super::{Data, Device, Kind, Node, Owner, Source, Tree, Xattrs};
 use crate::acl;
-use crate::cache::Stamp;
+use crate::cache::{Stamp, hex};
 use crate::error::{Error, Result, ResultExt};
 
 /// Whom what is in a folder belongs to in the tree.
@@ -70,6 +71,49 @@ pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
         }
     }
     Ok(tree)
+}
+
+/// How everything in a folder looks from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// A hash of it: as long as it stays, so does what [`read_folder`] reads. Whatever is done to a file changes the time of
+    /// its last change.
+    pub sha256: String,
+    /// Whether nothing was changed lately: what changes within a tick of its file system's clock looks the same afterwards.
+    pub settled: bool,
+}
+
+/// Looks at the folder at `path` and everything below it, and reads nothing.
+///
+/// # Errors
+/// What cannot be looked at.
+pub fn look_at_folder(path: &Path) -> Result<Looks> {
+    let (mut folders, mut seen) = (vec![path.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let failed = || "cannot list the folder";
+        for entry in fs::read_dir(&folder).context_at(&folder, failed)? {
+            let entry = entry.context_at(&folder, failed)?;
+            // By the folder that is open: no path is followed from its beginning.
+            let meta = entry.metadata().context_at(entry.path(), || "cannot look at the file")?;
+            if seen.len() == MAX_ENTRIES {
+                return Err(Error::new("the folder has too many files").at(path));
+            }
+            let host = entry.path();
+            if meta.is_dir() {
+                folders.push(host.clone());
+            }
+            seen.push((host, Stamp::from_metadata(&meta)));
+        }
+    }
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    let (mut hash, mut settled) = (Sha256::new(), true);
+    for (host, stamp) in &seen {
+        hash.update(host.as_os_str().as_bytes());
+        hash.update(b"\0");
+        hash.update(stamp.bytes());
+        settled &= stamp.is_settled();
+    }
+    Ok(Looks { sha256: hex(&hash.finalize()), settled })
 }
 
 /// The contents of the file at `path`, links followed, and whether its owner can execute it.
@@ -170,6 +214,33 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, symlink};
+
+    #[test]
+    fn whatever_is_done_to_a_folder_is_seen_from_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("d")).unwrap();
+        fs::write(at("d/a"), "text").unwrap();
+        let look = || look_at_folder(dir.path()).unwrap();
+        assert!(look() == look() && !look().settled);
+        let mut before = vec![look().sha256];
+        let mut changed = |what: &str| {
+            let now = look().sha256;
+            assert!(!before.contains(&now), "{what}");
+            before.push(now);
+        };
+        fs::write(at("d/a"), "longer").unwrap();
+        changed("contents");
+        fs::set_permissions(at("d/a"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        changed("mode");
+        fs::rename(at("d/a"), at("d/b")).unwrap();
+        changed("name");
+        symlink("b", at("d/a")).unwrap();
+        changed("link");
+        fs::remove_file(at("d/a")).unwrap();
+        changed("one less");
+        assert!(look_at_folder(&at("nowhere")).is_err());
+    }
 
     #[test]
     fn a_folder_is_read_as_it_is() {

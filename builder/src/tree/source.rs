@@ -83,11 +83,6 @@ impl Source {
         }
     }
 
-    /// How the file looked when it was found, where that counts.
-    pub(super) fn stamp(&self) -> Option<&Stamp> {
-        if let Self::File(store) = self { store.stamp.as_ref() } else { None }
-    }
-
     /// Whether both are one thing.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
