@@ -56,7 +56,8 @@ pub(super) fn build(spec: &Fat32, size: u64, epoch: u64) -> Result<Pages> {
             available * cluster / MIB
         )));
     }
-    let mut pages = Pages::new(u64::from(sectors) * BLOCK);
+    let contents = files.iter().map(|(_, file)| file.data.clone()).collect();
+    let mut pages = Pages::new(u64::from(sectors) * BLOCK, contents);
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
         .bytes_per_cluster(u32::try_from(cluster).unwrap_or(512))

@@ -1,9 +1,12 @@
 //! Sparse writing: blocks of zeros become holes, and a file system is built in memory first, so that every byte is
 //! written once and in order.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// What a hole is made of: the block size of the file systems that hold images.
 const HOLE: usize = 4096;
@@ -54,18 +57,30 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
     }
 }
 
-/// A disk in memory that holds only what is not zero.
+/// A disk in memory that holds only what is not zero. What is written out of a file's contents is not copied.
 #[derive(Debug)]
 pub(super) struct Pages {
     pages: Vec<Option<Box<[u8]>>>,
+    /// The files whose contents are written.
+    files: Vec<Arc<[u8]>>,
+    /// Where parts of these lie, by their first byte; they do not overlap, and nothing is written over them.
+    parts: BTreeMap<u64, Part>,
     size: u64,
     position: u64,
 }
 
+/// A part of a file's contents on the disk.
+#[derive(Debug)]
+struct Part {
+    file: usize,
+    range: Range<usize>,
+}
+
 impl Pages {
-    pub(super) fn new(size: u64) -> Self {
+    /// A disk of `size` bytes onto which `files` are to be written.
+    pub(super) fn new(size: u64, files: Vec<Arc<[u8]>>) -> Self {
         let count = usize::try_from(size.div_ceil(PAGE_BYTES)).unwrap_or(usize::MAX);
-        Self { pages: vec![None; count], size, position: 0 }
+        Self { pages: vec![None; count], files, parts: BTreeMap::new(), size, position: 0 }
     }
 
     /// Writes what is there to `base` and beyond.
@@ -77,7 +92,43 @@ impl Pages {
                 writer.write(base + start, page.get(..length).unwrap_or(page))?;
             }
         }
+        for (at, part) in &self.parts {
+            writer.write(base + at, self.contents(part))?;
+        }
         Ok(())
+    }
+
+    fn contents(&self, part: &Part) -> &[u8] {
+        self.files.get(part.file).and_then(|file| file.get(part.range.clone())).unwrap_or_default()
+    }
+
+    /// The part that holds the byte `at`, with its first byte.
+    fn part(&self, at: u64) -> Option<(u64, &Part)> {
+        let (start, part) = self.parts.range(..=at).next_back()?;
+        (at - start < part.range.len() as u64).then_some((*start, part))
+    }
+
+    /// Takes down that `buffer` is written to the position, if it is a part of a file's contents, and says how many bytes.
+    fn take(&mut self, buffer: &[u8]) -> Option<usize> {
+        let (file, from) = self.files.iter().enumerate().find_map(|(index, file)| {
+            let (all, own) = (file.as_ptr_range(), buffer.as_ptr_range());
+            let inside = !buffer.is_empty() && all.start <= own.start && own.end <= all.end;
+            inside.then(|| (index, own.start.addr() - all.start.addr()))
+        })?;
+        let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let count = buffer.len().min(left);
+        let at = self.position;
+        // Most often it goes on where the last one ended.
+        if let Some((start, last)) = self.parts.range_mut(..at).next_back()
+            && (last.file, last.range.end) == (file, from)
+            && start + last.range.len() as u64 == at
+        {
+            last.range.end += count;
+        } else if count > 0 {
+            self.parts.insert(at, Part { file, range: from..from + count });
+        }
+        self.position += count as u64;
+        Some(count)
     }
 
     /// The page under the position, the offset in it, and how much of `wanted` lies in it and on the disk.
@@ -91,7 +142,20 @@ impl Pages {
 
 impl Read for Pages {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (index, offset, count) = self.place(buffer.len());
+        if let Some((start, part)) = self.part(self.position) {
+            let skip = usize::try_from(self.position - start).unwrap_or(usize::MAX);
+            let from = self.contents(part).get(skip..).unwrap_or_default();
+            let count = from.len().min(buffer.len());
+            if let (Some(into), Some(from)) = (buffer.get_mut(..count), from.get(..count)) {
+                into.copy_from_slice(from);
+            }
+            self.position += count as u64;
+            return Ok(count);
+        }
+        // No further than to where a part begins.
+        let ahead = self.parts.range(self.position..).next().map(|(start, _)| start - self.position);
+        let wanted = ahead.and_then(|ahead| usize::try_from(ahead).ok()).unwrap_or(usize::MAX);
+        let (index, offset, count) = self.place(buffer.len().min(wanted));
         let Some(into) = buffer.get_mut(..count) else { return Ok(0) };
         match self.pages.get(index).and_then(Option::as_ref).and_then(|page| page.get(offset..offset + count))
         {
@@ -105,6 +169,9 @@ impl Read for Pages {
 
 impl Write for Pages {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if let Some(count) = self.take(buffer) {
+            return Ok(count);
+        }
         let (index, offset, count) = self.place(buffer.len());
         let (Some(from), Some(page)) = (buffer.get(..count), self.pages.get_mut(index)) else { return Ok(0) };
         if page.is_some() || from.iter().any(|&byte| byte != 0) {
@@ -160,7 +227,7 @@ mod tests {
 
     #[test]
     fn pages_hold_only_what_is_not_zero() {
-        let mut pages = Pages::new(3 * PAGE_BYTES + 100);
+        let mut pages = Pages::new(3 * PAGE_BYTES + 100, Vec::new());
         pages.write_all(&vec![0; PAGE * 2]).unwrap();
         assert!(pages.pages.iter().all(Option::is_none));
         pages.seek(SeekFrom::End(-2)).unwrap();
@@ -173,5 +240,35 @@ mod tests {
         pages.read_exact(&mut back).unwrap();
         assert_eq!(back, [0, 1, 2, 0]);
         assert!(pages.seek(SeekFrom::Current(-(1 << 40))).is_err());
+    }
+
+    #[test]
+    fn contents_are_not_copied_and_are_there_all_the_same() {
+        let contents: Arc<[u8]> = (0..=255).cycle().take(PAGE + 77).collect();
+        let mut pages = Pages::new(4 * PAGE_BYTES, vec![Arc::from([1_u8]), contents.clone()]);
+        let mut wanted = vec![0; 4 * PAGE];
+        let mut write = |pages: &mut Pages, at: usize, data: &[u8]| {
+            pages.seek(SeekFrom::Start(at as u64)).unwrap();
+            pages.write_all(data).unwrap();
+            wanted[at..at + data.len()].copy_from_slice(data);
+        };
+        write(&mut pages, 0, b"before");
+        // As the crate writes it, cluster by cluster, and the end of it elsewhere.
+        for (index, cluster) in contents[..PAGE].chunks(1024).enumerate() {
+            write(&mut pages, 1000 + index * 1024, cluster);
+        }
+        write(&mut pages, 2 * PAGE + 500, &contents[PAGE..]);
+        write(&mut pages, 2 * PAGE + 577, b"after");
+        assert_eq!(pages.parts.len(), 2);
+        assert_eq!(pages.pages.iter().flatten().count(), 2);
+        let mut back = Vec::new();
+        pages.seek(SeekFrom::Start(0)).unwrap();
+        pages.read_to_end(&mut back).unwrap();
+        assert!(back == wanted);
+        let file = tempfile::tempfile().unwrap();
+        pages.write_to(&mut Writer::new(&file, |_| ()), 3).unwrap();
+        let mut back = vec![0; 2 * PAGE + 582];
+        file.read_exact_at(&mut back, 3).unwrap();
+        assert!(back == wanted[..2 * PAGE + 582]);
     }
 }
