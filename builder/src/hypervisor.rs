@@ -71,7 +71,7 @@ const VAMBRACE: Traits = Traits {
     // Another hypervisor may have been given as a file.
     greetings: &["Vambrace", "(XEN) Xen version"],
     powered_off: &["The machine has no way to be turned off", "Dom0 halted: halting machine"],
-    failures: &["(VMB) Halted", "(VMB) Static ", "(XEN) Panic on CPU"],
+    failures: &["(VMB) Halted", "(VMB) Resetting the machine in ", "(VMB) Static ", "(XEN) Panic on CPU"],
     options_known: true,
     packages: &[],
 };

@@ -15,6 +15,7 @@ use core::hint::spin_loop;
 
 use spin::Once;
 use vambrace_core::addr::{Pa, PaRange};
+use vambrace_core::cmdline::Options;
 use vambrace_core::console::Console;
 use vambrace_core::frames::Frames;
 use vambrace_core::hypervisor::{GuestGic, HostInterrupts, Hypervisor, Settings};
@@ -27,7 +28,7 @@ use vambrace_core::{boot, dom0, static_guest};
 use vambrace_hal::boot::BootInfo;
 use vambrace_hal::cpu::world;
 use vambrace_hal::machine::Arm;
-use vambrace_hal::panic::{Raw, halt, set_console, set_machine};
+use vambrace_hal::panic::{Raw, end, halt, set_console, set_machine, set_reset};
 use vambrace_hal::{devices, entry, mmu};
 
 entry!(main, secondary);
@@ -50,7 +51,7 @@ const MAINTENANCE_DEFAULT: u32 = 25;
 fn or_halt<T, E: Display>(result: Result<T, E>, what: &str) -> T {
     match result {
         Ok(value) => value,
-        Err(e) => halt(format_args!("{what}: {e}")),
+        Err(e) => end(format_args!("{what}: {e}")),
     }
 }
 
@@ -58,6 +59,10 @@ fn main(info: BootInfo) -> ! {
     let _ = writeln!(Raw, "\n(VMB) Vambrace {} for {BOARD}", env!("CARGO_PKG_VERSION"));
     let tree = or_halt(Tree::parse(info.dtb), "Cannot boot");
     let mut platform = or_halt(Platform::from_tree(&tree), "Cannot boot");
+    let options = Options::parse(&platform.boot.hypervisor_args);
+    if let Some(after) = options.panic.filter(|_| !options.noreboot) {
+        set_reset(after, &platform.power.reset, platform.psci.as_ref());
+    }
     if let Some(uart) = &platform.console {
         match devices::open_uart(uart) {
             Ok(uart) => {
@@ -79,7 +84,7 @@ fn main(info: BootInfo) -> ! {
     let tree_range = PaRange::new(Pa(info.dtb.as_ptr() as u64), info.dtb.len() as u64).unwrap_or_default();
     let plan = or_halt(boot::plan(&machine, &platform, info.image, tree_range), "Cannot boot");
     if let Err(e) = info.heap.extend(plan.map.heap) {
-        halt(format_args!("Heap at {}: {e:?}", plan.map.heap.start));
+        end(format_args!("Heap at {}: {e:?}", plan.map.heap.start));
     }
     machine.refresh_reach(&ram);
 
@@ -148,7 +153,7 @@ fn map_ram(platform: &Platform) -> Vec<PaRange> {
     let ram = subtract(&platform.ram, &off);
     for bank in &ram {
         if let Err(e) = mmu::map_ram(*bank) {
-            halt(format_args!("Memory at {}..{} cannot be mapped: {e:?}", bank.start, bank.end));
+            end(format_args!("Memory at {}..{} cannot be mapped: {e:?}", bank.start, bank.end));
         }
     }
     ram
@@ -159,7 +164,7 @@ fn cpus_to_start(platform: &Platform, boot: u64, limit: Option<u32>) -> Vec<Cpu>
     let (mut cpus, others): (Vec<Cpu>, Vec<Cpu>) =
         platform.cpus.iter().cloned().partition(|cpu| cpu.mpidr == boot & platform::MPIDR_AFFINITY);
     if cpus.is_empty() {
-        halt(format_args!("The CPU that runs this, MPIDR {boot:#x}, is not in the device tree"));
+        end(format_args!("The CPU that runs this, MPIDR {boot:#x}, is not in the device tree"));
     }
     cpus.truncate(1);
     cpus.extend(others);

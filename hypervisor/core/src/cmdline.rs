@@ -29,6 +29,9 @@ pub struct Options {
     pub xen_version: Option<(u16, u16)>,
     /// `noreboot`: halt instead of resetting after a crash or dom0's reboot.
     pub noreboot: bool,
+    /// `panic=SECONDS`, as Linux has it: how long after a defect of its own, or a refusal to start dom0, the hypervisor resets
+    /// the machine; without it, it halts.
+    pub panic: Option<u32>,
     /// `conswitch=C[x]`: the letter that with Ctrl, three times, moves the console between dom0 and the hypervisor.
     pub console_switch: Option<u8>,
     /// `conswitch=Cx`: start with input going to the hypervisor.
@@ -89,6 +92,7 @@ const NAMES: &[&str] = &[
     "console",
     "dtuart",
     "noreboot",
+    "panic",
     "loglvl",
     "guest_loglvl",
     "bootscrub",
@@ -154,6 +158,7 @@ impl Options {
                 set(&mut self.dtuart, path, "a device-tree path or alias")
             }
             "xen-version" => set(&mut self.xen_version, value.and_then(release), "4.17 to 4.20"),
+            "panic" => set(&mut self.panic, value.and_then(seconds), "seconds, from 1 to 3600"),
             "noreboot" => assign(&mut self.noreboot, switch(value)),
             "loglvl" | "guest_loglvl" | "bootscrub" | "sched" => {
                 return self.warn(Warning::NoEffect { option: option.to_owned() });
@@ -222,6 +227,10 @@ fn switch(value: Option<&str>) -> Option<bool> {
 
 fn count(value: &str) -> Option<u32> {
     value.parse().ok().filter(|&count| count > 0)
+}
+
+fn seconds(value: &str) -> Option<u32> {
+    count(value).filter(|&seconds| seconds <= 3600)
 }
 
 /// A size in bytes: a number (decimal, or hexadecimal after 0x) and B, K, M, G or T; without a letter it counts KiB.
@@ -307,7 +316,7 @@ mod tests {
         assert_eq!(options.dtuart.as_deref(), Some("serial0:115200n8"));
         assert_eq!((options.dom0_mem, options.dom0_mem_max), (Some(1 << 30), Some(2 << 30)));
         assert_eq!((options.dom0_max_vcpus, options.max_cpus), (Some(4), Some(2)));
-        assert!(options.noreboot);
+        assert!(options.noreboot && options.panic.is_none());
         assert_eq!((options.console_switch, options.console_starts_in_hypervisor), (Some(b'a'), true));
         let idle = |option: &str| Warning::NoEffect { option: option.into() };
         assert_eq!(
@@ -338,6 +347,15 @@ mod tests {
         assert!(words[3].contains("512M"), "{}", words[3]);
         assert_eq!(words.len(), 5);
         assert_eq!(options.dom0_mem, None);
+    }
+
+    #[test]
+    fn a_reset_is_a_matter_of_seconds() {
+        assert_eq!(Options::parse("panic=10").panic, Some(10));
+        for bad in ["panic", "panic=0", "panic=-1", "panic=3601", "panic=x"] {
+            let options = Options::parse(bad);
+            assert!(options.panic.is_none() && options.warnings.len() == 1, "{bad}");
+        }
     }
 
     #[test]

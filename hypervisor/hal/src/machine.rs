@@ -54,15 +54,6 @@ impl Arm {
     pub fn start_cpu(&self, number: CpuId, cpu: &Cpu) -> Result<(), smp::StartError> {
         smp::start(number, cpu, self.psci.as_ref(), self)
     }
-
-    /// Tries the ways to end in turn, each until a second after its last step. Returns where none of them has an effect.
-    fn end(&self, ways: &[platform::PowerMethod]) {
-        for way in ways {
-            if sequence::carry_out(&way.steps, None, self).is_ok() {
-                timer::delay(1_000_000);
-            }
-        }
-    }
 }
 
 impl Host for Arm {
@@ -237,10 +228,10 @@ impl Processor for Arm {
 
 impl Power for Arm {
     fn power_off(&self) {
-        self.end(&self.power.off);
+        sequence::end(&self.power.off, self);
     }
     fn reset(&self) {
-        self.end(&self.power.reset);
+        sequence::end(&self.power.reset, self);
     }
 }
 

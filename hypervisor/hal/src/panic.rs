@@ -1,17 +1,20 @@
-//! The end of a hypervisor that found a defect in itself: say so on the console, and stop, all CPUs.
+//! The end of a hypervisor that found a defect in itself: say so on the console, and stop, all CPUs, or reset the machine where
+//! the command line asks for that.
 
+use alloc::vec::Vec;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
+use vambrace_core::platform::{PowerMethod, Psci};
 
 use crate::cpu::boot::park;
 use crate::early_uart::EarlyConsole;
 use crate::machine::Arm;
-#[cfg(target_os = "none")]
-use crate::sequence::Host as _;
+use crate::sequence::{self, Host};
 use crate::uart::Uart;
+use crate::{firmware, timer};
 
 /// The console UART, once there is a driver for it.
 static CONSOLE: Once<Uart> = Once::new();
@@ -19,6 +22,29 @@ static PANICKING: AtomicBool = AtomicBool::new(false);
 
 /// The machine, whose other CPUs a panic stops.
 static MACHINE: Once<&'static Arm> = Once::new();
+
+/// What resets the machine in place of a halt.
+struct Reset {
+    /// Seconds until then.
+    after: u32,
+    ways: Vec<PowerMethod>,
+    psci: Option<Psci>,
+}
+
+static RESET: Once<Reset> = Once::new();
+
+impl Host for Reset {
+    fn call_firmware(&self, function: u32) -> bool {
+        self.psci.as_ref().is_some_and(|psci| firmware::call(psci, function.into(), [0; 7]).is_some())
+    }
+    fn interrupt_others(&self) {}
+}
+
+/// Has the end of the hypervisor reset the machine, `after` so many seconds, in the `ways` that the machine has; the first call
+/// counts.
+pub fn set_reset(after: u32, ways: &[PowerMethod], psci: Option<&Psci>) {
+    RESET.call_once(|| Reset { after, ways: ways.to_vec(), psci: psci.cloned() });
+}
 
 /// Has a panic stop the other CPUs of `machine`; the first call counts.
 pub fn set_machine(machine: &'static Arm) {
@@ -64,6 +90,15 @@ pub fn halt(reason: core::fmt::Arguments<'_>) -> ! {
     park()
 }
 
+/// Ends the hypervisor after saying why: whatever is wrong stays so until somebody boots another one.
+pub fn end(reason: core::fmt::Arguments<'_>) -> ! {
+    let Some(reset) = RESET.get() else { halt(reason) };
+    let _ = writeln!(Raw, "(VMB) {reason}\n(VMB) Resetting the machine in {} s", reset.after);
+    timer::delay(reset.after.saturating_mul(1_000_000));
+    sequence::end(&reset.ways, reset);
+    halt(format_args!("The machine has no way to be reset"))
+}
+
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
@@ -75,5 +110,5 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         machine.interrupt_others();
     }
     let cpu = crate::smp::this_cpu();
-    halt(format_args!("PANIC on CPU {cpu}: {info}"))
+    end(format_args!("PANIC on CPU {cpu}: {info}"))
 }

@@ -1,7 +1,7 @@
 //! Carries out what a board wants done to its registers to start a CPU or to end the machine.
 
 use vambrace_core::addr::{Pa, PaRange};
-use vambrace_core::platform::Step;
+use vambrace_core::platform::{PowerMethod, Step};
 
 use crate::mmio::{Mmio, barrier};
 use crate::{cpu, mmu, timer};
@@ -25,6 +25,16 @@ pub enum StepError {
     Firmware,
     /// The step is for starting a CPU, or the entry lies beyond 4 GiB.
     Entry,
+}
+
+/// Ends the machine: tries the `ways` in turn, each until a second after its last step. Returns where none of them has an
+/// effect.
+pub(crate) fn end(ways: &[PowerMethod], host: &impl Host) {
+    for way in ways {
+        if carry_out(&way.steps, None, host).is_ok() {
+            timer::delay(1_000_000);
+        }
+    }
 }
 
 /// Carries the steps out, up to the first that fails. `entry` is where a CPU that is being started begins (physical).
