@@ -10,14 +10,15 @@ use crate::error::{Error, Result, ResultExt};
 use crate::guest;
 use crate::image::packing::Packing;
 use crate::image::{Packed, bmap, map_of, pack};
-use crate::layout::{Content, Filesystem, Layout, ModuleKind};
+use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
 use crate::parts::{Maker, Parts, epoch};
 use crate::pins::lockfile::LockFile;
-use crate::plan::Plan;
+use crate::plan::{Plan, listing};
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::signature::sign;
+use crate::slot::{SlotName, State};
 use crate::uboot::boot_script;
 use crate::verify::verify_image;
 use crate::workspace::Workspace;
@@ -241,7 +242,11 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
         Method::Uefi | Method::Direct => plan.boot_text.as_bytes().into(),
     };
     let tree: Arc<[u8]> = plan.device_tree.clone().unwrap_or_default();
-    let data = |content: Content| match content {
+    let slot: Arc<[u8]> = match plan.slot_text.as_str() {
+        "" => Arc::default(),
+        text => boot_script(text, architecture, epoch)?.into(),
+    };
+    let loaded = |content: Content| match content {
         Content::Hypervisor => parts.hypervisor.data.clone(),
         Content::Kernel => parts.kernel.data.clone(),
         Content::Ramdisk => parts.ramdisk.data.clone(),
@@ -254,6 +259,20 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
                 .map(|part| part.data.clone())
                 .unwrap_or_default()
         }
+        Content::Slot(SlotFile::Script) => slot.clone(),
+        Content::Slot(SlotFile::Good) => State::good_file(SlotName::A).into(),
+        Content::Slot(SlotFile::Trial) => State::trial_file(None).into(),
+        Content::Slot(SlotFile::Listing) => Arc::default(),
+    };
+    let data = |content: Content| match content {
+        Content::Slot(SlotFile::Listing) => {
+            let hashed = |content| {
+                let data = loaded(content);
+                (data.len() as u64, crate::cache::sha256(&data))
+            };
+            listing(decision, &parts.kernel.artifact.from, hashed).text().into_bytes().into()
+        }
+        other => loaded(other),
     };
     let seed = identity(layout, plan, parts, epoch);
     let mut partitions = Vec::new();
@@ -335,6 +354,9 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     inputs.add("layout", format!("{layout:?}"));
     inputs.add("epoch", epoch.to_string());
     inputs.add("boot", &plan.boot_text);
+    if !plan.slot_text.is_empty() {
+        inputs.add("slot", &plan.slot_text);
+    }
     inputs.add("device-tree", format!("{:?}", plan.device_tree));
     for part in [&parts.hypervisor, &parts.kernel, &parts.ramdisk].into_iter().chain(parts.firmware.values())
     {

@@ -6,6 +6,7 @@ use crate::guest::{Guests, layout::with_guests};
 use crate::hypervisor::HypervisorKind;
 use crate::layout::{Content, Filesystem, Kind, Layout, Partition, not_for};
 use crate::profile::Profile;
+use crate::slot::{check_method, with_slots};
 use crate::workspace::{Workspace, described};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,6 +18,10 @@ use vambrace_core::cmdline::{self, Warning};
 const MIB: u64 = 1 << 20;
 /// What drives a guest's disks and networks; a ramdisk without a hypervisor's devices passes them over.
 const GUEST_DRIVERS: [&str; 2] = ["xen_blkfront", "xen_netfront"];
+/// Seconds after which a hypervisor or a kernel of a slot that has ended badly resets the machine: time to read why.
+const RESET_AFTER: u32 = 10;
+/// Room for what the scripts of slots add to dom0's command line: the slot, its trial, the root file system.
+const SLOT_ARGS: usize = 100;
 /// The label of a root file system that is alone on its medium.
 pub(crate) const ROOT_LABEL: &str = "root";
 
@@ -53,6 +58,8 @@ pub struct Request {
     pub hypervisor_file: Option<PathBuf>,
     /// The board the hypervisor is compiled for, in place of the image's.
     pub hypervisor_board: Option<String>,
+    /// Whether the image has two slots for what boots.
+    pub slots: bool,
     /// What an image's description says of guests.
     pub config: ImageConfig,
     /// The folder for images; `out` where none is named.
@@ -88,6 +95,8 @@ pub struct Decision {
     pub dom0_mem: Size,
     /// dom0's virtual CPUs; without it the hypervisor gives it as many as the machine has.
     pub dom0_cpus: Option<u32>,
+    /// Whether the image has two slots for what boots.
+    pub slots: bool,
     /// The guests.
     pub guests: Guests,
     /// The kind of hypervisor.
@@ -136,7 +145,8 @@ pub enum HypervisorSource {
 impl Request {
     /// What a description asks for; the board's name is empty where it names none.
     pub fn of(config: ImageConfig) -> Self {
-        let ImageConfig { board, profile, method, layout, machine, hypervisor, dom0, dir, .. } = &config;
+        let ImageConfig { board, profile, method, layout, machine, hypervisor, dom0, disk, dir, .. } =
+            &config;
         Self {
             board: board.clone().unwrap_or_default(),
             variant: None,
@@ -153,6 +163,7 @@ impl Request {
             kind: hypervisor.kind.unwrap_or_default(),
             hypervisor_file: hypervisor.file.as_ref().map(|file| dir.join(file)),
             hypervisor_board: hypervisor.board.clone(),
+            slots: disk.slots,
             out: None,
             config,
         }
@@ -178,6 +189,10 @@ impl Decision {
             Error::new(format!("{id} does not boot with {}", request.method.unwrap_or(board.default_method)))
                 .help(format!("it boots with: {known}"))
         })?;
+        if request.slots {
+            check_method(method)?;
+            check_root(&request.config)?;
+        }
         let boot = boot.clone();
         let dom0_arch = dom0_architecture(&board, request.dom0_arch)?;
         // As with a board's variant, the release may be named behind a colon.
@@ -191,6 +206,10 @@ impl Decision {
         let layout = sized(layout, &request.config)?;
         let layout = configuring(carrying(layout, &board)?, request.kind);
         let layout = with_guests(layout, &request.config)?;
+        let (layout, profile) = match request.slots {
+            true => (with_slots(layout)?, profile.with_slots()?),
+            false => (layout, profile),
+        };
         let board_dir = match workspace.boards().source(id) {
             Some(Source::Folder(path)) => path.clone(),
             Some(Source::Embedded) | None => workspace.root().join("bsp/boards").join(id),
@@ -204,8 +223,17 @@ impl Decision {
         }
         let Line { text: hypervisor_args, dom0_cpus, warnings } = hypervisor_line(dom0_mem, cpus, request)?;
         vcpus_fit(&board, variant.as_ref(), dom0_cpus, &request.config)?;
-        let dom0_args = join("console=hvc0", request.dom0_args.as_deref());
-        command_line("--dom0-args", &dom0_args)?;
+        let mut own = "console=hvc0".to_owned();
+        if request.slots {
+            own.push_str(&format!(" panic={RESET_AFTER}"));
+        }
+        // A ramdisk of the user's own has nobody who looks after a trial.
+        if request.slots && request.config.dom0.ramdisk.is_none() {
+            own.push_str(" rdinit=/slot-init");
+        }
+        let dom0_args = join(&own, request.dom0_args.as_deref());
+        let added = if request.slots { SLOT_ARGS } else { 0 };
+        command_line("--dom0-args", &dom0_args, added)?;
         let hypervisor = hypervisor(workspace, &board, method, &profile, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
         // Each dom0, each hypervisor and each description has an image of its own. A description's name stands after a
@@ -213,6 +241,9 @@ impl Decision {
         let mut name = format!("{}-{}", layout.id, profile.spec.id);
         if let Some(release) = release {
             name.push_str(&format!("-{release}"));
+        }
+        if request.slots {
+            name.push_str("-slots");
         }
         if dom0_arch != board.architecture {
             name.push_str(&format!("-{dom0_arch}"));
@@ -238,6 +269,7 @@ impl Decision {
             cpus,
             dom0_mem,
             dom0_cpus,
+            slots: request.slots,
             guests,
             kind: request.kind,
             hypervisor,
@@ -334,7 +366,7 @@ fn layout(
     // Whole packages are too large for a ramdisk, and what xl needs of a guest is too.
     let guest = request.config.needs_dom0();
     let own = request.config.dom0.root.is_some();
-    let wants = !profile.spec.root.install.is_empty() || guest.is_some() || own;
+    let wants = !profile.spec.root.install.is_empty() || guest.is_some() || own || request.slots;
     if !wants || layout.root().is_some() {
         return Ok(layout);
     }
@@ -349,6 +381,7 @@ fn layout(
             let who = match guest {
                 Some(guest) => format!("the guest `{}`", guest.name),
                 None if own => "the root file system of your own".to_owned(),
+                None if request.slots && profile.spec.root.install.is_empty() => "`--slots`".to_owned(),
                 None => format!("the profile `{}`", profile.spec.id),
             };
             let error =
@@ -396,6 +429,16 @@ fn sized(mut layout: Layout, config: &ImageConfig) -> Result<Layout> {
         }
     }
     Ok(layout)
+}
+
+/// Slots want a dom0 that says when it is up.
+fn check_root(config: &ImageConfig) -> Result<()> {
+    if config.dom0.root.is_none() {
+        return Ok(());
+    }
+    let text =
+        "nothing in a root file system of your own confirms a slot when dom0 is up, so none would be kept";
+    Err(config.at("dom0.root", text).help("take a profile for its base, or leave out slots"))
 }
 
 /// A 64-bit CPU runs a 32-bit dom0 too, and not the other way round.
@@ -497,11 +540,15 @@ struct Line {
 /// here, where somebody reads it; only a hypervisor that was not compiled here may know more options than this one.
 fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line> {
     let mut own = format!("console=dtuart dom0_mem={}M", dom0_mem.bytes() / MIB);
+    // Xen's resets by itself.
+    if request.slots && request.kind == HypervisorKind::Vambrace {
+        own.push_str(&format!(" panic={RESET_AFTER}"));
+    }
     if let Some(cpus) = request.dom0_cpus {
         own.push_str(&format!(" dom0_max_vcpus={cpus}"));
     }
     let text = join(&own, request.hypervisor_args.as_deref());
-    command_line("--hypervisor-args", &text)?;
+    command_line("--hypervisor-args", &text, 0)?;
     let options = cmdline::Options::parse(&text);
     let mut warnings = Vec::new();
     let known = request.kind.traits().options_known;
@@ -629,8 +676,9 @@ fn join(own: &str, added: Option<&str>) -> String {
 }
 
 /// Refuses what a boot script or a configuration file would take for something else. U-Boot's shell expands `$`, `\`
-/// and `"`, its `fdt set` keeps a value in 1024 bytes, and a line ends a value of the EFI configuration.
-fn command_line(option: &str, text: &str) -> Result<()> {
+/// and `"`, its `fdt set` keeps a value in 1024 bytes, and a line ends a value of the EFI configuration. The boot script adds
+/// `added` characters of its own.
+fn command_line(option: &str, text: &str, added: usize) -> Result<()> {
     const MOST: usize = 1000;
     if let Some(wrong) =
         text.chars().find(|c| matches!(c, '"' | '\'' | '$' | '\\' | ';' | '`') || !(' '..='~').contains(c))
@@ -638,9 +686,9 @@ fn command_line(option: &str, text: &str) -> Result<()> {
         return Err(Error::new(format!("{option}: {wrong:?} cannot be passed on to the board"))
             .help("use printable ASCII characters other than \" ' $ \\ ; `"));
     }
-    if text.len() > MOST {
+    if text.len() + added > MOST {
         return Err(Error::new(format!("{option}: the command line has {} characters", text.len()))
-            .help(format!("U-Boot takes at most {MOST}")));
+            .help(format!("U-Boot takes at most {}", MOST - added)));
     }
     Ok(())
 }

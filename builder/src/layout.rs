@@ -175,6 +175,22 @@ pub enum Content {
     DeviceTree,
     /// What a guest is started with that the hypervisor starts; an image's description says so, and no layout.
     Guest(GuestModule),
+    /// What tells slots apart; `--slots` puts it in, and no layout.
+    Slot(SlotFile),
+}
+
+/// A file of a layout with slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlotFile {
+    /// The slot's own boot script.
+    Script,
+    /// What the slot has.
+    Listing,
+    /// Which slot is good.
+    Good,
+    /// Which slot is on trial.
+    Trial,
 }
 
 /// What a guest is started with that the hypervisor starts.
@@ -225,6 +241,10 @@ impl Content {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Guest(_) => "guest",
+            Self::Slot(SlotFile::Script) => "slot-script",
+            Self::Slot(SlotFile::Listing) => "slot-listing",
+            Self::Slot(SlotFile::Good) => "good-slot",
+            Self::Slot(SlotFile::Trial) => "slot-on-trial",
             Self::Hypervisor => "hypervisor",
             Self::Kernel => "kernel",
             Self::Ramdisk => "ramdisk",
@@ -313,8 +333,12 @@ impl Layout {
                 }
             }
             for (number, file) in partition.files.iter().enumerate() {
-                if matches!(file.content, Content::Guest(_)) {
-                    let text = "guests are in an image's description, not in a layout";
+                let foreign = match file.content {
+                    Content::Guest(_) => Some("guests are in an image's description, not in a layout"),
+                    Content::Slot(_) => Some("slots come with `--slots`, and are not in a layout"),
+                    _ => None,
+                };
+                if let Some(text) = foreign {
                     return Some((field(&format!("file.{number}.content")), text.into()));
                 }
                 if let Some(message) = path_fault(&file.path) {

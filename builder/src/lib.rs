@@ -55,6 +55,7 @@ pub mod reproduce;
 pub mod rootfs;
 mod sbom;
 pub mod signature;
+pub mod slot;
 pub mod sources;
 pub mod toolchain;
 pub mod tree;

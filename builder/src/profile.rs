@@ -42,6 +42,23 @@ pub struct Spec {
     pub room: Option<Size>,
     /// The ramdisk that finds a root file system on the medium and goes there.
     pub initramfs: Option<FileTree>,
+    /// What is added where what boots has two slots, for dom0 to look after them.
+    pub slots: Option<SlotsOf>,
+}
+
+/// What dom0 needs to look after slots.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SlotsOf {
+    /// Folders laid over the root file system's own overlays.
+    pub overlays: Vec<String>,
+    /// Folders laid over the ramdisk's own overlays. The kernel starts `/slot-init` of these first, which looks after the trial
+    /// and goes on with the ramdisk's own.
+    pub initramfs_overlays: Vec<String>,
+    /// Modules that the ramdisk has and loads beside its own: for the boot partition's file system, where the root file
+    /// system has none.
+    #[serde(default)]
+    pub modules: Vec<String>,
 }
 
 /// What is different about a profile that is made of this release.
@@ -233,6 +250,26 @@ impl Profile {
         Ok(self)
     }
 
+    /// The profile for an image with two slots for what boots.
+    ///
+    /// # Errors
+    ///
+    /// It does not say what dom0 needs for that.
+    pub fn with_slots(mut self) -> Result<Self> {
+        let (Some(slots), Some(initramfs)) = (self.spec.slots.clone(), self.spec.initramfs.as_mut()) else {
+            return Err(Error::new(format!(
+                "the profile `{}` has nothing that confirms a slot when dom0 is up",
+                self.spec.id
+            ))
+            .at(self.dir.join("profile.toml"))
+            .help("choose another profile, leave out --slots, or add [slots] and [initramfs] to it"));
+        };
+        self.spec.root.overlays.extend(slots.overlays);
+        initramfs.overlays.extend(slots.initramfs_overlays);
+        initramfs.modules.extend(slots.modules);
+        Ok(self)
+    }
+
     fn no_release(&self, wanted: Option<&str>, arch: &str) -> Error {
         let of = wanted.map_or(String::new(), |name| format!(" of Debian {}", name.escape_default()));
         let error = Error::new(format!("the profile `{}` cannot be made{of} for {arch}", self.spec.id))
@@ -277,7 +314,8 @@ impl Profile {
         })
     }
 
-    /// Everything in the overlays of `tree`, each one's sorted by path. Permission bits become 0755 or 0644, so that they do
+    /// Everything in the overlays of `tree`, each one's sorted by path; what a later one has takes the place of what an earlier
+    /// one has there. Permission bits become 0755 or 0644, so that they do
     /// not depend on how the sources were unpacked.
     ///
     /// # Errors
@@ -289,6 +327,10 @@ impl Profile {
             let mut items = Vec::new();
             walk(&self.dir.with_file_name(folder), "", &mut items)?;
             items.sort_by(|a, b| a.path.cmp(&b.path));
+            let again = |old: &OverlayItem| {
+                items.iter().any(|new| new.path == old.path && new.kind != OverlayKind::Directory)
+            };
+            all.retain(|old| !again(old));
             all.append(&mut items);
         }
         Ok(all)
@@ -359,8 +401,21 @@ impl Spec {
         {
             return Some(("initramfs".into(), "packages are not installed into a ramdisk".into()));
         }
-        self.root.fault("root").or_else(|| self.initramfs.as_ref()?.fault("initramfs"))
+        let fault = self.root.fault("root").or_else(|| self.initramfs.as_ref()?.fault("initramfs"));
+        let slots = self.slots.as_ref();
+        fault
+            .or_else(|| paths_fault("slots", "overlays", "", slots?.overlays.iter()))
+            .or_else(|| paths_fault("slots", "initramfs-overlays", "", slots?.initramfs_overlays.iter()))
+            .or_else(|| modules_fault("slots", &slots?.modules))
     }
+}
+
+/// The first of `modules` that cannot be a kernel module's name.
+fn modules_fault(own: &str, modules: &[String]) -> Option<(String, String)> {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let index = modules.iter().position(|name| name.is_empty() || !name.bytes().all(letter))?;
+    let name = modules.get(index)?;
+    Some((format!("{own}.modules.{index}"), format!("`{name}` is not a kernel module's name")))
 }
 
 impl FileTree {
@@ -404,14 +459,8 @@ impl FileTree {
                 return Some((field, message));
             }
         }
-        for (index, name) in self.modules.iter().enumerate() {
-            let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-            if name.is_empty() || !name.bytes().all(letter) {
-                return Some((
-                    format!("{own}.modules.{index}"),
-                    format!("`{name}` is not a kernel module's name"),
-                ));
-            }
+        if let Some(fault) = modules_fault(own, &self.modules) {
+            return Some(fault);
         }
         for (index, package) in self.packages.iter().enumerate() {
             if !plain(&package.name) {

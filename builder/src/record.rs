@@ -75,6 +75,8 @@ pub struct Asked {
     hypervisor_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hypervisor_board: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    slots: bool,
 }
 
 /// A file that is neither in the sources nor in a package.
@@ -202,6 +204,7 @@ impl Record {
             kind: asked.hypervisor,
             hypervisor_file: asked.hypervisor_file.as_deref().map(|file| find(root, file)),
             hypervisor_board: asked.hypervisor_board,
+            slots: asked.slots,
             config,
             out: Some(out.to_path_buf()),
         })
@@ -236,6 +239,7 @@ impl Asked {
             hypervisor: request.kind,
             hypervisor_file: request.hypervisor_file.as_deref().map(named),
             hypervisor_board: request.hypervisor_board,
+            slots: request.slots,
         }
     }
 }
@@ -308,6 +312,7 @@ pub(crate) mod tests {
             memory: Some(Size(4 << 30)),
             cpus: Some(2),
             dom0_args: Some("quiet".into()),
+            slots: true,
             config: ImageConfig::read(&config, &[]).unwrap(),
             out: Some("out".into()),
             ..Request::default()

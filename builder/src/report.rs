@@ -303,9 +303,14 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
     text.push_str(&table(&rows));
 
     if verbose {
-        let _ = writeln!(text, "\nBOOT FILE");
-        for line in plan.boot_text.lines() {
-            let _ = writeln!(text, "  {line}");
+        for (title, script) in [("BOOT FILE", &plan.boot_text), ("BOOT SCRIPT OF A SLOT", &plan.slot_text)] {
+            if script.is_empty() {
+                continue;
+            }
+            let _ = writeln!(text, "\n{title}");
+            for line in script.lines() {
+                let _ = writeln!(text, "  {line}");
+            }
         }
     }
     if let Some(qemu) = qemu {

@@ -117,6 +117,52 @@ fn every_board_can_be_planned_and_nothing_lies_over_anything() {
 }
 
 #[test]
+fn every_board_that_u_boot_starts_can_have_slots() {
+    let workspace = workspace();
+    let mut planned = 0;
+    for (id, board) in workspace.boards().iter() {
+        for method in board.as_ref().unwrap().boot.keys() {
+            let request = Request {
+                board: id.to_owned(),
+                method: Some(*method),
+                slots: true,
+                dom0_args: Some("quiet".into()),
+                ..Request::default()
+            };
+            if *method != Method::Uboot {
+                let said = Decision::new(&workspace, &request).unwrap_err().report();
+                assert!(said.contains("no slots with the boot method"), "{id}: {said}");
+                continue;
+            }
+            let decision = Decision::new(&workspace, &request).unwrap();
+            let artifacts = artifacts(&decision);
+            let plan =
+                Plan::new(&decision, artifacts.clone()).unwrap_or_else(|error| panic!("{id}: {error}"));
+            assert!(plan.boot_text.contains("root=UUID=x") && plan.boot_text.contains("fatwrite"), "{id}");
+            assert!(plan.slot_text.contains("quiet ${vambrace_dom0}"), "{id}: {}", plan.slot_text);
+            assert!(plan.slot_text.contains("panic=10"), "{id}");
+            assert!(!plan.slot_text.contains("/a/"), "{id}: {}", plan.slot_text);
+            // Both slots have room, and each may grow.
+            let files: u64 = plan.disk.partitions[0].files.iter().map(|file| file.size).sum();
+            assert!(plan.disk.partitions[0].size > 2 * files, "{id}");
+            // A slot's script lies where that which chooses reads it, and nothing else does.
+            let script = plan.ram_map.iter().find(|region| region.what == "boot-script").unwrap();
+            assert!(
+                plan.boot_text.contains(&format!("{:#x} vambrace/good", script.start + (16 << 10))),
+                "{id}"
+            );
+            assert!(script.size > 16 << 10, "{id}: {script:?}");
+            let plain = Request { slots: false, layout: Some(decision.layout.id.clone()), ..request };
+            let plain = Plan::new(&Decision::new(&workspace, &plain).unwrap(), artifacts).unwrap();
+            assert!(plain.slot_text.is_empty() && !plain.boot_text.contains("vambrace_slot"), "{id}");
+            assert_ne!(plain.image, plan.image);
+            planned += 1;
+        }
+    }
+    assert!(planned >= 10);
+}
+
+#[test]
 fn a_carried_tree_has_everything_the_hypervisor_is_told() {
     for decision in decisions() {
         let plan = Plan::new(&decision, artifacts(&decision)).unwrap();

@@ -18,6 +18,7 @@ use crate::error::{Result, ResultExt};
 use crate::inspect;
 use crate::port::{self, BoardCommand};
 use crate::progress::Progress;
+use crate::slot;
 use crate::workspace::Workspace;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -68,6 +69,8 @@ enum Command {
     Explain(explain::Explain),
     /// Say what is on any disk image, disk or boot file, what of it would boot, and what keeps it from that
     Inspect(inspect::InspectCommand),
+    /// Show the slots of an image, take one out as a bundle, or install a bundle into the other one
+    Slot(slot::SlotCommand),
     /// Take the archive's newest packages, and show what changes; an image's lock file is moved, or all that this machine uses
     Update(update::Update),
     /// Build an image again from the lock file beside it, and say whether it is the same or where it differs
@@ -139,6 +142,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Flash(command) => flash::run(&workspace, command, &progress),
         Command::Explain(command) => explain::run(&workspace, command, &progress),
         Command::Inspect(command) => run_inspect(command, &progress),
+        Command::Slot(command) => print(&slot::run(command, &progress)?).map(|()| ExitCode::SUCCESS),
         Command::Update(command) => update::run(&workspace()?, command, &progress),
         Command::Reproduce(command) => reproduce::run(&open, command, &progress),
         Command::Clean(command) => clean::run(&workspace()?, command),

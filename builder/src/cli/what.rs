@@ -66,6 +66,9 @@ pub(super) struct What {
     /// file, NAME.lock]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     lock: Option<PathBuf>,
+    /// Two slots for hypervisor, kernel and ramdisk, so that another set of them is tried before it is kept
+    #[arg(long, help_heading = "Output")]
+    slots: bool,
     /// The disk layout
     #[arg(long, help_heading = "Output")]
     layout: Option<String>,
@@ -171,6 +174,7 @@ impl What {
             kind: self.kind().unwrap_or(of.kind),
             hypervisor_file: self.hypervisor_file.clone().or(of.hypervisor_file),
             hypervisor_board: self.hypervisor_board.clone().or(of.hypervisor_board),
+            slots: self.slots || of.slots,
             config: of.config,
             out: Some(self.out.clone()),
         })
@@ -195,6 +199,7 @@ impl What {
             self.dom0_args.is_some(),
             self.hypervisor_file.is_some(),
             self.hypervisor_board.is_some(),
+            self.slots,
             self.lock.is_some(),
         ]
         .contains(&true)

@@ -107,6 +107,9 @@ pub struct Disk {
     /// the contents need.
     #[schemars(with = "Option<String>")]
     pub size: Option<Size>,
+    /// Two slots for what boots, so that another hypervisor or kernel is tried before it is kept.
+    #[serde(default)]
+    pub slots: bool,
     /// Partitions of the layout, by name.
     #[serde(default, rename = "partition")]
     pub partitions: BTreeMap<String, Partition>,

@@ -193,7 +193,10 @@ impl Fat {
     fn append(&self, (start, count): (u32, u64), most: u64, bytes: &mut Vec<u8>) -> Result<()> {
         let size = (count * self.cluster).min(most.saturating_sub(bytes.len() as u64));
         let at = self.data + u64::from(start.saturating_sub(2)) * self.cluster;
-        bytes.extend(self.window.read(at, size)?);
+        // A file in one piece may be longer than a read.
+        for from in (0..size).step_by(1 << 24) {
+            bytes.extend(self.window.read(at + from, (size - from).min(1 << 24))?);
+        }
         Ok(())
     }
 

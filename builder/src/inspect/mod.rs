@@ -10,6 +10,7 @@
 //! cannot be is a fault of the image and not of the program.
 
 mod boot;
+mod boot_volume;
 mod command;
 mod fat;
 mod fault;
@@ -35,6 +36,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use boot::{Step, Verdict};
+pub(crate) use boot_volume::{BootVolume, boot_volume};
 pub(crate) use command::keeps;
 pub use command::{InspectCommand, run};
 pub use fault::Fault;
@@ -141,10 +143,14 @@ impl Account {
     /// What the first boot script loads to addresses that are numbers, of files that are known.
     pub(crate) fn loads(&self) -> Vec<Loaded> {
         let scripts = self.partitions.iter().flat_map(|partition| {
-            partition.files.iter().filter_map(move |file| Some((partition, file.thing.text.as_deref()?)))
+            partition
+                .files
+                .iter()
+                .filter_map(move |file| Some((partition, file, file.thing.text.as_deref()?)))
         });
-        for (partition, text) in scripts {
-            let asked = script::script(text);
+        for (partition, file, text) in scripts {
+            let of_slot = boot::slots::of_slot(&file.path, text);
+            let asked = script::script(of_slot.as_deref().unwrap_or(text));
             let of = |load: &script::Load| {
                 let path = load.path.trim_start_matches('/');
                 let file = partition.files.iter().find(|file| file.path == path)?;

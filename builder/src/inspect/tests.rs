@@ -26,11 +26,11 @@ fn image(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn hypervisor() -> Vec<u8> {
+pub(super) fn hypervisor() -> Vec<u8> {
     image(b"\n(VMB) Vambrace 0.1.0 for ")
 }
 
-fn kernel() -> Vec<u8> {
+pub(super) fn kernel() -> Vec<u8> {
     image(b"Linux version 6.12.1 (x)")
 }
 
@@ -42,7 +42,7 @@ fn zimage() -> Vec<u8> {
     bytes
 }
 
-fn script(text: &str) -> Vec<u8> {
+pub(super) fn script(text: &str) -> Vec<u8> {
     boot_script(text, Architecture::Aarch64, 0).unwrap()
 }
 
@@ -55,7 +55,7 @@ fn usual() -> Files {
 }
 
 /// A card: SPL and U-Boot before two partitions.
-fn card(table: DiskTable, files: Files, bootable: bool) -> Vec<u8> {
+fn card<N: Into<String>>(table: DiskTable, files: Vec<(N, Vec<u8>)>, bootable: bool) -> Vec<u8> {
     let files: Vec<FileSpec> =
         files.into_iter().map(|(path, data)| FileSpec { path: path.into(), data: data.into() }).collect();
     let size = fat32_size(files.iter().map(|file| (file.path.as_str(), file.data.len() as u64)), 0).unwrap();
@@ -115,9 +115,14 @@ fn of(bytes: Vec<u8>) -> Account {
     examine(&Window::of_memory(bytes), "it", Vec::new()).unwrap()
 }
 
-fn errors(account: &Account) -> Vec<String> {
+pub(super) fn errors(account: &Account) -> Vec<String> {
     let errors = account.faults.iter().filter(|fault| fault.level == Level::Error);
     errors.map(|fault| format!("{}: {}", fault.at, fault.what)).collect()
+}
+
+/// A sound card with these files.
+pub(super) fn of_files(files: Vec<(String, Vec<u8>)>) -> Account {
+    of(card(DiskTable::Gpt(SHORT), files, true))
 }
 
 #[track_caller]

@@ -10,6 +10,7 @@ use crate::guest::nodes::nodes;
 use crate::kernel::Format;
 use crate::layout::{self, Content, GuestModule};
 use crate::qemu::direct;
+use crate::slot::chooser;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use vambrace_bsp::{Architecture, Loader, Method};
@@ -28,6 +29,8 @@ pub(super) struct Booting {
     pub(super) loads: Vec<Load>,
     /// The boot script, or the configuration of the hypervisor as an EFI application.
     pub(super) text: String,
+    /// The boot script of a slot, where there are slots; `text` is then what chooses one.
+    pub(super) slot_text: String,
     /// The device tree that the image carries, with everything the hypervisor is told in it.
     pub(super) tree: Option<Arc<[u8]>>,
 }
@@ -157,7 +160,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             Some(made.into())
         }
     };
-    let mut text = String::new();
+    let (mut text, mut slot_text) = (String::new(), String::new());
     if decision.method == Method::Uboot {
         let script = Script {
             board: &decision.board.id,
@@ -168,11 +171,16 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             dom0_args: &decision.dom0_args,
             guests: &guests,
             devices: &devices,
+            slot: decision.slots,
         };
         text = script.text()?;
         // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.
-        let size = boot_file_size(Method::Uboot, &text);
+        let mut size = boot_file_size(Method::Uboot, &text);
         let room = script_room(decision);
+        if decision.slots {
+            slot_text = std::mem::replace(&mut text, chooser(decision, artifacts)?);
+            size += chooser::ROOM;
+        }
         if size > room {
             return Err(Error::new(format!("the boot script has {size} bytes, more than {room}")));
         }
@@ -180,7 +188,20 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             region.size = size;
         }
     }
-    Ok(Booting { ram_map: regions, loads, text, tree })
+    Ok(Booting { ram_map: regions, loads, text, slot_text, tree })
+}
+
+/// The script that chooses a slot.
+fn chooser(decision: &Decision, artifacts: &Artifacts) -> Result<String> {
+    let uuid = artifacts.root.as_ref().map(|root| root.uuid.as_str());
+    let uuid = uuid.ok_or_else(|| Error::new("slots want dom0's root file system on the medium"))?;
+    Ok(chooser::text(&decision.board.id, script_address(decision)?, &format!("UUID={uuid}")))
+}
+
+/// Where U-Boot puts the boot script.
+fn script_address(decision: &Decision) -> Result<u64> {
+    let address = decision.boot.script_address;
+    address.ok_or_else(|| Error::new(format!("{} has no address for the boot script", decision.board.id)))
 }
 
 /// What guests are started with that the hypervisor starts.
@@ -197,7 +218,8 @@ fn guest_modules<'a>(decision: &Decision, artifacts: &'a Artifacts) -> Vec<(Cont
 
 /// Room for the boot script.
 fn script_room(decision: &Decision) -> u64 {
-    SCRIPT_ROOM + GUEST_ROOM * decision.guests.config.static_guests().count() as u64
+    let chooser = if decision.slots { chooser::ROOM } else { 0 };
+    chooser + SCRIPT_ROOM + GUEST_ROOM * decision.guests.config.static_guests().count() as u64
 }
 
 /// Whether nobody tells the hypervisor how much memory there is but the tree as it is on the image. U-Boot does.
@@ -262,13 +284,9 @@ fn fixed_regions(decision: &Decision, artifacts: &Artifacts, base: u64, end: u64
         }
     }
     if decision.method == Method::Uboot {
-        let start = decision
-            .boot
-            .script_address
-            .ok_or_else(|| Error::new(format!("{} has no address for the boot script", decision.board.id)))?;
         regions.push(Region {
             what: Content::BootScript.name().into(),
-            start,
+            start: script_address(decision)?,
             size: script_room(decision),
             why: "where this board's U-Boot puts it".into(),
         });

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::guest::{GuestArtifacts, Medium, Start};
 use crate::hypervisor::HypervisorKind;
 use crate::kernel::{Format, KernelImage};
-use crate::layout::{Content, Filesystem, Partition};
+use crate::layout::{Content, Filesystem, Partition, SlotFile};
+use crate::slot::{self, Listed, Listing, STATE_SIZE, SlotName};
 use boot::Booting;
 use disk::{Blob, DiskMap, PlannedFile};
 use memory::Region;
@@ -177,6 +178,9 @@ pub struct Plan {
     pub never_booted: bool,
     /// U-Boot's boot script, or the EFI configuration; empty where a loader outside of the machine needs neither.
     pub boot_text: String,
+    /// The boot script of a slot, where there are slots: the other one then chooses one of them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub slot_text: String,
     /// The device tree on the image, complete.
     #[serde(skip)]
     pub device_tree: Option<Arc<[u8]>>,
@@ -214,7 +218,8 @@ impl Plan {
         let base = decision.board.memory.base;
         let end = base.saturating_add(decision.memory.bytes());
         fits_together(decision, &artifacts)?;
-        let Booting { ram_map, loads, text: boot_text, tree: device_tree } = match decision.method {
+        let Booting { ram_map, loads, text: boot_text, slot_text, tree: device_tree } = match decision.method
+        {
             Method::Uboot | Method::Direct => boot::by_address(decision, &artifacts, base, end)?,
             Method::Uefi => boot::by_uefi(decision)?,
         };
@@ -229,7 +234,8 @@ impl Plan {
             })
             .collect();
         let boot_size = boot_file_size(decision.method, &boot_text);
-        let size_of = |content| match content {
+        let slot_size = boot_file_size(decision.method, &slot_text);
+        let size_of_file = |content| match content {
             Content::Hypervisor => artifacts.hypervisor.size,
             Content::Kernel => artifacts.kernel.size,
             Content::Ramdisk => artifacts.ramdisk.size,
@@ -239,6 +245,16 @@ impl Plan {
                 let guest = artifacts.guests.get(module.guest);
                 guest.and_then(|guest| guest.module(module.kind)).map_or(0, |artifact| artifact.size)
             }
+            Content::Slot(SlotFile::Script) => slot_size,
+            Content::Slot(SlotFile::Good | SlotFile::Trial) => STATE_SIZE as u64,
+            Content::Slot(SlotFile::Listing) => 0,
+        };
+        // As long as the one with the hashes, which not every artifact has yet.
+        let unhashed = |content| (size_of_file(content), "0".repeat(64));
+        let listing = listing(decision, &artifacts.kernel.from, unhashed).text().len() as u64;
+        let size_of = |content| match content {
+            Content::Slot(SlotFile::Listing) => listing,
+            other => size_of_file(other),
         };
         let medium = decision.board.qemu.as_ref().map_or(DiskSize::Any, |qemu| qemu.disk_size);
         let needed =
@@ -276,10 +292,24 @@ impl Plan {
             loader: decision.board.qemu.as_ref().map_or(Loader::Firmware, |qemu| qemu.loader),
             never_booted: decision.board.never_booted(),
             boot_text,
+            slot_text,
             device_tree,
             image: decision.image.clone(),
         })
     }
+}
+
+/// What the slot that an image is built with has; `file` gives size and SHA-256 of each content, and `kernel` is where the
+/// kernel is from.
+pub(crate) fn listing(decision: &Decision, kernel: &str, file: impl Fn(Content) -> (u64, String)) -> Listing {
+    let folder = slot::path(SlotName::A, "");
+    let all = decision.layout.partitions.iter().flat_map(|partition| &partition.files);
+    let files = all.filter(|file| file.content != Content::Slot(SlotFile::Listing)).filter_map(|entry| {
+        let name = entry.path.strip_prefix(&folder)?.to_owned();
+        let (size, sha256) = file(entry.content);
+        Some(Listed { name, size, sha256 })
+    });
+    Listing { board: decision.board.id.clone(), kernel: Listing::release(kernel), files: files.collect() }
 }
 
 /// The bytes that a partition has to have at least.
@@ -292,7 +322,12 @@ fn needed(
     let slack = if partition.size.is_some() { 0 } else { partition.slack.bytes() };
     match partition.filesystem {
         Filesystem::Fat32 => {
-            crate::disk::fat32_size(files.iter().map(|file| (file.path.as_str(), file.size)), slack)
+            // The other slot will be as large, and both may grow.
+            let other: Vec<(String, u64)> = files.iter().filter_map(other_slot).collect();
+            let slack = if other.is_empty() { slack } else { slack.saturating_mul(2) };
+            let files = files.iter().map(|file| (file.path.as_str(), file.size));
+            let all = files.chain(other.iter().map(|(path, size)| (path.as_str(), *size)));
+            crate::disk::fat32_size(all, slack)
         }
         Filesystem::Ext4 => {
             let tree = artifacts.root.as_ref().map(|root| root.tree).unwrap_or_default();
@@ -311,6 +346,12 @@ fn needed(
             Ok(crate::disk::lvm_size(volumes, free))
         }
     }
+}
+
+/// The path that a file of the first slot has in the other one.
+fn other_slot(file: &PlannedFile) -> Option<(String, u64)> {
+    let name = file.path.strip_prefix(&slot::path(SlotName::A, ""))?;
+    Some((slot::path(SlotName::B, name), file.size))
 }
 
 /// The size of the file the firmware, or the hypervisor, reads `text` from: a boot script has U-Boot's header of 64

@@ -5,6 +5,7 @@ use crate::guest::nodes::Node;
 use crate::hypervisor::{EfiSyntax, HypervisorKind};
 use crate::kernel::Format;
 use crate::layout::{Content, Layout};
+use crate::slot::{self, SlotName, chooser};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -41,6 +42,9 @@ pub struct Script<'a> {
     pub guests: &'a [Node],
     /// The devices that are guests', by their paths in the firmware's tree.
     pub devices: &'a [String],
+    /// Whether it is a slot's: its files are then in the folder of the slot that is being started, and what chose the slot adds
+    /// to dom0's command line.
+    pub slot: bool,
 }
 
 impl Script<'_> {
@@ -68,7 +72,8 @@ impl Script<'_> {
             self.board
         ));
         for load in self.loads {
-            let Load { path, address, size, .. } = load;
+            let Load { address, size, .. } = load;
+            let path = self.path(load);
             line(&checked(
                 &format!("load ${{devtype}} ${{devnum}}:${{distro_bootpart}} {address:#x} {path}"),
                 &format!("cannot load {path}"),
@@ -85,9 +90,17 @@ impl Script<'_> {
             Format::Zimage => ("bootz", "0xffffffff"),
         };
         line(&format!("setenv fdt_high {stay}"));
-        if self.load(Content::DeviceTree).is_err() {
-            self.edits()?.iter().for_each(|edit| line(&checked(edit, "cannot prepare the device tree")));
-        }
+        let edits = match self.load(Content::DeviceTree) {
+            Err(_) => self.edits()?,
+            // The tree is complete but for what only the script that chose the slot knows.
+            Ok(_) if self.slot => vec![
+                format!("fdt addr {tree:#x}"),
+                "fdt resize 0x1000".to_owned(),
+                format!("fdt set /chosen xen,dom0-bootargs \"{}\"", self.dom0_args()),
+            ],
+            Ok(_) => Vec::new(),
+        };
+        edits.iter().for_each(|edit| line(&checked(edit, "cannot prepare the device tree")));
         line(&format!("{command} {:#x} - {tree:#x}", hypervisor.address));
         line("echo \"vambrace: U-Boot could not start the hypervisor\"");
         Ok(text)
@@ -104,7 +117,7 @@ impl Script<'_> {
             "fdt set /chosen \\#address-cells <2>".to_owned(),
             "fdt set /chosen \\#size-cells <2>".to_owned(),
             format!("fdt set /chosen xen,xen-bootargs \"{}\"", self.hypervisor_args),
-            format!("fdt set /chosen xen,dom0-bootargs \"{}\"", self.dom0_args),
+            format!("fdt set /chosen xen,dom0-bootargs \"{}\"", self.dom0_args()),
         ];
         for (content, kind) in
             [(Content::Kernel, "multiboot,kernel"), (Content::Ramdisk, "multiboot,ramdisk")]
@@ -122,6 +135,23 @@ impl Script<'_> {
         // U-Boot puts a node before those that are there, and the hypervisor numbers guests in their order.
         edits.extend(self.guests.iter().rev().flat_map(|guest| guest.commands("/chosen")));
         Ok(edits)
+    }
+
+    /// The path of a file, as the shell is told it.
+    fn path(&self, load: &Load) -> String {
+        let first = slot::path(SlotName::A, "");
+        match load.path.strip_prefix(&first).filter(|_| self.slot) {
+            Some(name) => format!("{}/${{{}}}/{name}", slot::FOLDER, chooser::SLOT),
+            None => load.path.clone(),
+        }
+    }
+
+    /// dom0's command line, as the shell is told it.
+    fn dom0_args(&self) -> String {
+        match self.slot {
+            true => format!("{} ${{{}}}", self.dom0_args, chooser::DOM0),
+            false => self.dom0_args.to_owned(),
+        }
     }
 
     fn load(&self, content: Content) -> Result<&Load> {
@@ -210,6 +240,7 @@ mod tests {
             dom0_args: "console=hvc0",
             guests: &[],
             devices: &[],
+            slot: false,
         }
         .text()
     }
@@ -242,6 +273,42 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("fdt set"), "{text}");
+    }
+
+    #[test]
+    fn a_slot_s_script_names_the_slot_that_is_started() {
+        let mut loads = loads();
+        for load in &mut loads {
+            load.path = load.path.replace("v/", "vambrace/a/");
+        }
+        let script = |loads: &[Load]| {
+            let (tree, guests, devices) = ((0x4040_0000, 0x20_0000), &[][..], &[][..]);
+            let (format, hypervisor_args, dom0_args) = (Format::Image, "console=dtuart", "console=hvc0");
+            let script = Script {
+                board: "b",
+                format,
+                loads,
+                tree,
+                hypervisor_args,
+                dom0_args,
+                guests,
+                devices,
+                slot: true,
+            };
+            script.text().unwrap()
+        };
+        let text = script(&loads);
+        assert!(
+            text.contains("0x40600000 vambrace/${vambrace_slot}/hyp; then") && !text.contains("/a/"),
+            "{text}"
+        );
+        assert!(text.contains("xen,dom0-bootargs \"console=hvc0 ${vambrace_dom0}\";"), "{text}");
+        let path = "vambrace/a/tree".to_owned();
+        loads.push(Load { content: Content::DeviceTree, path, address: 0x4040_0000, size: 0x5000 });
+        let text = script(&loads);
+        let (loaded, set) =
+            (text.find("${vambrace_slot}/tree").unwrap(), text.find("fdt set /chosen xen,dom0").unwrap());
+        assert!(loaded < set && text.matches("fdt set").count() == 1, "{text}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
 }
 
 /// Compares the `size` bytes from byte `start` on with what was asked for.
-fn check_content(file: &File, start: u64, size: u64, content: &Content, epoch: u64) -> Result<()> {
+pub(crate) fn check_content(file: &File, start: u64, size: u64, content: &Content, epoch: u64) -> Result<()> {
     match content {
         Content::Empty => Ok(()),
         Content::Raw(data) => same(file, start, data),

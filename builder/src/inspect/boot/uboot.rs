@@ -6,7 +6,7 @@ use super::super::raw::Found;
 use super::super::script::{self, is_plain};
 use super::super::thing::{Cpu, Kind};
 use super::super::volume::Volume;
-use super::{File, Medium, Place, REMOVABLE, Verdict, number};
+use super::{File, Medium, Place, REMOVABLE, Verdict, number, slots};
 use crate::port::Level;
 
 /// Where U-Boot looks on a partition, in its order.
@@ -203,6 +203,9 @@ impl Medium<'_> {
                     verdict.fails(fault, &mut faults);
                 }
                 match &file.thing.text {
+                    Some(text) if slots::chooses(text) => {
+                        self.slots(place, &file.at, cpu, &mut verdict, &mut faults);
+                    }
                     Some(text) => self.script(place, &file.at, text, cpu, &mut verdict, &mut faults),
                     None if file.thing.kind == Kind::Script => {}
                     None => {
@@ -223,7 +226,7 @@ impl Medium<'_> {
     }
 
     /// What a boot script loads and starts.
-    fn script(
+    pub(super) fn script(
         &self,
         place: &Place<'_>,
         at: &str,
