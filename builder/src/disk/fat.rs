@@ -56,7 +56,7 @@ pub(super) fn build(spec: &Fat32, size: u64, epoch: u64) -> Result<Pages> {
             available * cluster / MIB
         )));
     }
-    let contents = files.iter().map(|(_, file)| file.data.clone()).collect();
+    let contents = files.values().map(|file| file.data.clone()).collect();
     let mut pages = Pages::new(u64::from(sectors) * BLOCK, contents);
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)

@@ -85,7 +85,7 @@ impl Maker<'_> {
         }
         let key = if packages { self.tree_key()? } else { None };
         if let Some((data, stored)) = key.and_then(|key| self.cache.lookup("device-tree", &key)) {
-            return checked(stored, data.into()).map(Some);
+            return checked(stored, data).map(Some);
         }
         let name = self.tree_package_name()?.map_or_else(String::new, |(name, _)| name);
         let artifact = Artifact {

@@ -63,7 +63,7 @@ impl Maker<'_> {
             HypervisorSource::Compile { board, target, features, env } => {
                 let key = self.hypervisor_key(source)?;
                 match self.cache.lookup("hypervisor", &key) {
-                    Some((data, stored)) => (data.into(), stored),
+                    Some((data, stored)) => (data, stored),
                     None => {
                         // The linked file has one name; another build must not put its own there meanwhile.
                         let target_dir = self.cache.folder("target").join(board);
