@@ -91,7 +91,7 @@ class Packages:
         """The packages' folder."""
         options = self.options
         return guests.unpacked(
-            options.release, options.arch, f"xen-utils-{XEN[options.release]}", guests.KERNELS[options.arch], *self.packages
+            options.release, options.arch, "base-passwd", f"xen-utils-{XEN[options.release]}", guests.KERNELS[options.arch], *self.packages
         )
 
     def hypervisor(self):
@@ -109,6 +109,8 @@ class Packages:
         """The root file system, its first lines of life included; its image."""
         options = self.options
         root = folder / "root"
+        # What a run left that did not get far.
+        shutil.rmtree(root, ignore_errors=True)
         subprocess.run(["cp", "-a", "--reflink=auto", tree, root], check=True)
         modules = guests.Modules(tree)
         for path in ("usr/lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man", "boot", "usr/lib/linux-image-" + modules.version):
