@@ -225,6 +225,15 @@ impl Cache {
         Ok(sha256)
     }
 
+    /// A hash of what the file or the folder at `path` holds, as [`Cache::hash_file`] or [`Cache::hash_folder`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn hash_path(&self, path: &Path, owners: Owners) -> Result<String> {
+        if path.is_dir() { self.hash_folder(path, owners) } else { self.hash_file(path) }
+    }
+
     /// A hash of everything in the folder at `path`, its files read only if something looks different from when it was read
     /// last.
     ///

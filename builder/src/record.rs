@@ -108,15 +108,7 @@ impl Record {
             let sha256 = crate::cache::sha256(text.as_bytes());
             files.push(OwnFile { path: name(root, Path::new(file)), sha256 });
         }
-        let mut own = Vec::new();
-        for path in request.config.files() {
-            if path.is_dir() {
-                let sha256 = cache.hash_folder(&path, Owners::Root)?;
-                files.push(OwnFile { path: name(root, &path), sha256 });
-            } else {
-                own.push(path);
-            }
-        }
+        let mut own = request.config.files();
         own.extend(request.hypervisor_file.clone());
         if let (Some(_), Some(Source::Folder(folder))) =
             (workspace.boards_dir(), workspace.boards().source(&decision.board.id))
@@ -124,7 +116,7 @@ impl Record {
             own.push(folder.join("board.toml"));
         }
         for path in own {
-            let file = OwnFile { path: name(root, &path), sha256: cache.hash_file(&path)? };
+            let file = OwnFile { path: name(root, &path), sha256: cache.hash_path(&path, Owners::Root)? };
             if !files.contains(&file) {
                 files.push(file);
             }
@@ -167,11 +159,7 @@ impl Record {
     pub fn request(&self, root: &Path, cache: &Cache, out: &Path) -> Result<Request> {
         for file in &self.files {
             let path = find(root, &file.path);
-            let found = match path.is_dir() {
-                true => cache.hash_folder(&path, Owners::Root),
-                false => cache.hash_file(&path),
-            };
-            let found = found.map_err(|error| {
+            let found = cache.hash_path(&path, Owners::Root).map_err(|error| {
                 error.help(
                     "the image was made of this file: put it there, or run this where its path leads to it",
                 )

@@ -120,7 +120,10 @@ impl What {
 
     /// The packages that the command goes by.
     pub(super) fn chosen(&self) -> Result<Chosen> {
-        let kind = self.kind().unwrap_or(self.described()?.hypervisor.kind.unwrap_or_default());
+        let kind = match self.kind() {
+            Some(kind) => kind,
+            None => self.described()?.hypervisor.kind.unwrap_or_default(),
+        };
         let lock = lock_of(self.lock.as_deref(), self.file().as_deref(), kind)?;
         Chosen::open(Cache::open(None)?, lock)
     }

@@ -1,5 +1,6 @@
 //! dom0, as an image's description has it: its machine, and what is added to its root file system.
 
+use crate::tree::Owners;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -43,17 +44,6 @@ pub struct Dom0 {
     pub kernel: Option<PathBuf>,
     /// A RAM disk of your own in place of the one that finds the root file system.
     pub ramdisk: Option<PathBuf>,
-}
-
-/// Whom files belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Owners {
-    /// root.
-    #[default]
-    Root,
-    /// Who has them on this machine, by number.
-    Kept,
 }
 
 /// A file in dom0.

@@ -10,7 +10,6 @@ use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
 use crate::error::{Error, Result};
-use crate::kernel::{Format as KernelFormat, KernelImage};
 use crate::layout::ModuleKind;
 use crate::parts::{Maker, Part, Root};
 use crate::plan::{Artifact, Artifacts, RootArtifact};
@@ -276,16 +275,6 @@ impl Maker<'_> {
         Ok(inputs.key())
     }
 
-    /// A kernel of the guest's own, looked at.
-    fn guest_kernel(&self, guest: &Guest, path: &Path, field: &str) -> Result<Part> {
-        let mut part = self.own_file(path, field)?;
-        let format = KernelFormat::of(self.guest_arch(guest));
-        let image = KernelImage::parse_as(&part.data, format);
-        let image = image.map_err(|error| self.decision.guests.config.blame(field, error))?;
-        part.artifact.header = Some((&image).into());
-        Ok(part)
-    }
-
     /// The partial device tree of a guest, and what it names.
     fn guest_tree(&self, guest: &Guest, index: usize) -> Result<Option<(Part, Resources)>> {
         let Some(devices) = &guest.passthrough else { return Ok(None) };
@@ -319,7 +308,7 @@ impl Maker<'_> {
             let peeked = known(&system)?;
             let kernel = match (&guest.kernel, &peeked) {
                 (Module::File(path), _) => {
-                    self.guest_kernel(guest, path, &format!("guest.{index}.kernel"))?
+                    self.own_kernel(path, &format!("guest.{index}.kernel"), self.guest_arch(guest))?
                 }
                 (Module::Debian | Module::None, Some(known)) => unmade(&known.kernel),
                 (Module::Debian | Module::None, None) => system.kernel()?,

@@ -158,7 +158,7 @@ impl Maker<'_> {
     /// A package that cannot be had, or has no kernel of this architecture.
     pub fn kernel(&self) -> Result<Part> {
         if let Some(path) = &self.decision.config().dom0.kernel {
-            return self.own_kernel(path);
+            return self.own_kernel(path, "dom0.kernel", self.decision.dom0_arch);
         }
         let package = self.kernel_package()?;
         let from = describe(&package);
@@ -173,16 +173,6 @@ impl Maker<'_> {
         let header = KernelImage::parse_as(&data, Format::of(self.decision.dom0_arch))
             .map_err(|error| error.context(format!("the kernel of {from}")))?;
         Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
-    }
-
-    /// A kernel of the user's own.
-    fn own_kernel(&self, path: &Path) -> Result<Part> {
-        let field = "dom0.kernel";
-        let mut part = self.own_file(path, field)?;
-        let image = KernelImage::parse_as(&part.data, Format::of(self.decision.dom0_arch));
-        part.artifact.header =
-            Some((&image.map_err(|error| self.decision.config().blame(field, error))?).into());
-        Ok(part)
     }
 
     fn firmware_package(&self, name: &str) -> Result<(Package, String)> {
@@ -308,7 +298,7 @@ impl Maker<'_> {
             })
             .flatten();
         let kernel = match (kernel, own_kernel) {
-            (_, Some(path)) => self.own_kernel(path)?.artifact,
+            (_, Some(path)) => self.own_kernel(path, "dom0.kernel", self.decision.dom0_arch)?.artifact,
             (Some((data, stored)), None) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
             (None, None) => {
                 let package = &self.decision.profile.kernel(self.dom0_arch())?.package;

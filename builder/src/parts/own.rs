@@ -2,15 +2,17 @@
 
 use super::{Maker, Part};
 use crate::cache::{Inputs, Stored, read_whole, sha256};
-use crate::config::{self, ImageConfig};
+use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::error::{Error, Result, ResultExt};
+use crate::kernel::{Format, KernelImage};
 use crate::own::with_own;
 use crate::plan::Artifact;
 use crate::tree::{Owners, Source, Tree, read_folder, read_tar};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use vambrace_bsp::Architecture;
 
 /// A file larger than this is no kernel, RAM disk or device tree.
 const MAX_MODULE: u64 = 1 << 30;
@@ -49,10 +51,13 @@ impl Maker<'_> {
         Ok(Part { artifact, data })
     }
 
-    /// A hash of what a file or a folder holds, with names and modes; it is read only where it looks different from when it
-    /// was read last.
-    fn hash_path(&self, path: &Path, owners: Owners) -> Result<String> {
-        if path.is_dir() { self.cache.hash_folder(path, owners) } else { self.cache.hash_file(path) }
+    /// A kernel that the image's description names at `field`, looked at.
+    pub(crate) fn own_kernel(&self, path: &Path, field: &str, architecture: Architecture) -> Result<Part> {
+        let mut part = self.own_file(path, field)?;
+        let image = KernelImage::parse_as(&part.data, Format::of(architecture))
+            .map_err(|error| self.decision.config().blame(field, error))?;
+        part.artifact.header = Some((&image).into());
+        Ok(part)
     }
 
     /// A hash of what is laid over dom0's root file system; `None` where that is nothing.
@@ -67,7 +72,7 @@ impl Maker<'_> {
             .add("said", format!("{:?} {:?} {:?} {:?}", dom0.hostname, dom0.folders, dom0.files, dom0.users));
         for path in dom0.layer() {
             let path = config.dir.join(path);
-            inputs.add("content", self.hash_path(&path, Owners::Root)?);
+            inputs.add("content", self.cache.hash_path(&path, Owners::Root)?);
         }
         inputs.add("epoch", self.epoch.to_string());
         Ok(Some(inputs.key()))
@@ -91,8 +96,9 @@ impl Maker<'_> {
     pub(super) fn own_root_key(&self) -> Result<Option<String>> {
         let config = self.decision.config();
         let Some(root) = &config.dom0.root else { return Ok(None) };
-        let owners = owners(config);
+        let owners = config.dom0.owners;
         let hash = self
+            .cache
             .hash_path(&config.dir.join(root), owners)
             .map_err(|error| config.blame("dom0.root", error))?;
         let mut inputs = Inputs::new("own-root", 1);
@@ -107,7 +113,7 @@ impl Maker<'_> {
         let (Some(root), Some(key)) = (&config.dom0.root, self.own_root_key()?) else { return Ok(None) };
         let path = config.dir.join(root);
         let tree = if path.is_dir() {
-            read_folder(&path, owners(config))
+            read_folder(&path, config.dom0.owners)
         } else {
             read_tar(&Source::archive(&path)).map_err(|error| error.at(&path))
         };
@@ -123,12 +129,5 @@ impl Maker<'_> {
     /// dom0's root file system `tree` with what the user lays over it.
     pub(super) fn with_layer(&self, tree: Tree) -> Result<Tree> {
         with_own(tree, self.decision.config(), self.epoch)
-    }
-}
-
-fn owners(config: &ImageConfig) -> Owners {
-    match config.dom0.owners {
-        config::dom0::Owners::Root => Owners::Root,
-        config::dom0::Owners::Kept => Owners::Kept,
     }
 }

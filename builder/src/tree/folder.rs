@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, lgetxattr, llistxattr, major, minor, seek};
 use rustix::io::Errno;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{Data, Device, Kind, Node, Owner, Source, Tree, Xattrs};
@@ -17,12 +19,13 @@ use crate::cache::{Stamp, hex};
 use crate::error::{Error, Result, ResultExt};
 
 /// Whom what is in a folder belongs to in the tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Owners {
-    /// root, whoever has it here.
+    /// root, whoever has it on this machine.
     #[default]
     Root,
-    /// Who has it here, by number.
+    /// Who has it on this machine, by number.
     Kept,
 }
 
