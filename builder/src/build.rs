@@ -5,14 +5,17 @@ use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
     Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, write_image,
+    write_over,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::guest;
 use crate::image::packing::Packing;
-use crate::image::{Packed, bmap, map_of, pack};
+use crate::image::{
+    Base, Bases, Known, Last, Packed, Placed, bmap, map_of, pack, remove_spare, replace, watch,
+};
 use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
-use crate::parts::{Maker, Parts, epoch};
+use crate::parts::{Maker, Parts, builder_stamp, epoch};
 use crate::pins::lockfile::LockFile;
 use crate::plan::{Plan, listing};
 use crate::progress::Progress;
@@ -62,6 +65,9 @@ pub struct Manifest {
     /// The image as it has been packed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packed: Vec<Packed>,
+    /// What has to be known of it for the next one to be made from it.
+    #[serde(default)]
+    pub known: Known,
 }
 
 /// The result of a build.
@@ -92,7 +98,7 @@ pub fn build(
     let maker = Maker { root: workspace.root(), decision, cache, progress, epoch };
     let known = if options.force { None } else { up_to_date(decision, &maker)? };
     let up_to_date = known.is_some();
-    let made = known.map_or_else(|| make(workspace, decision, &maker, progress), Ok);
+    let made = known.map_or_else(|| make(workspace, decision, &maker, options.force, progress), Ok);
     // What was learned on the way holds even if the image could not be made.
     cache.save();
     let mut built = Built { image: decision.image.clone(), manifest: made?, up_to_date };
@@ -164,6 +170,7 @@ fn make(
     workspace: &Workspace,
     decision: &Decision,
     maker: &Maker<'_>,
+    anew: bool,
     progress: &Progress,
 ) -> Result<Manifest> {
     let epoch = maker.epoch;
@@ -177,15 +184,25 @@ fn make(
     // Taken before the parts are made: what changes meanwhile makes the next build do its work.
     let fingerprint =
         maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
-    let parts = maker.make()?;
+    let last = read_json::<Manifest>(&manifest_path(image));
+    let last = last.map(|last| Last { known: last.known, stamp: last.stamp, map: last.map });
+    let bases = (!anew).then(|| Bases::find(image, last.as_ref()));
+    let parts = maker.make(bases.as_ref())?;
     let plan = Plan::new(decision, parts.artifacts(&decision.guests))?;
-    let spec = disk_spec(decision, &plan, &parts, epoch)?;
     // It takes the image's name when it has been read back.
     let fresh = image.with_extension("img.new");
     let _remover = Remover(&fresh);
-    write_image(&fresh, &spec, progress)?;
+    let base = match bases {
+        Some(bases) => bases.start(&fresh)?,
+        None => remove_spare(image).map(|_| None)?,
+    };
+    let (spec, known) = disk_spec(decision, &plan, &parts, maker, base.as_ref())?;
+    let (cloned, before) = match base {
+        None => write_image(&fresh, &spec, progress).map(|()| (false, None))?,
+        Some(base) => write_over(base.partial, &spec, progress).map(|()| (base.cloned, Some(base.map)))?,
+    };
     let text = std::thread::scope(|scope| {
-        let map = scope.spawn(|| bmap::render(&map_of(&fresh, &spec)?));
+        let map = scope.spawn(|| bmap::render(&map_of(&fresh, &spec, before.as_ref())?));
         let verified = verify_image(&fresh, &spec, progress);
         let panicked = |_| Err(Error::new("making the map ended in a panic of the builder"));
         let map = map.join().unwrap_or_else(panicked);
@@ -201,9 +218,12 @@ fn make(
         hypervisor: &plan.artifacts.hypervisor,
         compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
     };
+    let last = last.filter(|_| !cloned);
+    let last = last.as_ref().and_then(|last| Some((last, last.map(image)?)));
     companions::remove_stale(image)?;
-    fs::rename(&fresh, image).context_at(image, || "cannot give the image its name")?;
+    replace(&fresh, image, last)?;
     companions::write(image, &described)?;
+    let known = Known { watched: watch(image), ..known };
     let manifest = Manifest {
         fingerprint,
         stamp: Stamp::of(image)?,
@@ -219,6 +239,7 @@ fn make(
             .collect(),
         plan: serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?,
         packed: Vec::new(),
+        known,
     };
     replace_file(&manifest_path(image), &to_json(&manifest)?)?;
     Ok(manifest)
@@ -234,8 +255,16 @@ impl Drop for Remover<'_> {
     }
 }
 
-/// The disk with its bytes.
-fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Result<DiskSpec> {
+/// The disk with its bytes, but for what `base` has already; and what is to be known of it.
+fn disk_spec(
+    decision: &Decision,
+    plan: &Plan,
+    parts: &Parts,
+    maker: &Maker<'_>,
+    base: Option<&Base>,
+) -> Result<(DiskSpec, Known)> {
+    let epoch = maker.epoch;
+    let mut known = Known { builder: builder_stamp(), root: plan.artifacts.root.clone(), ..Known::default() };
     let (layout, architecture) = (&decision.layout, decision.board.architecture);
     let boot: Arc<[u8]> = match decision.method {
         Method::Uboot => boot_script(&plan.boot_text, architecture, epoch)?.into(),
@@ -309,11 +338,22 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
             Filesystem::Ext4 => {
                 let root = parts.root.as_ref();
                 let root = root.ok_or_else(|| Error::new("the root file system has not been made"))?;
-                DiskContent::Ext4(Ext4 {
-                    label: partition.label.clone(),
-                    uuid: root.uuid,
-                    tree: root.tree.clone(),
-                })
+                let (label, uuid) = (partition.label.clone(), root.uuid);
+                let placed = Placed::ext4(planned.start, planned.size, &label, uuid, epoch);
+                let same = base.is_some_and(|base| base.has(&placed));
+                known.placed.push(placed);
+                // One that was in an image may have to lie elsewhere in this one, and is made after all.
+                let tree = || -> Result<_> {
+                    match &root.tree {
+                        Some(tree) => Ok(Some(tree.clone())),
+                        None => Ok(maker.root()?.and_then(|root| root.tree)),
+                    }
+                };
+                let unmade = || Error::new("the files of the root file system have not been made");
+                match same {
+                    true => DiskContent::Same,
+                    false => DiskContent::Ext4(Ext4 { label, uuid, tree: tree()?.ok_or_else(unmade)? }),
+                }
             }
         };
         partitions.push(PartitionSpec {
@@ -345,7 +385,7 @@ fn disk_spec(decision: &Decision, plan: &Plan, parts: &Parts, epoch: u64) -> Res
             signature: u32::from_be_bytes([disk_guid[0], disk_guid[1], disk_guid[2], disk_guid[3]]).max(1),
         },
     };
-    Ok(DiskSpec { table, disk_guid, size: plan.disk.size, partitions, raw, epoch })
+    Ok((DiskSpec { table, disk_guid, size: plan.disk.size, partitions, raw, epoch }, known))
 }
 
 /// A hash of what is in the image: two images have the same identifiers only if they are the same.
@@ -405,6 +445,7 @@ mod tests {
             packages: Vec::new(),
             plan: serde_json::Value::Null,
             packed: Vec::new(),
+            known: Known::default(),
         };
         let mut built = Built { image: image.clone(), manifest, up_to_date: true };
         let again = |built: &mut Built, wanted: &[Packing]| pack_missing(built, wanted, &Progress::quiet());

@@ -114,7 +114,7 @@ pub(crate) fn tell_hash(image: &Path, progress: &Progress) -> Result<()> {
     let mut statement: Value =
         read_json(&path).ok_or_else(|| Error::new("cannot read the statement").at(&path))?;
     let step = progress.step("hashing the image");
-    let file = fs::File::open(image).context_at(image, || "cannot open the image")?;
+    let file = crate::image::open(image)?;
     let sha256 = hash_reader(file).context_at(image, || "cannot read the image")?;
     step.finish();
     provenance::add_image(&mut statement, &file_name(image), &sha256);

@@ -29,7 +29,7 @@ const ZIMAGE_SIZES: u32 = 0x5a53_4c4b;
 const ZIMAGE_ROOM: u64 = 1 << 20;
 
 /// The kind of a boot executable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// An arm64 `Image`, which U-Boot starts with `booti`.

@@ -68,6 +68,7 @@ mod tests {
             packages: Vec::new(),
             plan: serde_json::Value::Null,
             packed: Vec::new(),
+            known: Default::default(),
         };
         let mut built = Built { image: image.clone(), manifest, up_to_date: false };
         let copy = persistent(&built, &Progress::quiet()).unwrap();

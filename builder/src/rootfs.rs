@@ -47,7 +47,7 @@ pub fn write(
         None => ext4_size(made.artifact.tree, room)?,
         Some(size) => size.bytes() / 4096 * 4096,
     };
-    let spec = Ext4 { label: ROOT_LABEL.into(), uuid: made.uuid, tree: made.tree };
+    let spec = Ext4 { label: ROOT_LABEL.into(), uuid: made.uuid, tree: made.tree.unwrap_or_default() };
     let step = progress.step(format!("writing {}", outputs.image.display()));
     into_place(&outputs.image, |file| write_ext4(file, &spec, size, epoch))?;
     step.finish();

@@ -247,7 +247,7 @@ fn e2fsck_finds_no_fault_and_debugfs_every_file() {
 #[test]
 fn packed_and_by_its_map_alone_it_gets_onto_a_used_card_whole() {
     let (dir, path) = write(&spec(MBR));
-    let found = map_of(&path, &spec(MBR)).unwrap();
+    let found = map_of(&path, &spec(MBR), None).unwrap();
     let map = path.with_file_name("disk.img.bmap");
     std::fs::write(&map, bmap::render(&found).unwrap()).unwrap();
     let original = std::fs::read(&path).unwrap();

@@ -25,6 +25,7 @@ fn with_manifest(image: &Path) {
         packages: Vec::new(),
         plan: Value::Null,
         packed: Vec::new(),
+        known: Default::default(),
     };
     fs::write(image.with_extension("json"), serde_json::to_string(&manifest).unwrap()).unwrap();
 }

@@ -5,6 +5,7 @@ use crate::build::{Manifest, manifest_path};
 use crate::cache::{Cache, FILES, FOLDERS, PINS, read_json};
 use crate::companions;
 use crate::error::{Result, ResultExt};
+use crate::image::remove_spare;
 use crate::lock::ImageLock;
 use crate::parts::CONFIGURING;
 use crate::persistent::is_persistent;
@@ -51,7 +52,7 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
             }
             // What another process is just making stays.
             let _lock = ImageLock::take(&image)?;
-            count += remove_loaded(&direct::folder(&image))?;
+            count += remove_loaded(&direct::folder(&image))? + remove_spare(&image)?;
             let beside = [manifest_path(&image), image.with_extension("log")];
             for path in companions::paths(&image).into_iter().chain(beside).chain([image]) {
                 count += usize::from(companions::remove(&path)?);

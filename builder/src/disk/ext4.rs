@@ -41,7 +41,7 @@ const OWN_INODES: u64 = 11;
 const OWN_BLOCKS: u64 = 8;
 
 /// What a tree takes in an ext4 file system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TreeSize {
     /// Files, folders, links and devices.
     pub inodes: u64,

@@ -105,7 +105,7 @@ fn check_content(what: &str, content: &Content, size: u64) -> Result<()> {
                 check_content(&format!("volume `{}` of {what}", volume.name), &volume.content, size)
             })
         }
-        Content::Empty | Content::Raw(_) | Content::Fat32(_) => Ok(()),
+        Content::Empty | Content::Same | Content::Raw(_) | Content::Fat32(_) => Ok(()),
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) use lvm::DATA as LVM_DATA;
 pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
 pub(crate) use partial::Partial;
 use sparse::Writer;
+pub(crate) use sparse::data_from;
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
 pub const BLOCK: u64 = 512;
@@ -112,6 +113,8 @@ pub struct PartitionSpec {
 pub enum Content {
     /// Nothing: a hole.
     Empty,
+    /// What is there already, in the image that this one is made from ([`write_over`]).
+    Same,
     /// These bytes at its start, and a hole behind them.
     Raw(Arc<[u8]>),
     /// A FAT32 file system.
@@ -126,7 +129,7 @@ impl Content {
     /// Bytes that are put there, without what a file system adds.
     fn data_size(&self) -> u64 {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Same => 0,
             Self::Raw(data) => data.len() as u64,
             Self::Fat32(fat) => fat.files.iter().map(|file| file.data.len() as u64).sum(),
             Self::Ext4(ext4) => ext4.data_size(),
@@ -238,13 +241,29 @@ impl DiskSpec {
 /// is left beside it.
 pub fn write_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
     spec.check().map_err(|error| error.at(path))?;
+    if let Some(partition) =
+        spec.partitions.iter().find(|partition| matches!(partition.content, Content::Same))
+    {
+        let text = format!("nothing is known of partition `{}`", partition.name);
+        return Err(Error::new(text).at(path));
+    }
     let partial = Partial::create(path)?;
-    fill(&partial, spec, progress).map_err(|error| error.at(path))?;
+    fill(partial.file(), spec, false, progress).map_err(|error| error.at(path))?;
     partial.keep()
 }
 
-fn fill(partial: &Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
-    let file = partial.file();
+/// Makes the image that `spec` describes of the one that `partial` holds, and gives it its name: only blocks that differ
+/// are written, and partitions that are [`Content::Same`] are not looked at.
+///
+/// # Errors
+/// As [`write_image`], but for what `partial` holds, which is lost.
+pub(crate) fn write_over(partial: Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
+    let written = spec.check().and_then(|()| fill(partial.file(), spec, true, progress));
+    written.map_err(|error| error.at(partial.path()))?;
+    partial.keep()
+}
+
+fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<()> {
     file.set_len(spec.size).context(|| "cannot make a file of the image's size")?;
     let total = spec
         .partitions
@@ -253,7 +272,8 @@ fn fill(partial: &Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
         .chain(spec.raw.iter().map(|blob| blob.data.len() as u64))
         .sum();
     let step = progress.step("writing the image");
-    let mut writer = Writer::new(file, |done| step.set(done, total));
+    let report = |done| step.set(done, total);
+    let mut writer = if over { Writer::over(file, report) } else { Writer::new(file, report) };
     for partition in &spec.partitions {
         let failed = || format!("cannot write partition `{}`", partition.name);
         put(&partition.content, partition.start, partition.size, spec.epoch, &mut writer)
@@ -262,6 +282,10 @@ fn fill(partial: &Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
     for blob in &spec.raw {
         writer.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
     }
+    let same = spec.partitions.iter().filter(|partition| matches!(partition.content, Content::Same));
+    let same: Vec<_> = same.map(|partition| partition.start..partition.start + partition.size).collect();
+    // Tables come last: what is left of old ones goes with all else.
+    writer.clear(&same, spec.size).context(|| "cannot clear what is not in the image any more")?;
     match &spec.table {
         Table::Gpt(table) => gpt::write(file, spec, table)?,
         Table::Mbr { signature } => mbr::write(file, spec, *signature)?,
@@ -276,7 +300,7 @@ fn fill(partial: &Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
 /// # Errors
 /// When a file cannot be read or written. There is then nothing at `to`.
 pub fn copy_image(from: &Path, to: &Path, progress: &Progress) -> Result<()> {
-    let mut source = File::open(from).context_at(from, || "cannot open the image")?;
+    let mut source = crate::image::open(from)?;
     let size = source.metadata().context_at(from, || "cannot look at the image")?.len();
     let partial = Partial::create(to)?;
     let step = progress.step(format!("copying to {}", to.display()));
@@ -316,7 +340,7 @@ fn put<F: FnMut(u64)>(
     writer: &mut Writer<'_, F>,
 ) -> Result<()> {
     match content {
-        Content::Empty => Ok(()),
+        Content::Empty | Content::Same => Ok(()),
         Content::Raw(data) => writer.write(start, data).context(|| "cannot write its bytes"),
         Content::Fat32(fat) => {
             let pages = fat::build(fat, size, epoch)?;

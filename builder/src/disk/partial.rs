@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::ioctl_ficlone;
+
 use crate::error::{Error, Result, ResultExt};
 use crate::lock::{hidden, open_locked};
 
@@ -35,9 +37,30 @@ impl Partial {
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 
+    /// The same with what the file at `from` holds, which shares its room on the disk until either is written to; `None`
+    /// where the file system cannot do that.
+    pub(crate) fn cloned(path: &Path, from: &Path) -> Result<Option<Self>> {
+        let partial = Self::create(path)?;
+        let from = File::open(from).context_at(from, || "cannot open the image")?;
+        Ok(ioctl_ficlone(&partial.file, &from).is_ok().then_some(partial))
+    }
+
+    /// The file at `from` itself, which has its name no more.
+    pub(crate) fn taken(path: &Path, from: &Path) -> Result<Self> {
+        let temporary = hidden(path, "partial")?;
+        let file = open_locked(from, path)?;
+        fs::rename(from, &temporary).context_at(from, || "cannot rename the file")?;
+        Ok(Self { file, temporary, path: path.to_owned(), kept: false })
+    }
+
     /// The open file, for reading and writing.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The name that it is going to have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives the file its name in place of what had it before, and brings that onto the disk.

@@ -8,22 +8,41 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use rustix::fs::{FallocateFlags, fallocate, seek};
+use rustix::io::Errno;
+
 /// What a hole is made of: the block size of the file systems that hold images.
 const HOLE: usize = 4096;
 /// Bytes of one page in memory.
 const PAGE: usize = 64 << 10;
 const PAGE_BYTES: u64 = PAGE as u64;
 
-/// Writes into a file that is one hole so far.
+/// Writes into a file that is one hole so far, or over one that is much like what it is to become.
 pub(crate) struct Writer<'a, F> {
     file: &'a File,
     done: u64,
     report: F,
+    over: Option<Over>,
+}
+
+/// What is known of a file that is written over.
+#[derive(Default)]
+struct Over {
+    /// What has been put there, whether that was there already or not.
+    put: Vec<Range<u64>>,
+    /// What was there, as it is read to be compared.
+    there: Vec<u8>,
 }
 
 impl<'a, F: FnMut(u64)> Writer<'a, F> {
     pub(crate) fn new(file: &'a File, report: F) -> Self {
-        Self { file, done: 0, report }
+        Self { file, done: 0, report, over: None }
+    }
+
+    /// The same over a file that is as long as it is going to be: what is there already is not written. In the end
+    /// [`Writer::clear`] has to be called.
+    pub(crate) fn over(file: &'a File, report: F) -> Self {
+        Self { file, done: 0, report, over: Some(Over::default()) }
     }
 
     /// Writes `data` at `offset`, leaving holes where it is zero.
@@ -46,7 +65,10 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
             }
             let (piece, behind) = rest.split_at(run);
             if !hole {
-                self.file.write_all_at(piece, at)?;
+                match &mut self.over {
+                    None => self.file.write_all_at(piece, at)?,
+                    Some(over) => over.write(self.file, piece, at)?,
+                }
                 self.done += piece.len() as u64;
                 (self.report)(self.done);
             }
@@ -54,6 +76,93 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
             rest = behind;
         }
         Ok(())
+    }
+
+    /// Makes a hole of whatever has not been put into the file, up to byte `size`, but for what lies in `keep`.
+    pub(crate) fn clear(&mut self, keep: &[Range<u64>], size: u64) -> io::Result<()> {
+        let Some(over) = &mut self.over else { return Ok(()) };
+        let mut taken: Vec<_> = over.put.drain(..).chain(keep.iter().cloned()).collect();
+        taken.push(size..size);
+        taken.sort_by_key(|range| range.start);
+        let mut at = 0;
+        for range in taken {
+            punch(self.file, at..range.start)?;
+            at = at.max(range.end);
+        }
+        Ok(())
+    }
+}
+
+impl Over {
+    /// Writes those blocks of `data` that differ from what is there.
+    fn write(&mut self, file: &File, data: &[u8], at: u64) -> io::Result<()> {
+        let end = at + data.len() as u64;
+        match self.put.last_mut() {
+            Some(last) if last.end == at => last.end = end,
+            _ => self.put.push(at..end),
+        }
+        self.there.resize(data.len(), 0);
+        file.read_exact_at(&mut self.there, at)?;
+        let mut run = 0..0;
+        for (wanted, there) in data.chunks(HOLE).zip(self.there.chunks(HOLE)) {
+            if wanted != there {
+                run.end += wanted.len();
+                continue;
+            }
+            write_run(file, data, at, run.clone())?;
+            run = run.end + wanted.len()..run.end + wanted.len();
+        }
+        write_run(file, data, at, run)
+    }
+}
+
+/// Writes this part of `data`, which belongs to byte `at`.
+fn write_run(file: &File, data: &[u8], at: u64, run: Range<usize>) -> io::Result<()> {
+    let start = at + run.start as u64;
+    file.write_all_at(data.get(run).unwrap_or_default(), start)
+}
+
+/// Makes a hole of what holds data there.
+fn punch(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let Some(start) = data_from(file, at)?.filter(|start| *start < range.end) else { return Ok(()) };
+        let end = hole_from(file, start)?.min(range.end);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(file, flags, start, end - start) {
+            Ok(()) => {}
+            // Zeros are as good, but for the room that they take.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let zeros = [0; PAGE];
+                for at in (start..end).step_by(PAGE) {
+                    let count = usize::try_from(end - at).unwrap_or(PAGE).min(PAGE);
+                    file.write_all_at(zeros.get(..count).unwrap_or_default(), at)?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// Where data begins at or behind `at`; `None` where there is only a hole from there on.
+pub(crate) fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(start) => Ok(Some(start)),
+        Err(Errno::NXIO) => Ok(None),
+        // Not every file system knows its holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where the data at `at` ends.
+fn hole_from(file: &File, at: u64) -> io::Result<u64> {
+    match seek(file, rustix::fs::SeekFrom::Hole(at)) {
+        Ok(end) => Ok(end),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(u64::MAX),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -223,6 +332,50 @@ mod tests {
             "{}",
             file.metadata().unwrap().blocks()
         );
+    }
+
+    #[test]
+    fn what_is_written_over_becomes_the_same_as_what_is_written_anew() {
+        let (old, new) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let size = 1 << 20;
+        for file in [&old, &new] {
+            file.set_len(size).unwrap();
+        }
+        // What was there: some of it the same, some of it other bytes, some where there is to be nothing.
+        let block = |byte: u8| vec![byte; 3 * HOLE];
+        for (byte, at) in [(1, 0), (2, 40 * HOLE), (3, 100 * HOLE + 7), (4, 200 * HOLE)] {
+            old.write_all_at(&block(byte), at as u64).unwrap();
+        }
+        let keep = 200 * HOLE as u64..203 * HOLE as u64;
+        new.write_all_at(&block(4), keep.start).unwrap();
+        let mut changed = block(2);
+        changed[HOLE + 5] = 9;
+        let quiet = |_| ();
+        for mut writer in [Writer::over(&old, quiet), Writer::new(&new, quiet)] {
+            writer.write(0, &block(1)).unwrap();
+            writer.write(40 * HOLE as u64, &changed).unwrap();
+            writer.write(60 * HOLE as u64 + 100, &[7; 50]).unwrap();
+            writer.clear(std::slice::from_ref(&keep), size).unwrap();
+        }
+        let [old, new] = [&old, &new].map(|file| {
+            let mut bytes = vec![0; size as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            (bytes, file.metadata().unwrap().blocks())
+        });
+        assert!(old == new, "{} blocks and {}", old.1, new.1);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let data: Vec<u8> = (1..=255).cycle().take(5 * HOLE + 77).collect();
+        file.write_all(&data).unwrap();
+        // It cannot be written to at all.
+        let file = File::open(file.path()).unwrap();
+        let mut writer = Writer::over(&file, |_| ());
+        writer.write(0, &data).unwrap();
+        writer.clear(&[], data.len() as u64).unwrap();
+        assert!(writer.write(5, &data[4..9]).is_err());
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(crate) fn content(guest: &Guest, disk: &Disk, root: Option<&Root>) -> Conten
         None => Content::Empty,
         Some(root) => {
             let label: String = disk_name(guest, disk).chars().take(16).collect();
-            Content::Ext4(Ext4 { label, uuid: root.uuid, tree: root.tree.clone() })
+            Content::Ext4(Ext4 { label, uuid: root.uuid, tree: root.tree.clone().unwrap_or_default() })
         }
     }
 }
@@ -326,7 +326,7 @@ impl Maker<'_> {
                     Some(_) => {
                         let own = self.guest_decision(guest, Some(disk))?;
                         let maker = self.making(&own);
-                        let unmade = |artifact| Root { tree: Arc::default(), uuid: [0; 16], artifact };
+                        let unmade = |artifact| Root { tree: None, uuid: [0; 16], artifact };
                         match known(&maker)? {
                             Some(known) => known.root.map(unmade),
                             None => maker.root()?,
@@ -361,7 +361,7 @@ impl Maker<'_> {
         if config.guests.is_empty() {
             return Ok(root);
         }
-        let mut tree = Tree::clone(&root.tree);
+        let mut tree = root.tree.as_deref().cloned().unwrap_or_default();
         let volume_group = config.volume_group().map(|(name, _)| name).unwrap_or_default();
         for (guest, parts) in config.guests.iter().zip(guests) {
             let mut facts = Facts { volume_group: volume_group.clone(), ..Facts::default() };
@@ -393,7 +393,7 @@ impl Maker<'_> {
             }
         }
         root.artifact.tree = TreeSize::of(&tree);
-        root.tree = Arc::new(tree);
+        root.tree = Some(Arc::new(tree));
         Ok(root)
     }
 

@@ -3,6 +3,7 @@
 //! What an image holds is read in order, as pieces of the ranges that its [`BlockMap`] names. The map comes from a
 //! `.bmap` file beside the image, or from the image itself.
 
+mod base;
 pub mod bmap;
 mod map;
 mod pack;
@@ -10,6 +11,8 @@ pub mod packing;
 mod source;
 mod used;
 
+pub use base::{Base, Bases, Known, Last, Placed};
+pub(crate) use base::{open, remove_spare, replace, watch};
 pub(crate) use map::is_zero;
 pub use map::{BlockMap, Range, Rest};
 pub(crate) use pack::beside;

@@ -4,11 +4,11 @@
 //! another). So chunks are packed side by side, the result does not depend on how many CPUs there are, and all chunks that
 //! are holes are one frame that is packed once.
 
+use super::base::open;
 use super::map::is_zero;
 use super::packing::Packing;
-use super::source::data_from;
 use crate::cache::{Stamp, hex};
-use crate::disk::Partial;
+use crate::disk::{Partial, data_from};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 use flate2::{Compression, GzBuilder};
@@ -87,7 +87,7 @@ fn pack_in(
     if packing == Packing::None {
         return Err(Error::new("an image that is not packed is packed already").at(image));
     }
-    let file = File::open(image).context_at(image, || "cannot open the image")?;
+    let file = open(image)?;
     let looks = || file.metadata().map(|meta| Stamp::from_metadata(&meta));
     let before = looks().context_at(image, || "cannot look at the image")?;
     let length = before.size();

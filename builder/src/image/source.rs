@@ -1,13 +1,13 @@
 //! An image's file, and the pieces of it that have to be written.
 
+use super::base::open;
 use super::bmap;
 use super::map::{BLOCK, BlockMap, Surveyor};
 use super::packing::Packing;
+use crate::disk::data_from;
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 use crate::report::size;
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -48,7 +48,7 @@ impl Image {
         if !meta.is_file() {
             return Err(Error::new("the image is no file").at(path));
         }
-        let file = File::open(path).context_at(path, || "cannot open the image")?;
+        let file = open(path)?;
         let packing = Packing::of(&file).context_at(path, || "cannot read the image")?;
         let beside = bmap::beside(path);
         let map = match &beside {
@@ -89,7 +89,7 @@ impl Image {
     pub fn pieces(&self, mut take: impl FnMut(Piece) -> bool) -> Result<()> {
         let mut stream = self.packing.open(&self.path)?;
         let plain = match self.packing {
-            Packing::None => Some(File::open(&self.path).context_at(&self.path, || "cannot open the image")?),
+            Packing::None => Some(open(&self.path)?),
             _ => None,
         };
         let mut at = 0;
@@ -220,17 +220,6 @@ fn survey(file: &File, path: &Path, packing: Packing, limit: u64, progress: &Pro
     }
     step.note(format!("{} when unpacked", size(at)));
     surveyor.finish(at)
-}
-
-/// Where data begins at or behind `at`; `None` where there is only a hole from there on.
-pub(super) fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match seek(file, SeekFrom::Data(at)) {
-        Ok(start) => Ok(Some(start)),
-        Err(Errno::NXIO) => Ok(None),
-        // Not every file system knows its holes.
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(at)),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Fills `buffer` as far as the stream goes.

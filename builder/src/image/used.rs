@@ -5,8 +5,7 @@
 //! old bytes in their place would be damage. So the file systems themselves are asked which blocks they use.
 
 use super::map::{BLOCK, BlockMap, GAP, Range as Blocks, Rest};
-use super::source::data_from;
-use crate::disk::{BLOCK as SECTOR, Content, DiskSpec, LVM_DATA, Table};
+use crate::disk::{BLOCK as SECTOR, Content, DiskSpec, LVM_DATA, Table, data_from};
 use crate::error::{Result, ResultExt};
 use crate::groups::Groups;
 use crate::parallel;
@@ -31,24 +30,42 @@ const PIECE: usize = 1 << 18;
 /// Most bytes of a range: several CPUs hash side by side, and whoever flashes can go on from each range's end.
 const LONGEST: u64 = 16 << 20;
 
-/// The map of the image at `path`, which was made from `spec`, with the hash of each range.
+/// The map of the image at `path`, which was made from `spec`, with the hash of each range. `base` is the map of the image
+/// that it was made from, where there was one: it tells of what is the same in both.
 ///
 /// # Errors
 ///
 /// An image that cannot be read, or whose file systems are not sound.
-pub fn map_of(path: &Path, spec: &DiskSpec) -> Result<BlockMap> {
+pub fn map_of(path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> Result<BlockMap> {
     let file = File::open(path).context_at(path, || "cannot open the image")?;
-    let used = used(&file, path, spec).map_err(|error| error.at(path))?;
-    let ranges = blocks(used, spec.size);
+    let used = used(&file, path, spec, base).map_err(|error| error.at(path))?;
+    let starts: Vec<u64> = spec.partitions.iter().map(|partition| partition.start / BLOCK).collect();
+    let ranges = blocks(used, spec.size, &starts);
+    let known = base.map(BlockMap::ranges).unwrap_or_default();
+    let same = same(spec);
     let ranges = parallel::map(&ranges, |range| {
+        let (start, end) = (range.first * BLOCK, (range.first + range.count) * BLOCK);
+        let known =
+            known.binary_search_by_key(&range.first, |known| known.first).ok().and_then(|at| known.get(at));
+        if let Some(known) = known.filter(|known| known.count == range.count && known.sha256.is_some())
+            && same.iter().any(|same| same.start <= start && end <= same.end)
+        {
+            return Ok(known.clone());
+        }
         let sha256 = hash(&file, range, spec.size).context_at(path, || "cannot read the image")?;
         Ok(Blocks { sha256: Some(sha256), ..*range })
     })?;
     BlockMap::new(BLOCK, spec.size, ranges, Rest::Any)
 }
 
+/// The partitions that are as they were in the image that this one was made from.
+fn same(spec: &DiskSpec) -> Vec<Range<u64>> {
+    let same = spec.partitions.iter().filter(|partition| matches!(partition.content, Content::Same));
+    same.map(|partition| partition.start..partition.start + partition.size).collect()
+}
+
 /// The bytes in use, in no order; they may overlap.
-fn used(file: &File, path: &Path, spec: &DiskSpec) -> Result<Vec<Range<u64>>> {
+fn used(file: &File, path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> Result<Vec<Range<u64>>> {
     let mut used: Vec<_> =
         spec.raw.iter().map(|blob| blob.offset..blob.offset + blob.data.len() as u64).collect();
     if let Table::Gpt(table) = &spec.table {
@@ -71,6 +88,11 @@ fn used(file: &File, path: &Path, spec: &DiskSpec) -> Result<Vec<Range<u64>>> {
         content(file, &source, place, &partition.content, &mut used)
             .map_err(|error| error.context(format!("partition `{}`", partition.name)))?;
     }
+    for same in same(spec) {
+        let known = base.into_iter().flat_map(|base| base.ranges().iter().map(|range| base.bytes(range)));
+        let inside = known.map(|(start, end)| start.max(same.start)..end.min(same.end));
+        used.extend(inside.filter(|range| range.start < range.end));
+    }
     Ok(used)
 }
 
@@ -83,6 +105,8 @@ fn content(
     used: &mut Vec<Range<u64>>,
 ) -> Result<()> {
     match content {
+        // The map of the image that this one was made from tells.
+        Content::Same => {}
         Content::Empty => used.push(start..start + size.min(SIGNATURES)),
         Content::Raw(data) => used.push(start..start + (data.len() as u64).max(size.min(SIGNATURES))),
         Content::Fat32(_) => used.extend(fat::open(file, start, size)?.0.used()),
@@ -98,29 +122,31 @@ fn content(
     Ok(())
 }
 
-/// Whole blocks that hold `used`, in order; ranges that are near each other are one, and none is longer than [`LONGEST`].
-fn blocks(mut used: Vec<Range<u64>>, size: u64) -> Vec<Blocks> {
+/// Whole blocks that hold `used`, in order; ranges that are near each other are one. They are cut where a block of
+/// `starts` is and at each whole multiple of [`LONGEST`]: what lies elsewhere does not change where a range begins.
+fn blocks(mut used: Vec<Range<u64>>, size: u64, starts: &[u64]) -> Vec<Blocks> {
     used.retain(|range| range.start < range.end.min(size));
     used.sort_by_key(|range| range.start);
-    let mut all: Vec<Blocks> = Vec::new();
+    let mut all: Vec<Range<u64>> = Vec::new();
     for range in used {
         let (first, end) = (range.start / BLOCK, range.end.min(size).div_ceil(BLOCK));
         match all.last_mut() {
-            Some(last) if first < last.first + last.count + GAP / BLOCK => {
-                last.count = last.count.max(end - last.first);
-            }
-            _ => all.push(Blocks { first, count: end - first, sha256: None }),
+            Some(last) if first < last.end + GAP / BLOCK => last.end = last.end.max(end),
+            _ => all.push(first..end),
         }
     }
     let most = LONGEST / BLOCK;
-    let cut = |range: Blocks| {
-        (0..range.count).step_by(LONGEST as usize / BLOCK as usize).map(move |at| Blocks {
-            first: range.first + at,
-            count: most.min(range.count - at),
-            sha256: None,
-        })
-    };
-    all.into_iter().flat_map(cut).collect()
+    let mut cut = Vec::new();
+    for Range { mut start, end } in all {
+        while start < end {
+            let next = (start / most + 1) * most;
+            let border =
+                starts.iter().copied().filter(|&border| border > start).fold(next.min(end), u64::min);
+            cut.push(Blocks { first: start, count: border - start, sha256: None });
+            start = border;
+        }
+    }
+    cut
 }
 
 /// The hash of a range of the file of `size` bytes. What is a hole is not read.
@@ -150,7 +176,8 @@ fn hash(file: &File, range: &Blocks, size: u64) -> io::Result<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::disk::{
-        Blob, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, Volume, VolumeGroup, lvm_uuid, write_image,
+        Blob, Ext4, Fat32, FileSpec, Gpt, Partial, PartitionSpec, Table, Volume, VolumeGroup, lvm_uuid,
+        write_image, write_over,
     };
     use crate::progress::Progress;
     use crate::tree::{Data, Node, Tree};
@@ -220,7 +247,7 @@ mod tests {
     fn onto_garbage(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf, BlockMap) {
         let (path, medium) = (folder.join("x.img"), folder.join("medium"));
         write_image(&path, &spec(), &Progress::quiet()).unwrap();
-        let map = map_of(&path, &spec()).unwrap();
+        let map = map_of(&path, &spec(), None).unwrap();
         let image = File::open(&path).unwrap();
         let to = File::create(&medium).unwrap();
         let garbage = vec![0xff; MIB as usize];
@@ -264,21 +291,82 @@ mod tests {
     }
 
     #[test]
+    fn an_image_made_from_another_is_the_same_as_one_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let quiet = Progress::quiet();
+        let mut changed = spec();
+        // Less, more and other files, and another table.
+        for partition in &mut changed.partitions {
+            if let Content::Fat32(fat) = &mut partition.content {
+                let file = |path: &str, data: Vec<u8>| FileSpec { path: path.into(), data: data.into() };
+                fat.files = vec![file("a folder/a", vec![8; 70_000]), file("b", vec![9; 300_000])];
+                fat.volume_id = 8;
+            }
+        }
+        changed.disk_guid = [4; 16];
+        changed.raw.clear();
+        write_image(&at("old"), &spec(), &quiet).unwrap();
+        write_image(&at("anew"), &changed, &quiet).unwrap();
+        let (old, anew) =
+            (map_of(&at("old"), &spec(), None).unwrap(), map_of(&at("anew"), &changed, None).unwrap());
+        let image = std::fs::read(at("anew")).unwrap();
+        let make = |known: bool, name: &str| {
+            let mut spec = changed.clone();
+            for partition in spec.partitions.iter_mut().skip(3).filter(|_| known) {
+                partition.content = Content::Same;
+            }
+            std::fs::copy(at("old"), at("base")).unwrap();
+            let partial = Partial::taken(&at(name), &at("base")).unwrap();
+            write_over(partial, &spec, &quiet).unwrap();
+            verify_image(&at(name), &changed, &quiet).unwrap();
+            assert!(std::fs::read(at(name)).unwrap() == image, "{name}");
+            map_of(&at(name), &spec, Some(&old)).unwrap()
+        };
+        assert_eq!(make(false, "compared"), anew);
+        assert_eq!(make(true, "known"), anew);
+        // What is known is not read.
+        let mut lie = old.clone().ranges().to_vec();
+        lie.iter_mut().for_each(|range| range.sha256 = Some([1; 32]));
+        let lie = BlockMap::new(BLOCK, old.image_size(), lie, Rest::Any).unwrap();
+        let mut spec = changed.clone();
+        spec.partitions[3].content = Content::Same;
+        let found = map_of(&at("known"), &spec, Some(&lie)).unwrap();
+        let (own, other) = (spec.partitions[3].start, spec.partitions[4].start);
+        for range in found.ranges() {
+            let known = (own..other).contains(&(range.first * BLOCK));
+            assert_eq!(range.sha256 == Some([1; 32]), known, "{range:?}");
+        }
+        assert!(write_image(&at("x"), &spec, &quiet).unwrap_err().report().contains("nothing is known of"));
+    }
+
+    #[test]
     fn ranges_are_whole_blocks_and_near_ones_are_one() {
         let gap = GAP;
-        let ranges = blocks(vec![5000..5001, 0..0, 2 * gap..2 * gap + 1, 4096..9000, gap..gap + 1], 10 * gap);
+        let ranges =
+            blocks(vec![5000..5001, 0..0, 2 * gap..2 * gap + 1, 4096..9000, gap..gap + 1], 10 * gap, &[]);
         let found: Vec<_> = ranges.iter().map(|range| (range.first, range.count)).collect();
         assert_eq!(found, [(1, 2 * gap / BLOCK)]);
-        let far = blocks(vec![0..1, 3 * gap..10 * gap], 3 * gap + 5);
+        let far = blocks(vec![0..1, 3 * gap..10 * gap], 3 * gap + 5, &[]);
         let found: Vec<_> = far.iter().map(|range| (range.first, range.count)).collect();
         assert_eq!(found, [(0, 1), (3 * gap / BLOCK, 1)]);
     }
 
     #[test]
     fn long_ranges_are_cut() {
-        let found = blocks(vec![0..1, 1..2 * LONGEST + 1], 3 * LONGEST);
-        let found: Vec<_> = found.iter().map(|range| (range.first * BLOCK, range.count * BLOCK)).collect();
-        assert_eq!(found, [(0, LONGEST), (LONGEST, LONGEST), (2 * LONGEST, BLOCK)]);
+        let cut = |used, starts: &[u64]| -> Vec<_> {
+            let found = blocks(used, 3 * LONGEST, starts);
+            found.iter().map(|range| (range.first * BLOCK, range.count * BLOCK)).collect()
+        };
+        assert_eq!(
+            cut(vec![0..1, 1..2 * LONGEST + 1], &[]),
+            [(0, LONGEST), (LONGEST, LONGEST), (2 * LONGEST, BLOCK)]
+        );
+        // Where one begins does not count, only where it lies.
+        assert_eq!(
+            cut(vec![3 * BLOCK..LONGEST, LONGEST..LONGEST + BLOCK], &[1, 7, 900_000]),
+            [(3 * BLOCK, 4 * BLOCK), (7 * BLOCK, LONGEST - 7 * BLOCK), (LONGEST, BLOCK)]
+        );
     }
 
     #[test]
@@ -292,7 +380,7 @@ mod tests {
         let mut data = vec![0; size as usize];
         file.read_exact_at(&mut data, 0).unwrap();
         for wanted in [0..10, 30 * BLOCK..31 * BLOCK, size - 1..size, 0..size] {
-            for range in blocks(vec![wanted], size) {
+            for range in blocks(vec![wanted], size, &[]) {
                 let end = data.len().min(((range.first + range.count) * BLOCK) as usize);
                 let own: [u8; 32] = Sha256::digest(&data[(range.first * BLOCK) as usize..end]).into();
                 assert_eq!(hash(&file, &range, size).unwrap(), own);

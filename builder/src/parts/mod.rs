@@ -13,6 +13,7 @@ use crate::deb::Deb;
 use crate::decision::{Decision, HypervisorSource};
 use crate::error::{Error, Result};
 use crate::guest::{GuestParts, Guests};
+use crate::image::Bases;
 use crate::kernel::{Format, KernelImage, unpack};
 use crate::plan::{self, Artifact, Artifacts, Header};
 use crate::progress::Progress;
@@ -213,12 +214,13 @@ impl Maker<'_> {
         Ok(Part { artifact: artifact(stored, None), data })
     }
 
-    /// Makes all parts; the hypervisor is compiled while the rest is fetched and unpacked.
+    /// Makes all parts, but for a root file system that one of `bases` has; the hypervisor is compiled while the rest is
+    /// fetched and unpacked.
     ///
     /// # Errors
     ///
     /// The first part that cannot be made.
-    pub fn make(&self) -> Result<Parts> {
+    pub fn make(&self, bases: Option<&Bases<'_>>) -> Result<Parts> {
         std::thread::scope(|scope| {
             // One that is compiled needs no package.
             let compiled = !matches!(self.decision.hypervisor, HypervisorSource::Package { .. });
@@ -226,7 +228,7 @@ impl Maker<'_> {
             let rest = || -> Result<_> {
                 self.resolve_packages()?;
                 let kernel = self.kernel()?;
-                let root = self.root()?;
+                let root = self.root_beside(bases)?;
                 let ramdisk = self.ramdisk()?;
                 let device_tree = self.device_tree()?;
                 let mut firmware = BTreeMap::new();
@@ -406,7 +408,7 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 }
 
 /// How this program looks: another builder may make another image from the same inputs.
-fn builder_stamp() -> String {
+pub(crate) fn builder_stamp() -> String {
     let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok());
     format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
 }

@@ -9,6 +9,7 @@ use crate::cache::{Inputs, Stamp, Stored};
 use crate::deb::Deb;
 use crate::disk::TreeSize;
 use crate::error::{Error, Result};
+use crate::image::Bases;
 use crate::modules::collect;
 use crate::plan::{Artifact, RootArtifact};
 use crate::profile::{FileTree, OverlayKind};
@@ -21,8 +22,8 @@ const MODULES: &str = "usr/lib/vambrace/modules";
 /// dom0's root file system, for an ext4 partition.
 #[derive(Debug, Clone)]
 pub struct Root {
-    /// Its files.
-    pub tree: Arc<Tree>,
+    /// Its files; `None` where they have not been made.
+    pub tree: Option<Arc<Tree>>,
     /// The file system's UUID, in the order in which it is printed: the ramdisk looks for it.
     pub uuid: [u8; 16],
     /// What the plan needs to know.
@@ -112,7 +113,22 @@ impl Maker<'_> {
         };
         let tree = self.with_layer(tree)?;
         let artifact = root_artifact(artifact(stored, None), &tree, uuid);
-        Ok(Some(Root { tree: Arc::new(tree), uuid, artifact }))
+        Ok(Some(Root { tree: Some(Arc::new(tree)), uuid, artifact }))
+    }
+
+    /// The same, but that it is not made if one of `bases` has it.
+    pub(super) fn root_beside(&self, bases: Option<&Bases<'_>>) -> Result<Option<Root>> {
+        // What guests have of it is put in when they have been made.
+        if let Some(bases) = bases
+            && self.decision.guests.config.guests.is_empty()
+            && let Some(key) = self.root_key()?
+        {
+            let uuid = self.root_uuid(&key)?;
+            if let Some(artifact) = bases.root(&uuid::Uuid::from_bytes(uuid).to_string()) {
+                return Ok(Some(Root { tree: None, uuid, artifact: artifact.clone() }));
+            }
+        }
+        self.root()
     }
 
     /// The tree of this kind with this key: from the cache, or made now and kept there. Its contents are in the cache, as

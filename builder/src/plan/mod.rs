@@ -22,7 +22,7 @@ use boot::Booting;
 use disk::{Blob, DiskMap, PlannedFile};
 use memory::Region;
 use script::Load;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const TREE_ROOM: u64 = 2 * MIB;
 const HYPERVISOR_HEAP: u64 = 32 * MIB;
 
 /// A part of the image as the plan sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// Where it comes from, in words.
     pub from: String,
@@ -59,7 +59,7 @@ pub struct Tree {
 }
 
 /// What the header of a boot executable says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// What it is.
     pub format: Format,
@@ -86,7 +86,7 @@ impl From<&KernelImage> for Header {
 }
 
 /// dom0's root file system on the medium, as the plan sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootArtifact {
     /// The archive with its files.
     #[serde(flatten)]

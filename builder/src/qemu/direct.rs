@@ -85,7 +85,7 @@ pub fn load(
     })?;
     let folder = folder(image);
     fs::create_dir_all(&folder).context_at(&folder, || "cannot make the folder for the image's files")?;
-    let mut file = File::open(image).context_at(image, || "cannot open the image")?;
+    let mut file = crate::image::open(image)?;
     let mut args = Vec::new();
     for load in &planned.loads {
         let partition = planned
