@@ -4,8 +4,8 @@ use crate::cache::{Cache, Inputs, Stamp, read_json, replace_file, sha256, to_jso
 use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
-    Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table, write_image,
-    write_over,
+    Blob, Content as DiskContent, DiskSpec, Ext4, Fat32, FileSpec, Gpt, Partial, PartitionSpec, Table,
+    write_into,
 };
 use crate::error::{Error, Result, ResultExt};
 use crate::guest;
@@ -189,25 +189,27 @@ fn make(
     let bases = (!anew).then(|| Bases::find(image, last.as_ref()));
     let parts = maker.make(bases.as_ref())?;
     let plan = Plan::new(decision, parts.artifacts(&decision.guests))?;
-    // It takes the image's name when it has been read back.
-    let fresh = image.with_extension("img.new");
-    let _remover = Remover(&fresh);
     let base = match bases {
-        Some(bases) => bases.start(&fresh)?,
+        Some(bases) => bases.start()?,
         None => remove_spare(image).map(|_| None)?,
     };
     let (spec, known) = disk_spec(decision, &plan, &parts, maker, base.as_ref())?;
-    let (cloned, before) = match base {
-        None => write_image(&fresh, &spec, progress).map(|()| (false, None))?,
-        Some(base) => write_over(base.partial, &spec, progress).map(|()| (base.cloned, Some(base.map)))?,
+    let (fresh, before, cloned) = match base {
+        None => (Partial::create(image)?, None, false),
+        Some(base) => (base.partial, Some(base.map), base.cloned),
     };
+    write_into(&fresh, &spec, before.is_some(), progress)?;
+    let path = fresh.temporary();
     let text = std::thread::scope(|scope| {
-        let map = scope.spawn(|| bmap::render(&map_of(&fresh, &spec, before.as_ref())?));
-        let verified = verify_image(&fresh, &spec, progress);
-        let panicked = |_| Err(Error::new("making the map ended in a panic of the builder"));
-        let map = map.join().unwrap_or_else(panicked);
+        // While it is read back, for most of that the CPU is not needed.
+        let synced = scope.spawn(|| fresh.sync());
+        let map = scope.spawn(|| bmap::render(&map_of(path, &spec, before.as_ref())?));
+        let verified = verify_image(path, &spec, progress);
+        let panicked = || Error::new("making the map ended in a panic of the builder");
+        let map = map.join().unwrap_or_else(|_| Err(panicked()));
+        let synced = synced.join().unwrap_or_else(|_| Err(panicked()));
         // What is not as it should be has no map worth mentioning.
-        verified.and(map)
+        verified.and(synced).and(map)
     })?;
     let map = sha256(text.as_bytes());
     let described = Described {
@@ -221,7 +223,8 @@ fn make(
     let last = last.filter(|_| !cloned);
     let last = last.as_ref().and_then(|last| Some((last, last.map(image)?)));
     companions::remove_stale(image)?;
-    replace(&fresh, image, last)?;
+    let path = path.to_owned();
+    fresh.keep_by(|| replace(&path, image, last))?;
     companions::write(image, &described)?;
     let known = Known { watched: watch(image), ..known };
     let manifest = Manifest {
@@ -243,16 +246,6 @@ fn make(
     };
     replace_file(&manifest_path(image), &to_json(&manifest)?)?;
     Ok(manifest)
-}
-
-/// Removes a file when it goes, unless somebody has renamed that by then.
-struct Remover<'a>(&'a Path);
-
-impl Drop for Remover<'_> {
-    fn drop(&mut self) {
-        // It is mostly not there any more.
-        let _ = fs::remove_file(self.0);
-    }
 }
 
 /// The disk with its bytes, but for what `base` has already; and what is to be known of it.

@@ -208,6 +208,29 @@ impl Cache {
     ///
     /// A file that cannot be read.
     pub fn hash_file(&self, path: &Path) -> Result<String> {
+        self.hash_of(path, || {
+            let file = File::open(path).context_at(path, || "cannot open the file")?;
+            hash_reader(file).context_at(path, || "cannot read the file")
+        })
+    }
+
+    /// The file at `path` in memory, and the SHA-256 of it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or that changes meanwhile.
+    pub fn read_file(&self, path: &Path) -> Result<(Arc<[u8]>, String)> {
+        let stamp = Stamp::of(path)?;
+        let data = read_whole(path).context_at(path, || "cannot read the file")?;
+        let sha256 = self.hash_of(path, || Ok(sha256(&data)))?;
+        if Stamp::of(path)? != stamp {
+            return Err(Error::new("the file was changed while it was read").at(path).help("run this again"));
+        }
+        Ok((data, sha256))
+    }
+
+    /// The SHA-256 of the file at `path`, by `hash` if it looks different from when it was hashed last.
+    fn hash_of(&self, path: &Path, hash: impl FnOnce() -> Result<String>) -> Result<String> {
         let path = std::path::absolute(path).context_at(path, || "cannot find the file")?;
         let stamp = Stamp::of(&path)?;
         let key = path.to_string_lossy().into_owned();
@@ -215,8 +238,7 @@ impl Cache {
         if let Some(known) = known {
             return Ok(known.sha256);
         }
-        let sha256 = hash_reader(File::open(&path).context_at(&path, || "cannot open the file")?)
-            .context_at(&path, || "cannot read the file")?;
+        let sha256 = hash()?;
         if stamp.is_settled() && path.to_str().is_some() && Stamp::of(&path)? == stamp {
             let mut hashes = lock(&self.hashes);
             hashes.items.insert(key, Stamped { stamp, sha256: sha256.clone() });
@@ -413,7 +435,7 @@ fn seconds_now() -> Option<i64> {
 }
 
 /// The file at `path`, in memory once.
-pub(crate) fn read_whole(path: &Path) -> std::io::Result<Arc<[u8]>> {
+fn read_whole(path: &Path) -> std::io::Result<Arc<[u8]>> {
     let mut file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
     let mut data: Arc<[u8]> = std::iter::repeat_n(0, length).collect();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SparseSeg, SpecialKind};
 
@@ -153,7 +154,7 @@ pub fn write_ext4(file: &File, spec: &Ext4, size: u64, epoch: u64) -> Result<()>
 }
 
 /// Writes the file system of `size` bytes to byte `start` of the image.
-pub(super) fn write<F: FnMut(u64)>(
+pub(super) fn write<F: FnMut(u64) + Send>(
     spec: &Ext4,
     size: u64,
     epoch: u64,
@@ -180,12 +181,32 @@ pub(super) fn write<F: FnMut(u64)>(
     let layout = builder.seal().map_err(|error| {
         Error::new(failed()).because(error).help("give the partition a larger `min-size` in the layout")
     })?;
-    let mut image = layout.writer(Region { writer, start }).context(failed)?;
-    for (handle, data) in files {
-        image.fill(handle, &mut Filled::new(data)).context(failed)?;
-    }
-    image.finish().context(failed)?;
-    Ok(())
+    // One thread reads what another writes.
+    std::thread::scope(|scope| {
+        let (full, to_write) = sync_channel::<Batch>(AHEAD);
+        let (empty, to_fill) = sync_channel::<Vec<u8>>(AHEAD + 2);
+        let writing = scope.spawn(move || -> io::Result<()> {
+            for Batch { at, mut bytes } in to_write {
+                writer.write(start + at, &bytes)?;
+                bytes.clear();
+                // Nobody needs it any more when all is filled.
+                let _ = empty.try_send(bytes);
+            }
+            Ok(())
+        });
+        let filling = || -> Result<()> {
+            let mut image = layout.writer(Region::new(full, to_fill)).context(failed)?;
+            for (handle, data) in files {
+                image.fill(handle, &mut Filled::new(data)).context(failed)?;
+            }
+            image.finish().context(failed).map(drop)
+        };
+        let filled = filling();
+        let written =
+            writing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes panicked")));
+        // Where writing fails, that is why filling failed as well.
+        written.context(failed).and(filled)
+    })
 }
 
 /// Tells the builder of every entry; gives the files that have contents, in their order on the disk.
@@ -316,20 +337,67 @@ impl Read for Filled<'_> {
     }
 }
 
-/// The part of the image that the file system has.
-struct Region<'a, 'b, F> {
-    writer: &'a mut Writer<'b, F>,
-    start: u64,
+/// Bytes that are written at once, and how many such batches may wait for that.
+const BATCH: usize = 1 << 20;
+const AHEAD: usize = 4;
+
+/// Bytes that follow each other in the file system.
+struct Batch {
+    at: u64,
+    bytes: Vec<u8>,
 }
 
-impl<F: FnMut(u64)> RegionSink for Region<'_, '_, F> {
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.writer.write(self.start + offset, bytes)
+/// The part of the image that the file system has: gathers what follows each other, for most files are small.
+struct Region {
+    now: Batch,
+    full: SyncSender<Batch>,
+    /// Batches that have been written.
+    empty: Receiver<Vec<u8>>,
+}
+
+impl Region {
+    fn new(full: SyncSender<Batch>, empty: Receiver<Vec<u8>>) -> Self {
+        Self { now: Batch { at: 0, bytes: Vec::with_capacity(BATCH) }, full, empty }
     }
 
-    /// The image is one hole to begin with.
+    /// Gives away what has been gathered, and begins anew at `at`.
+    fn pass(&mut self, at: u64) -> io::Result<()> {
+        if self.now.bytes.is_empty() {
+            self.now.at = at;
+            return Ok(());
+        }
+        let bytes = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let full = std::mem::replace(&mut self.now, Batch { at, bytes });
+        self.full.send(full).map_err(|_| io::Error::other("the image cannot be written"))
+    }
+}
+
+impl RegionSink for Region {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // The rest of a file's last block is zeros.
+        let end = self.now.at + self.now.bytes.len() as u64;
+        let gap =
+            offset.checked_sub(end).filter(|gap| *gap < BLOCK).and_then(|gap| usize::try_from(gap).ok());
+        match gap {
+            Some(gap) if self.now.bytes.len() + gap + bytes.len() <= BATCH => {
+                self.now.bytes.resize(self.now.bytes.len() + gap, 0);
+            }
+            _ => self.pass(offset)?,
+        }
+        self.now.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The image is one hole to begin with, or is made one wherever nothing is put.
     fn zeros(&mut self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // Where that fails, the thread that writes says why.
+        let _ = self.pass(0);
     }
 }
 

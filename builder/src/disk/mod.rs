@@ -17,10 +17,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::parallel;
 use crate::progress::Progress;
 use crate::tree::Tree;
 
@@ -29,8 +31,8 @@ pub use fat::{fat_name, fat32_size};
 pub(crate) use lvm::DATA as LVM_DATA;
 pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
 pub(crate) use partial::Partial;
-use sparse::Writer;
 pub(crate) use sparse::data_from;
+use sparse::{Writer, clear};
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
 pub const BLOCK: u64 = 512;
@@ -113,7 +115,7 @@ pub struct PartitionSpec {
 pub enum Content {
     /// Nothing: a hole.
     Empty,
-    /// What is there already, in the image that this one is made from ([`write_over`]).
+    /// What is there already, in the image that this one is made from.
     Same,
     /// These bytes at its start, and a hole behind them.
     Raw(Arc<[u8]>),
@@ -240,29 +242,28 @@ impl DiskSpec {
 /// writing the same image, or the disk is full or fails. In every case the file at `path` is what it was, and nothing
 /// is left beside it.
 pub fn write_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
-    spec.check().map_err(|error| error.at(path))?;
-    if let Some(partition) =
-        spec.partitions.iter().find(|partition| matches!(partition.content, Content::Same))
-    {
+    let known = |partition: &&PartitionSpec| matches!(partition.content, Content::Same);
+    if let Some(partition) = spec.partitions.iter().find(known) {
         let text = format!("nothing is known of partition `{}`", partition.name);
         return Err(Error::new(text).at(path));
     }
     let partial = Partial::create(path)?;
-    fill(partial.file(), spec, false, progress).map_err(|error| error.at(path))?;
+    write_into(&partial, spec, false, progress)?;
+    partial.sync()?;
     partial.keep()
 }
 
-/// Makes the image that `spec` describes of the one that `partial` holds, and gives it its name: only blocks that differ
-/// are written, and partitions that are [`Content::Same`] are not looked at.
+/// Writes the image that `spec` describes into `partial`. `over` says that it holds an image already: then only blocks
+/// that differ are written, and partitions that are [`Content::Same`] are not looked at.
 ///
 /// # Errors
-/// As [`write_image`], but for what `partial` holds, which is lost.
-pub(crate) fn write_over(partial: Partial, spec: &DiskSpec, progress: &Progress) -> Result<()> {
-    let written = spec.check().and_then(|()| fill(partial.file(), spec, true, progress));
-    written.map_err(|error| error.at(partial.path()))?;
-    partial.keep()
+/// As [`write_image`].
+pub(crate) fn write_into(partial: &Partial, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<()> {
+    let written = spec.check().and_then(|()| fill(partial.file(), spec, over, progress));
+    written.map_err(|error| error.at(partial.path()))
 }
 
+/// Partitions are filled side by side: none needs anything of another.
 fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<()> {
     file.set_len(spec.size).context(|| "cannot make a file of the image's size")?;
     let total = spec
@@ -272,25 +273,30 @@ fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result
         .chain(spec.raw.iter().map(|blob| blob.data.len() as u64))
         .sum();
     let step = progress.step("writing the image");
-    let report = |done| step.set(done, total);
-    let mut writer = if over { Writer::over(file, report) } else { Writer::new(file, report) };
-    for partition in &spec.partitions {
+    let done = AtomicU64::new(0);
+    let report = |more| step.set(done.fetch_add(more, Ordering::Relaxed) + more, total);
+    let writer = || if over { Writer::over(file, report) } else { Writer::new(file, report) };
+    let mut put = parallel::map(&spec.partitions, |partition| {
         let failed = || format!("cannot write partition `{}`", partition.name);
+        let mut writer = writer();
         put(&partition.content, partition.start, partition.size, spec.epoch, &mut writer)
             .map_err(|error| error.context(failed()))?;
-    }
+        let same = partition.start..partition.start + partition.size;
+        Ok(if matches!(partition.content, Content::Same) { vec![same] } else { writer.put() })
+    })?;
+    let mut outside = writer();
     for blob in &spec.raw {
-        writer.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
+        outside.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
     }
-    let same = spec.partitions.iter().filter(|partition| matches!(partition.content, Content::Same));
-    let same: Vec<_> = same.map(|partition| partition.start..partition.start + partition.size).collect();
-    // Tables come last: what is left of old ones goes with all else.
-    writer.clear(&same, spec.size).context(|| "cannot clear what is not in the image any more")?;
+    put.push(outside.put());
+    if over {
+        // Tables come last: what is left of old ones goes with all else.
+        clear(file, put.concat(), spec.size).context(|| "cannot clear what is not in the image any more")?;
+    }
     match &spec.table {
         Table::Gpt(table) => gpt::write(file, spec, table)?,
         Table::Mbr { signature } => mbr::write(file, spec, *signature)?,
     }
-    file.sync_all().context(|| "cannot bring the image onto the disk")?;
     step.finish();
     Ok(())
 }
@@ -332,7 +338,7 @@ pub fn render(content: &Content, size: u64, epoch: u64) -> Result<File> {
 }
 
 /// Writes `content` into the `size` bytes from byte `start` of the image.
-fn put<F: FnMut(u64)>(
+fn put<F: FnMut(u64) + Send>(
     content: &Content,
     start: u64,
     size: u64,

@@ -37,11 +37,11 @@ impl Partial {
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 
-    /// The same with what the file at `from` holds, which shares its room on the disk until either is written to; `None`
+    /// The same with what the file at `path` holds now, which shares its room on the disk until either is written to; `None`
     /// where the file system cannot do that.
-    pub(crate) fn cloned(path: &Path, from: &Path) -> Result<Option<Self>> {
+    pub(crate) fn cloned(path: &Path) -> Result<Option<Self>> {
         let partial = Self::create(path)?;
-        let from = File::open(from).context_at(from, || "cannot open the image")?;
+        let from = File::open(path).context_at(path, || "cannot open the image")?;
         Ok(ioctl_ficlone(&partial.file, &from).is_ok().then_some(partial))
     }
 
@@ -63,10 +63,25 @@ impl Partial {
         &self.path
     }
 
+    /// The name that it has until then.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Brings what has been written onto the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_all().context_at(&self.path, || "cannot bring the image onto the disk")
+    }
+
     /// Gives the file its name in place of what had it before, and brings that onto the disk.
-    pub(crate) fn keep(mut self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path)
-            .context_at(&self.path, || "cannot put the new image in place")?;
+    pub(crate) fn keep(self) -> Result<()> {
+        let (from, to) = (self.temporary.clone(), self.path.clone());
+        self.keep_by(|| fs::rename(&from, &to).context_at(&to, || "cannot put the new image in place"))
+    }
+
+    /// The same, where `rename` is what gives the file its name.
+    pub(crate) fn keep_by(mut self, rename: impl FnOnce() -> Result<()>) -> Result<()> {
+        rename()?;
         self.kept = true;
         // Without this a power cut may bring the old image back; that is no fault of the new one, so it is not an error.
         if let Some(Ok(folder)) = self.temporary.parent().map(File::open) {

@@ -20,7 +20,6 @@ const PAGE_BYTES: u64 = PAGE as u64;
 /// Writes into a file that is one hole so far, or over one that is much like what it is to become.
 pub(crate) struct Writer<'a, F> {
     file: &'a File,
-    done: u64,
     report: F,
     over: Option<Over>,
 }
@@ -28,21 +27,22 @@ pub(crate) struct Writer<'a, F> {
 /// What is known of a file that is written over.
 #[derive(Default)]
 struct Over {
-    /// What has been put there, whether that was there already or not.
+    /// What has been put there, in the order in which that was done.
     put: Vec<Range<u64>>,
     /// What was there, as it is read to be compared.
     there: Vec<u8>,
 }
 
 impl<'a, F: FnMut(u64)> Writer<'a, F> {
+    /// `report` is called with the bytes of each piece that has been written.
     pub(crate) fn new(file: &'a File, report: F) -> Self {
-        Self { file, done: 0, report, over: None }
+        Self { file, report, over: None }
     }
 
     /// The same over a file that is as long as it is going to be: what is there already is not written. In the end
-    /// [`Writer::clear`] has to be called.
+    /// [`clear`] has to be called for what was put nowhere.
     pub(crate) fn over(file: &'a File, report: F) -> Self {
-        Self { file, done: 0, report, over: Some(Over::default()) }
+        Self { file, report, over: Some(Over::default()) }
     }
 
     /// Writes `data` at `offset`, leaving holes where it is zero.
@@ -69,8 +69,7 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
                     None => self.file.write_all_at(piece, at)?,
                     Some(over) => over.write(self.file, piece, at)?,
                 }
-                self.done += piece.len() as u64;
-                (self.report)(self.done);
+                (self.report)(piece.len() as u64);
             }
             at += piece.len() as u64;
             rest = behind;
@@ -78,18 +77,9 @@ impl<'a, F: FnMut(u64)> Writer<'a, F> {
         Ok(())
     }
 
-    /// Makes a hole of whatever has not been put into the file, up to byte `size`, but for what lies in `keep`.
-    pub(crate) fn clear(&mut self, keep: &[Range<u64>], size: u64) -> io::Result<()> {
-        let Some(over) = &mut self.over else { return Ok(()) };
-        let mut taken: Vec<_> = over.put.drain(..).chain(keep.iter().cloned()).collect();
-        taken.push(size..size);
-        taken.sort_by_key(|range| range.start);
-        let mut at = 0;
-        for range in taken {
-            punch(self.file, at..range.start)?;
-            at = at.max(range.end);
-        }
-        Ok(())
+    /// What has been put into a file that is written over, whether it was there already or not.
+    pub(crate) fn put(self) -> Vec<Range<u64>> {
+        self.over.map(|over| over.put).unwrap_or_default()
     }
 }
 
@@ -114,6 +104,18 @@ impl Over {
         }
         write_run(file, data, at, run)
     }
+}
+
+/// Makes a hole of whatever of a file lies outside of `put`, up to byte `size`.
+pub(crate) fn clear(file: &File, mut put: Vec<Range<u64>>, size: u64) -> io::Result<()> {
+    put.push(size..size);
+    put.sort_by_key(|range| range.start);
+    let mut at = 0;
+    for range in put {
+        punch(file, at..range.start)?;
+        at = at.max(range.end);
+    }
+    Ok(())
 }
 
 /// Writes this part of `data`, which belongs to byte `at`.
@@ -355,7 +357,10 @@ mod tests {
             writer.write(0, &block(1)).unwrap();
             writer.write(40 * HOLE as u64, &changed).unwrap();
             writer.write(60 * HOLE as u64 + 100, &[7; 50]).unwrap();
-            writer.clear(std::slice::from_ref(&keep), size).unwrap();
+            let put = writer.put();
+            if !put.is_empty() {
+                clear(&old, [put, vec![keep.clone()]].concat(), size).unwrap();
+            }
         }
         let [old, new] = [&old, &new].map(|file| {
             let mut bytes = vec![0; size as usize];
@@ -374,8 +379,8 @@ mod tests {
         let file = File::open(file.path()).unwrap();
         let mut writer = Writer::over(&file, |_| ());
         writer.write(0, &data).unwrap();
-        writer.clear(&[], data.len() as u64).unwrap();
         assert!(writer.write(5, &data[4..9]).is_err());
+        clear(&file, writer.put(), data.len() as u64).unwrap();
     }
 
     #[test]

@@ -115,16 +115,16 @@ impl<'a> Bases<'a> {
         known.filter_map(|known| known.root.as_ref()).find(|root| root.uuid == uuid)
     }
 
-    /// The file that is to become the image, with the name `fresh`; `None` where it has to begin as nothing.
+    /// The file that is to become the image; `None` where it has to begin as nothing.
     ///
     /// # Errors
     ///
     /// A spare that is of no use and cannot be removed.
-    pub fn start(self, fresh: &Path) -> Result<Option<Base>> {
-        if let Some(base) = self.last.and_then(|last| last.clone_to(fresh, self.image)) {
+    pub fn start(self) -> Result<Option<Base>> {
+        if let Some(base) = self.last.and_then(|last| last.cloned(self.image)) {
             return Ok(Some(base));
         }
-        let taken = self.spare.and_then(|spare| spare.take(fresh, self.image));
+        let taken = self.spare.and_then(|spare| spare.take(self.image));
         remove_spare(self.image)?;
         Ok(taken)
     }
@@ -155,16 +155,16 @@ impl Last {
     }
 
     /// A copy of the image that shares its blocks.
-    fn clone_to(&self, fresh: &Path, image: &Path) -> Option<Base> {
+    fn cloned(&self, image: &Path) -> Option<Base> {
         let map = own_map(&self.map(image)?).filter(|_| self.known.of_this_builder())?;
-        let partial = Partial::cloned(fresh, image).ok()??;
+        let partial = Partial::cloned(image).ok()??;
         // Nobody has written to it meanwhile.
         self.is_at(image).then(|| Base { partial, known: self.known.clone(), map, cloned: true })
     }
 }
 
 impl Spare {
-    fn take(self, fresh: &Path, image: &Path) -> Option<Base> {
+    fn take(self, image: &Path) -> Option<Base> {
         let (path, about) = spare_paths(image).ok()?;
         let map = own_map(&self.map)?;
         if Stamp::of(&path).ok()? != self.stamp || read_since_watched(&path) {
@@ -172,7 +172,7 @@ impl Spare {
         }
         // From here on it is no spare any more.
         remove(&about).ok()?;
-        let partial = Partial::taken(fresh, &path).ok()?;
+        let partial = Partial::taken(image, &path).ok()?;
         Some(Base { partial, known: self.known, map, cloned: false })
     }
 }
@@ -193,7 +193,7 @@ pub(crate) fn remove_spare(image: &Path) -> Result<usize> {
     Ok(usize::from(remove(&about)?) + usize::from(remove(&path)?))
 }
 
-/// Gives the file `fresh` the name `image`. What had that name, `last` with this map, becomes the spare if it can.
+/// Gives the file `fresh` the name `image`, as [`Partial::keep`] does. What had that name, `last` with this map, becomes the spare if it can.
 ///
 /// # Errors
 ///
@@ -315,8 +315,7 @@ mod tests {
         let (image, kept) =
             replaced(dir.path(), |image| drop(open(image).map(|file| file.read_exact_at(&mut [0], 0))));
         assert_eq!(kept, watches(dir.path()), "what reads without a trace does not count");
-        let fresh = dir.path().join("x.img.new");
-        let base = Bases::find(&image, None).start(&fresh).unwrap();
+        let base = Bases::find(&image, None).start().unwrap();
         assert_eq!(base.is_some(), kept);
         if let Some(base) = base {
             assert!(base.has(&Placed::ext4(0, 4096, "root", [1; 16], 0)) && !base.cloned);
@@ -347,16 +346,13 @@ mod tests {
             if kept {
                 deed(&spare);
             }
-            assert!(
-                Bases::find(&image, None).start(&dir.path().join("new")).unwrap().is_none(),
-                "{what} as a spare"
-            );
+            assert!(Bases::find(&image, None).start().unwrap().is_none(), "{what} as a spare");
             assert!(!spare.exists() && !about.exists());
         }
         let dir = tempfile::tempdir().unwrap();
         let mut reader = None;
         let (image, _) = replaced(dir.path(), |image| reader = Some(open(image).unwrap()));
-        assert!(Bases::find(&image, None).start(&dir.path().join("new")).unwrap().is_none(), "being read");
+        assert!(Bases::find(&image, None).start().unwrap().is_none(), "being read");
         let mut block = [0; 4096];
         reader.unwrap().read_exact_at(&mut block, 0).unwrap();
         assert_eq!(block, [1; 4096]);
@@ -372,7 +368,7 @@ mod tests {
             spare.known.builder.push('x');
             fs::write(&about, to_json(&spare).unwrap()).unwrap();
         }
-        assert!(Bases::find(&image, None).start(&dir.path().join("new")).unwrap().is_none());
+        assert!(Bases::find(&image, None).start().unwrap().is_none());
         assert_eq!(remove_spare(&image).unwrap(), 0);
     }
 

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::disk::{
         Blob, Ext4, Fat32, FileSpec, Gpt, Partial, PartitionSpec, Table, Volume, VolumeGroup, lvm_uuid,
-        write_image, write_over,
+        write_image, write_into,
     };
     use crate::progress::Progress;
     use crate::tree::{Data, Node, Tree};
@@ -318,7 +318,8 @@ mod tests {
             }
             std::fs::copy(at("old"), at("base")).unwrap();
             let partial = Partial::taken(&at(name), &at("base")).unwrap();
-            write_over(partial, &spec, &quiet).unwrap();
+            write_into(&partial, &spec, true, &quiet).unwrap();
+            partial.keep().unwrap();
             verify_image(&at(name), &changed, &quiet).unwrap();
             assert!(std::fs::read(at(name)).unwrap() == image, "{name}");
             map_of(&at(name), &spec, Some(&old)).unwrap()

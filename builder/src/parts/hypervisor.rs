@@ -46,10 +46,9 @@ impl Maker<'_> {
         let source = &self.decision.hypervisor;
         let (data, stored): (Arc<[u8]>, Stored) = match source {
             HypervisorSource::File(path) => {
-                let data = fs::read(path).context_at(path, || "cannot read the hypervisor")?;
-                let sha256 = crate::cache::sha256(&data);
-                let from = path.display().to_string();
-                (data.clone().into(), Stored { sha256, size: data.len() as u64, from })
+                let (data, sha256) = self.cache.read_file(path)?;
+                let stored = Stored { sha256, size: data.len() as u64, from: path.display().to_string() };
+                (data, stored)
             }
             HypervisorSource::Package { suite, arch, package, path } => {
                 let package = self.package_of(suite, package, arch)?;

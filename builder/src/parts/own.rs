@@ -1,7 +1,7 @@
 //! What is the user's own in dom0: a root file system, a kernel, a RAM disk, and what is laid over the root file system.
 
 use super::{Maker, Part};
-use crate::cache::{Inputs, Stored, read_whole, sha256};
+use crate::cache::{Inputs, Stored};
 use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::error::{Error, Result, ResultExt};
@@ -34,18 +34,18 @@ impl Maker<'_> {
     pub(crate) fn own_file(&self, path: &Path, field: &str) -> Result<Part> {
         let config = self.decision.config();
         let path = config.dir.join(path);
-        let read = || -> Result<Arc<[u8]>> {
+        let read = || -> Result<(Arc<[u8]>, String)> {
             let length = fs::metadata(&path).context_at(&path, || "cannot look at the file")?.len();
             if length == 0 || length > MAX_MODULE {
                 return Err(Error::new(format!("the file has {length} bytes")).at(&path));
             }
-            read_whole(&path).context_at(&path, || "cannot read the file")
+            self.cache.read_file(&path)
         };
-        let data = read().map_err(|error| config.blame(field, error))?;
+        let (data, sha256) = read().map_err(|error| config.blame(field, error))?;
         let artifact = Artifact {
             from: path.display().to_string(),
             size: data.len() as u64,
-            sha256: Some(sha256(&data)),
+            sha256: Some(sha256),
             header: None,
         };
         Ok(Part { artifact, data })

@@ -17,6 +17,7 @@ use super::{Data, Device, Kind, Node, Owner, Source, Tree, Xattrs};
 use crate::acl;
 use crate::cache::{Stamp, hex};
 use crate::error::{Error, Result, ResultExt};
+use crate::parallel;
 
 /// Whom what is in a folder belongs to in the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -39,41 +40,79 @@ const MAX_ENTRIES: usize = 4 << 20;
 /// # Errors
 /// What cannot be looked at, and what a [`Tree`] does not take.
 pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
-    let mut tree = Tree::new();
-    let mut linked = BTreeMap::<(u64, u64), Vec<u8>>::new();
-    let mut folders: Vec<(PathBuf, Vec<u8>)> = vec![(path.to_owned(), Vec::new())];
-    let mut count = 0_usize;
-    while let Some((folder, inside)) = folders.pop() {
-        let failed = || "cannot list the folder";
-        for entry in fs::read_dir(&folder).context_at(&folder, failed)? {
-            let name = entry.context_at(&folder, failed)?.file_name();
-            count += 1;
-            if count > MAX_ENTRIES {
-                return Err(Error::new("the folder has too many files").at(path));
-            }
-            let host = folder.join(&name);
-            let at = if inside.is_empty() {
-                name.into_vec()
-            } else {
-                [inside.as_slice(), name.as_bytes()].join(&b'/')
-            };
-            let meta = fs::symlink_metadata(&host).context_at(&host, || "cannot look at the file")?;
-            let inode = (meta.dev(), meta.ino());
+    let (mut tree, mut linked) = (Tree::new(), BTreeMap::<(u64, u64), Vec<u8>>::new());
+    walk(
+        path,
+        |found| Ok((node(&found.host, &found.meta, owners)?, found)),
+        |(node, found)| {
+            let (meta, at) = (&found.meta, &found.inside);
             if meta.nlink() > 1 && !meta.is_dir() {
+                let inode = (meta.dev(), meta.ino());
                 if let Some(first) = linked.get(&inode) {
-                    tree.link(&at, first).map_err(|error| error.at(&host))?;
-                    continue;
+                    return tree.link(at, first).map_err(|error| error.at(&found.host));
                 }
                 linked.insert(inode, at.clone());
             }
-            let node = node(&host, &meta, owners)?;
-            if node.is_dir() {
-                folders.push((host.clone(), at.clone()));
+            tree.insert(at, node).map_err(|error| error.at(&found.host))
+        },
+    )?;
+    Ok(tree)
+}
+
+/// A name in a folder.
+struct Found {
+    /// Where it is on this machine.
+    host: PathBuf,
+    /// The same from the folder on that the walk began at.
+    inside: Vec<u8>,
+    meta: fs::Metadata,
+}
+
+/// Goes through everything below the folder at `path`: has `look` called for each name, on all CPUs, and then `take` with
+/// what came of it, a folder before what is in it.
+fn walk<R: Send>(
+    path: &Path,
+    look: impl Fn(Found) -> Result<R> + Sync,
+    mut take: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
+    let (mut folders, mut count) = (vec![(path.to_owned(), Vec::new())], 0_usize);
+    while !folders.is_empty() {
+        let listed = parallel::map(&folders, |(folder, inside)| list(folder, inside, &look))?;
+        folders.clear();
+        for (found, below) in listed {
+            count += found.len();
+            if count > MAX_ENTRIES {
+                return Err(Error::new("the folder has too many files").at(path));
             }
-            tree.insert(&at, node).map_err(|error| error.at(&host))?;
+            found.into_iter().try_for_each(&mut take)?;
+            folders.extend(below);
         }
     }
-    Ok(tree)
+    Ok(())
+}
+
+/// Folders on this machine, and the same from the one on that a walk began at.
+type Folders = Vec<(PathBuf, Vec<u8>)>;
+
+/// What `look` makes of the names in a folder, and the folders among them.
+fn list<R>(folder: &Path, inside: &[u8], look: impl Fn(Found) -> Result<R>) -> Result<(Vec<R>, Folders)> {
+    let failed = || "cannot list the folder";
+    let (mut all, mut below) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder).context_at(folder, failed)? {
+        let entry = entry.context_at(folder, failed)?;
+        let (host, name) = (entry.path(), entry.file_name().into_vec());
+        // By the folder that is open: no path is followed from its beginning.
+        let meta = entry.metadata().context_at(&host, || "cannot look at the file")?;
+        let inside = if inside.is_empty() { name } else { [inside, &name].join(&b'/') };
+        if meta.is_dir() {
+            below.push((host.clone(), inside.clone()));
+        }
+        if all.len() == MAX_ENTRIES {
+            return Err(Error::new("the folder has too many files").at(folder));
+        }
+        all.push(look(Found { host, inside, meta })?);
+    }
+    Ok((all, below))
 }
 
 /// How everything in a folder looks from outside.
@@ -91,23 +130,12 @@ pub struct Looks {
 /// # Errors
 /// What cannot be looked at.
 pub fn look_at_folder(path: &Path) -> Result<Looks> {
-    let (mut folders, mut seen) = (vec![path.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        let failed = || "cannot list the folder";
-        for entry in fs::read_dir(&folder).context_at(&folder, failed)? {
-            let entry = entry.context_at(&folder, failed)?;
-            // By the folder that is open: no path is followed from its beginning.
-            let meta = entry.metadata().context_at(entry.path(), || "cannot look at the file")?;
-            if seen.len() == MAX_ENTRIES {
-                return Err(Error::new("the folder has too many files").at(path));
-            }
-            let host = entry.path();
-            if meta.is_dir() {
-                folders.push(host.clone());
-            }
-            seen.push((host, Stamp::from_metadata(&meta)));
-        }
-    }
+    let mut seen = Vec::new();
+    let look = |found: Found| Ok((found.host, Stamp::from_metadata(&found.meta)));
+    walk(path, look, |one| {
+        seen.push(one);
+        Ok(())
+    })?;
     // By bytes: a comparison part by part costs as much as the rest.
     seen.sort_by(|a, b| a.0.as_os_str().as_bytes().cmp(b.0.as_os_str().as_bytes()));
     let (mut hash, mut settled) = (Sha256::new(), true);
@@ -193,12 +221,13 @@ const LONGEST: usize = 65_536;
 
 fn xattrs(host: &Path) -> Result<Xattrs> {
     let failed = || "cannot read the extended attributes";
-    let mut list = vec![0; LONGEST];
-    let count = match llistxattr(host, &mut list) {
-        // Not every file system has them.
-        Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
-        count => count.context_at(host, failed)?,
+    let mut list = match llistxattr(host, &mut [0; 0]) {
+        // Not every file system has them, and few files.
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        Ok(_) => vec![0; LONGEST],
+        Err(error) => return Err(error).context_at(host, failed),
     };
+    let count = llistxattr(host, &mut list).context_at(host, failed)?;
     let mut xattrs = Xattrs::new();
     for name in list.get(..count).unwrap_or_default().split(|&byte| byte == 0) {
         // Labels and signatures are of the machine that set them.
