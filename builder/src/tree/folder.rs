@@ -221,13 +221,16 @@ const LONGEST: usize = 65_536;
 
 fn xattrs(host: &Path) -> Result<Xattrs> {
     let failed = || "cannot read the extended attributes";
-    let mut list = match llistxattr(host, &mut [0; 0]) {
-        // Not every file system has them, and few files.
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
-        Ok(_) => vec![0; LONGEST],
-        Err(error) => return Err(error).context_at(host, failed),
+    // Few files have any, and few of those many.
+    let mut list = vec![0; 256];
+    let count = loop {
+        match llistxattr(host, &mut list) {
+            // Not every file system has them.
+            Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+            Err(Errno::RANGE) if list.len() < LONGEST => list.resize(LONGEST, 0),
+            count => break count.context_at(host, failed)?,
+        }
     };
-    let count = llistxattr(host, &mut list).context_at(host, failed)?;
     let mut xattrs = Xattrs::new();
     for name in list.get(..count).unwrap_or_default().split(|&byte| byte == 0) {
         // Labels and signatures are of the machine that set them.
