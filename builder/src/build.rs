@@ -23,7 +23,7 @@ use crate::record::Record;
 use crate::signature::sign;
 use crate::slot::{SlotName, State};
 use crate::uboot::boot_script;
-use crate::verify::verify_image;
+use crate::verify::verify_written;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -198,13 +198,13 @@ fn make(
         None => (Partial::create(image)?, None, false),
         Some(base) => (base.partial, Some(base.map), base.cloned),
     };
-    write_into(&fresh, &spec, before.is_some(), progress)?;
+    let written = write_into(&fresh, &spec, before.is_some(), progress)?;
     let path = fresh.temporary();
     let text = std::thread::scope(|scope| {
         // While it is read back, for most of that the CPU is not needed.
         let synced = scope.spawn(|| fresh.sync());
         let map = scope.spawn(|| bmap::render(&map_of(path, &spec, before.as_ref())?));
-        let verified = verify_image(path, &spec, progress);
+        let verified = verify_written(path, &spec, &written, progress);
         let panicked = || Error::new("making the map ended in a panic of the builder");
         let map = map.join().unwrap_or_else(|_| Err(panicked()));
         let synced = synced.join().unwrap_or_else(|_| Err(panicked()));

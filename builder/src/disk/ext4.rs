@@ -13,6 +13,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink
 
 use super::Ext4;
 use super::sparse::Writer;
+use super::sums::{Sum, Sums};
 use crate::acl;
 use crate::error::{Error, Result, ResultExt};
 use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Reader, Tree};
@@ -150,7 +151,7 @@ const fn journal(blocks: u64) -> u32 {
 pub fn write_ext4(file: &File, spec: &Ext4, size: u64, epoch: u64) -> Result<()> {
     check_label(&spec.label)?;
     file.set_len(size).context(|| "cannot make the file as long as its file system")?;
-    write(spec, size, epoch, 0, &mut Writer::new(file, |_| ()))
+    write(spec, size, epoch, 0, &mut Writer::new(file, |_| ())).map(drop)
 }
 
 /// Writes the file system of `size` bytes to byte `start` of the image.
@@ -160,7 +161,7 @@ pub(super) fn write<F: FnMut(u64) + Send>(
     epoch: u64,
     start: u64,
     writer: &mut Writer<'_, F>,
-) -> Result<()> {
+) -> Result<Sums> {
     let blocks = size / BLOCK;
     let tree_size = TreeSize::of(&spec.tree);
     let time = i64::from(
@@ -182,7 +183,7 @@ pub(super) fn write<F: FnMut(u64) + Send>(
         Error::new(failed()).because(error).help("give the partition a larger `min-size` in the layout")
     })?;
     // One thread reads what another writes.
-    std::thread::scope(|scope| {
+    std::thread::scope(|scope| -> Result<Sums> {
         let (full, to_write) = sync_channel::<Batch>(AHEAD);
         let (empty, to_fill) = sync_channel::<Vec<u8>>(AHEAD + 2);
         let writing = scope.spawn(move || -> io::Result<()> {
@@ -194,12 +195,16 @@ pub(super) fn write<F: FnMut(u64) + Send>(
             }
             Ok(())
         });
-        let filling = || -> Result<()> {
+        let filling = || -> Result<Sums> {
             let mut image = layout.writer(Region::new(full, to_fill)).context(failed)?;
-            for (handle, data) in files {
-                image.fill(handle, &mut Filled::new(data)).context(failed)?;
+            let mut sums = Sums::default();
+            for (handle, inode, data) in files {
+                let mut filled = Filled::new(data);
+                image.fill(handle, &mut filled).context(failed)?;
+                sums.add(inode, filled.sum);
             }
-            image.finish().context(failed).map(drop)
+            image.finish().context(failed)?;
+            Ok(sums)
         };
         let filled = filling();
         let written =
@@ -209,12 +214,13 @@ pub(super) fn write<F: FnMut(u64) + Send>(
     })
 }
 
-/// Tells the builder of every entry; gives the files that have contents, in their order on the disk.
+/// Tells the builder of every entry; gives the files that have contents, in their order on the disk, and which of the
+/// tree's each is.
 fn declare<'a>(
     builder: &mut FsBuilder,
     tree: &'a Tree,
     time: (i64, u32),
-) -> Result<Vec<(InodeHandle, &'a Data)>> {
+) -> Result<Vec<(InodeHandle, Inode, &'a Data)>> {
     let mut folders = BTreeMap::<&[u8], InodeHandle>::from([(&b""[..], ROOT)]);
     let mut linked = BTreeMap::<Inode, InodeHandle>::new();
     let mut files = Vec::new();
@@ -242,7 +248,7 @@ fn declare<'a>(
             linked.insert(entry.inode, handle);
         }
         if let Some(data) = entry.node.data().filter(|data| !data.extents(BLOCK).is_empty()) {
-            files.push((handle, data));
+            files.push((handle, entry.inode, data));
         }
     }
     Ok(files)
@@ -314,11 +320,13 @@ struct Filled<'a> {
     data: &'a Data,
     left: std::vec::IntoIter<Range<u64>>,
     now: Option<Reader<'a>>,
+    /// Of what has been read.
+    sum: Sum,
 }
 
 impl<'a> Filled<'a> {
     fn new(data: &'a Data) -> Self {
-        Self { data, left: data.extents(BLOCK).into_iter(), now: None }
+        Self { data, left: data.extents(BLOCK).into_iter(), now: None, sum: Sum::default() }
     }
 }
 
@@ -327,6 +335,7 @@ impl Read for Filled<'_> {
         loop {
             let count = self.now.as_mut().map_or(Ok(0), |reader| reader.read(buffer))?;
             if count > 0 || buffer.is_empty() {
+                self.sum.add(buffer.get(..count).unwrap_or_default());
                 return Ok(count);
             }
             match self.left.next() {
@@ -339,7 +348,7 @@ impl Read for Filled<'_> {
 
 /// Bytes that are written at once, and how many such batches may wait for that.
 const BATCH: usize = 1 << 20;
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Bytes that follow each other in the file system.
 struct Batch {
@@ -374,6 +383,11 @@ impl Region {
 
 impl RegionSink for Region {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > BATCH {
+            let (front, back) = bytes.split_at(BATCH);
+            self.data(offset, front)?;
+            return self.data(offset + BATCH as u64, back);
+        }
         // The rest of a file's last block is zeros.
         let end = self.now.at + self.now.bytes.len() as u64;
         let gap =
@@ -425,7 +439,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(size).unwrap();
         let spec = Ext4 { label: "root".into(), uuid: [7; 16], tree: Arc::new(tree) };
-        write(&spec, size, 1_700_000_000, 0, &mut Writer::new(&file, |_| ()))
+        write(&spec, size, 1_700_000_000, 0, &mut Writer::new(&file, |_| ())).map(drop)
     }
 
     proptest! {

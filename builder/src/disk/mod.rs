@@ -12,6 +12,7 @@ mod mbr;
 mod mend;
 mod partial;
 pub(crate) mod sparse;
+mod sums;
 
 use std::fs::File;
 use std::io::Read;
@@ -33,6 +34,7 @@ pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
 pub(crate) use partial::Partial;
 pub(crate) use sparse::data_from;
 use sparse::{Writer, clear};
+pub(crate) use sums::{Sum, Sums, Written};
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
 pub const BLOCK: u64 = 512;
@@ -248,7 +250,7 @@ pub fn write_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<
         return Err(Error::new(text).at(path));
     }
     let partial = Partial::create(path)?;
-    write_into(&partial, spec, false, progress)?;
+    let _ = write_into(&partial, spec, false, progress)?;
     partial.sync()?;
     partial.keep()
 }
@@ -258,13 +260,18 @@ pub fn write_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<
 ///
 /// # Errors
 /// As [`write_image`].
-pub(crate) fn write_into(partial: &Partial, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<()> {
+pub(crate) fn write_into(
+    partial: &Partial,
+    spec: &DiskSpec,
+    over: bool,
+    progress: &Progress,
+) -> Result<Written> {
     let written = spec.check().and_then(|()| fill(partial.file(), spec, over, progress));
     written.map_err(|error| error.at(partial.path()))
 }
 
 /// Partitions are filled side by side: none needs anything of another.
-fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<()> {
+fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result<Written> {
     file.set_len(spec.size).context(|| "cannot make a file of the image's size")?;
     let total = spec
         .partitions
@@ -276,14 +283,20 @@ fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result
     let done = AtomicU64::new(0);
     let report = |more| step.set(done.fetch_add(more, Ordering::Relaxed) + more, total);
     let writer = || if over { Writer::over(file, report) } else { Writer::new(file, report) };
-    let mut put = parallel::map(&spec.partitions, |partition| {
+    let filled = parallel::map(&spec.partitions, |partition| {
         let failed = || format!("cannot write partition `{}`", partition.name);
-        let mut writer = writer();
-        put(&partition.content, partition.start, partition.size, spec.epoch, &mut writer)
+        let (mut writer, mut written) = (writer(), Written::default());
+        put(&partition.content, (partition.start, partition.size), spec.epoch, &mut writer, &mut written)
             .map_err(|error| error.context(failed()))?;
         let same = partition.start..partition.start + partition.size;
-        Ok(if matches!(partition.content, Content::Same) { vec![same] } else { writer.put() })
+        let put = if matches!(partition.content, Content::Same) { vec![same] } else { writer.put() };
+        Ok((put, written))
     })?;
+    let (mut put, mut written) = (Vec::new(), Written::default());
+    for (ranges, sums) in filled {
+        put.push(ranges);
+        written.append(sums);
+    }
     let mut outside = writer();
     for blob in &spec.raw {
         outside.write(blob.offset, &blob.data).context(|| format!("cannot write {}", blob.name))?;
@@ -298,7 +311,7 @@ fn fill(file: &File, spec: &DiskSpec, over: bool, progress: &Progress) -> Result
         Table::Mbr { signature } => mbr::write(file, spec, *signature)?,
     }
     step.finish();
-    Ok(())
+    Ok(written)
 }
 
 /// Copies the image `from` to `to`, sparsely.
@@ -333,17 +346,17 @@ pub fn copy_image(from: &Path, to: &Path, progress: &Progress) -> Result<()> {
 pub fn render(content: &Content, size: u64, epoch: u64) -> Result<File> {
     let file = tempfile::tempfile().context(|| "cannot make a file for the disk")?;
     file.set_len(size).context(|| "cannot make a file of the disk's size")?;
-    put(content, 0, size, epoch, &mut Writer::new(&file, |_| ()))?;
+    put(content, (0, size), epoch, &mut Writer::new(&file, |_| ()), &mut Written::default())?;
     Ok(file)
 }
 
-/// Writes `content` into the `size` bytes from byte `start` of the image.
+/// Writes `content` into the `size` bytes from byte `start` of the image, and notes the sums of its files.
 fn put<F: FnMut(u64) + Send>(
     content: &Content,
-    start: u64,
-    size: u64,
+    (start, size): (u64, u64),
     epoch: u64,
     writer: &mut Writer<'_, F>,
+    written: &mut Written,
 ) -> Result<()> {
     match content {
         Content::Empty | Content::Same => Ok(()),
@@ -352,11 +365,14 @@ fn put<F: FnMut(u64) + Send>(
             let pages = fat::build(fat, size, epoch)?;
             pages.write_to(writer, start).context(|| "cannot write the FAT32 file system")
         }
-        Content::Ext4(own) => ext4::write(own, size, epoch, start, writer),
+        Content::Ext4(own) => {
+            written.add(start, ext4::write(own, size, epoch, start, writer)?);
+            Ok(())
+        }
         Content::Lvm(group) => {
             lvm::write(group, size, epoch, start, writer)?;
             for (volume, place, size) in group.placed() {
-                put(&volume.content, start + place, size, epoch, writer)
+                put(&volume.content, (start + place, size), epoch, writer, written)
                     .map_err(|error| error.context(format!("cannot write the volume `{}`", volume.name)))?;
             }
             Ok(())

@@ -5,7 +5,7 @@
 
 use super::{Bundle, FOLDER, LISTING, Listing, SlotName, State, Trial, path};
 use crate::disk::sparse::Writer;
-use crate::disk::{Content, Fat32, FileSpec, Partial, render};
+use crate::disk::{Content, Fat32, FileSpec, Partial, Written, render};
 use crate::error::{Error, Result, ResultExt};
 use crate::inspect::{self, BootVolume};
 use crate::lock::ImageLock;
@@ -167,7 +167,7 @@ fn replace(image: &Path, volume: &BootVolume, fat: Fat32, progress: &Progress) -
         }
     }
     partial.file().sync_all().context(|| "cannot bring the copy onto the disk")?;
-    check_content(partial.file(), start, size, &content, epoch)
+    check_content(partial.file(), (start, size), &content, epoch, &Written::default())
         .map_err(|error| error.context("the new boot partition is not what was written"))?;
     step.finish();
     partial.keep()

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use ext4_view::{Ext4, Ext4Read, FileType, Metadata, Path};
 
 use super::{read, u16_at, u32_at};
-use crate::disk::Ext4 as Wanted;
+use crate::disk::{Ext4 as Wanted, Sum, Sums};
 use crate::error::{Error, Result, ResultExt};
 use crate::inodes::{Inode, Inodes, ROOT};
 use crate::parallel::each;
@@ -18,6 +18,8 @@ use crate::tree::{Entry, Kind, Source, shown};
 const LOST_FOUND: &str = "/lost+found";
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
+/// Bytes of a file that are read at once.
+const BUFFER: usize = 1 << 18;
 /// Where the superblock begins, and how long it is.
 pub(crate) const SUPERBLOCK: (u64, usize) = (1024, 1024);
 
@@ -51,7 +53,13 @@ pub(crate) fn load(file: &File, start: u64, size: u64) -> Result<Ext4> {
 
 /// Compares the file system at byte `start` with what was asked for: every name and which file it is, its kind, permissions,
 /// owner, time, device and extended attributes, and every file's bytes and holes, these on all CPUs.
-pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Wanted, epoch: u64) -> Result<()> {
+pub(super) fn check(
+    file: &File,
+    (start, size): (u64, u64),
+    wanted: &Wanted,
+    epoch: u64,
+    sums: Option<&Sums>,
+) -> Result<()> {
     superblock(file, start, size, wanted)?;
     let failed = || "cannot read the ext4 file system";
     let volume = load(file, start, size)?;
@@ -113,7 +121,7 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Wanted, epoch: 
         let path = || format!("/{}", wanted.shown());
         inodes
             .inode(*number)
-            .and_then(|inode| compare_inode(&inodes, &inode, *wanted))
+            .and_then(|inode| compare_inode(&inodes, &inode, *wanted, sums))
             .map_err(|error| error.context(path()))
     })
 }
@@ -191,7 +199,7 @@ fn compare(there: &Metadata, wanted: Entry<'_>, epoch: u64) -> Result<()> {
 }
 
 /// What `ext4-view` does not tell, or not by an inode's number.
-fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>) -> Result<()> {
+fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>, sums: Option<&Sums>) -> Result<()> {
     let node = wanted.node;
     // Folders have as many names as there are folders in them, which their own listing shows.
     if !node.is_dir() && inode.links()? != wanted.links {
@@ -214,6 +222,13 @@ fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>) -> Result<()
         let there = inodes.data(inode)?;
         if there.extents(BLOCK) != data.extents(BLOCK) {
             return Err(Error::new("it has other holes"));
+        }
+        if let Some(sum) = sums.and_then(|sums| sums.get(wanted.inode)) {
+            let mut buffer = vec![0; usize::try_from(there.len()).unwrap_or(BUFFER).min(BUFFER)];
+            return match Sum::of(&there, BLOCK, &mut buffer).context(|| "cannot read it")? == sum {
+                true => Ok(()),
+                false => Err(Error::new("its contents are not those that were written")),
+            };
         }
         for extent in data.extents(BLOCK) {
             if !data.same_range(&there, extent.clone())? {

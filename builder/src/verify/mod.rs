@@ -15,7 +15,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::disk::{Content, DiskSpec, Table};
+use crate::disk::{Content, DiskSpec, Table, Written};
 use crate::error::{Error, Result, ResultExt};
 use crate::parallel::each;
 use crate::progress::Progress;
@@ -26,8 +26,18 @@ use crate::progress::Progress;
 /// # Errors
 /// The first difference, with its place.
 pub fn verify_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
+    verify_written(path, spec, &Written::default(), progress)
+}
+
+/// The same, where files of which `written` has sums are compared with these and need not be read again.
+pub(crate) fn verify_written(
+    path: &Path,
+    spec: &DiskSpec,
+    written: &Written,
+    progress: &Progress,
+) -> Result<()> {
     let step = progress.step("reading the image back");
-    check(path, spec).map_err(|error| {
+    check(path, spec, written).map_err(|error| {
         error.at(path).help(
             "the image must not be used; build it again, and check the disk it is on if this comes back",
         )
@@ -36,7 +46,7 @@ pub fn verify_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result
     Ok(())
 }
 
-fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
+fn check(path: &Path, spec: &DiskSpec, written: &Written) -> Result<()> {
     let file = File::open(path).context_at(path, || "cannot open the image")?;
     let length = file.metadata().context_at(path, || "cannot read the image's size")?.len();
     if length != spec.size {
@@ -48,7 +58,7 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
     }
     each(&spec.partitions, |partition| {
         let failed = || format!("partition `{}` is not what was written", partition.name);
-        check_content(&file, partition.start, partition.size, &partition.content, spec.epoch)
+        check_content(&file, (partition.start, partition.size), &partition.content, spec.epoch, written)
             .map_err(|error| error.context(failed()))
     })?;
     for blob in &spec.raw {
@@ -59,16 +69,22 @@ fn check(path: &Path, spec: &DiskSpec) -> Result<()> {
 }
 
 /// Compares the `size` bytes from byte `start` on with what was asked for.
-pub(crate) fn check_content(file: &File, start: u64, size: u64, content: &Content, epoch: u64) -> Result<()> {
+pub(crate) fn check_content(
+    file: &File,
+    (start, size): (u64, u64),
+    content: &Content,
+    epoch: u64,
+    written: &Written,
+) -> Result<()> {
     match content {
         // It was compared when it was written, and nobody has written to it since.
         Content::Empty | Content::Same => Ok(()),
         Content::Raw(data) => same(file, start, data),
         Content::Fat32(wanted) => fat::check(file, start, size, wanted),
-        Content::Ext4(wanted) => ext4::check(file, start, size, wanted, epoch),
+        Content::Ext4(wanted) => ext4::check(file, (start, size), wanted, epoch, written.at(start)),
         Content::Lvm(wanted) => {
             for (volume, (place, size)) in wanted.volumes.iter().zip(lvm::check(file, start, size, wanted)?) {
-                check_content(file, start + place, size, &volume.content, epoch)
+                check_content(file, (start + place, size), &volume.content, epoch, written)
                     .map_err(|error| error.context(format!("the volume `{}`", volume.name)))?;
             }
             Ok(())
