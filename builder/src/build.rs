@@ -1,6 +1,6 @@
 //! Building an image: parts, plan, disk, read-back, and only then the name of the image.
 
-use crate::cache::{Cache, Inputs, Stamp, read_json, replace_file, sha256, to_json};
+use crate::cache::{Cache, Inputs, Stamp, hex, read_json, replace_file, sha256, to_json};
 use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::signature::sign;
 use crate::slot::{SlotName, State};
+use crate::tree::Data;
 use crate::uboot::boot_script;
 use crate::verify::verify_written;
 use crate::workspace::Workspace;
@@ -29,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use vambrace_bsp::Method;
 
 /// How to build.
@@ -259,13 +259,13 @@ fn disk_spec(
     let epoch = maker.epoch;
     let mut known = Known { builder: builder_stamp(), root: plan.artifacts.root.clone(), ..Known::default() };
     let (layout, architecture) = (&decision.layout, decision.board.architecture);
-    let boot: Arc<[u8]> = match decision.method {
+    let boot: Data = match decision.method {
         Method::Uboot => boot_script(&plan.boot_text, architecture, epoch)?.into(),
         Method::Uefi | Method::Direct => plan.boot_text.as_bytes().into(),
     };
-    let tree: Arc<[u8]> = plan.device_tree.clone().unwrap_or_default();
-    let slot: Arc<[u8]> = match plan.slot_text.as_str() {
-        "" => Arc::default(),
+    let tree: Data = plan.device_tree.clone().unwrap_or_default().into();
+    let slot: Data = match plan.slot_text.as_str() {
+        "" => Data::default(),
         text => boot_script(text, architecture, epoch)?.into(),
     };
     let loaded = |content: Content| match content {
@@ -284,25 +284,26 @@ fn disk_spec(
         Content::Slot(SlotFile::Script) => slot.clone(),
         Content::Slot(SlotFile::Good) => State::good_file(SlotName::A).into(),
         Content::Slot(SlotFile::Trial) => State::trial_file(None).into(),
-        Content::Slot(SlotFile::Listing) => Arc::default(),
+        Content::Slot(SlotFile::Listing) => Data::default(),
     };
-    let data = |content: Content| match content {
-        Content::Slot(SlotFile::Listing) => {
-            let hashed = |content| {
-                let data = loaded(content);
-                (data.len() as u64, crate::cache::sha256(&data))
-            };
-            listing(decision, &parts.kernel.artifact.from, hashed).text().into_bytes().into()
+    let data = |content: Content| -> Result<Data> {
+        if content != Content::Slot(SlotFile::Listing) {
+            return Ok(loaded(content));
         }
-        other => loaded(other),
+        let hashed = |content| {
+            let data = loaded(content);
+            let sha256 = data.sha256().context(|| "cannot read a file of the slot")?;
+            Ok((data.len(), hex(&sha256)))
+        };
+        Ok(listing(decision, &parts.kernel.artifact.from, hashed)?.text().into())
     };
     let seed = identity(layout, plan, parts, epoch);
     let mut partitions = Vec::new();
     for (index, (partition, planned)) in layout.partitions.iter().zip(&plan.disk.partitions).enumerate() {
         let mut files = Vec::new();
         for file in &planned.files {
-            let data = data(file.content);
-            if data.len() as u64 != file.size {
+            let data = data(file.content)?;
+            if data.len() != file.size {
                 let text = format!("{} has {} bytes, and the plan says {}", file.path, data.len(), file.size);
                 return Err(Error::new(text));
             }
@@ -366,10 +367,10 @@ fn disk_spec(
         .iter()
         .filter_map(|extent| {
             let name = extent.what.strip_prefix("firmware ")?;
-            let data = parts.firmware.get(name)?.data.clone();
-            Some(Blob { name: name.to_owned(), offset: extent.start, data })
+            let data = parts.firmware.get(name)?.data.bytes(plan.disk.size);
+            Some(data.map(|data| Blob { name: name.to_owned(), offset: extent.start, data: data.into() }))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     let disk_guid = derive(&seed, "disk");
     let table = match layout.table {
         crate::layout::Table::Gpt => Table::Gpt(plan.disk.gpt.unwrap_or(Gpt::USUAL)),

@@ -4,7 +4,7 @@
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
-use crate::tree::{Owners, look_at_folder, read_folder};
+use crate::tree::{Data, Owners, look_at_folder, read_file, read_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// The cache's folder and what is remembered in it. It may be used from several threads.
 #[derive(Debug)]
@@ -208,29 +208,6 @@ impl Cache {
     ///
     /// A file that cannot be read.
     pub fn hash_file(&self, path: &Path) -> Result<String> {
-        self.hash_of(path, || {
-            let file = File::open(path).context_at(path, || "cannot open the file")?;
-            hash_reader(file).context_at(path, || "cannot read the file")
-        })
-    }
-
-    /// The file at `path` in memory, and the SHA-256 of it.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read, or that changes meanwhile.
-    pub fn read_file(&self, path: &Path) -> Result<(Arc<[u8]>, String)> {
-        let stamp = Stamp::of(path)?;
-        let data = read_whole(path).context_at(path, || "cannot read the file")?;
-        let sha256 = self.hash_of(path, || Ok(sha256(&data)))?;
-        if Stamp::of(path)? != stamp {
-            return Err(Error::new("the file was changed while it was read").at(path).help("run this again"));
-        }
-        Ok((data, sha256))
-    }
-
-    /// The SHA-256 of the file at `path`, by `hash` if it looks different from when it was hashed last.
-    fn hash_of(&self, path: &Path, hash: impl FnOnce() -> Result<String>) -> Result<String> {
         let path = std::path::absolute(path).context_at(path, || "cannot find the file")?;
         let stamp = Stamp::of(&path)?;
         let key = path.to_string_lossy().into_owned();
@@ -238,13 +215,25 @@ impl Cache {
         if let Some(known) = known {
             return Ok(known.sha256);
         }
-        let sha256 = hash()?;
+        let sha256 = hash_reader(File::open(&path).context_at(&path, || "cannot open the file")?)
+            .context_at(&path, || "cannot read the file")?;
         if stamp.is_settled() && path.to_str().is_some() && Stamp::of(&path)? == stamp {
             let mut hashes = lock(&self.hashes);
             hashes.items.insert(key, Stamped { stamp, sha256: sha256.clone() });
             hashes.changed = true;
         }
         Ok(sha256)
+    }
+
+    /// What the file at `path` holds, which is read when it is wanted, and the SHA-256 of it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn contents(&self, path: &Path) -> Result<(Data, String)> {
+        // Looked at first: what is changed later is refused when it is read.
+        let (data, _) = read_file(path)?;
+        Ok((data, self.hash_file(path)?))
     }
 
     /// A hash of what the file or the folder at `path` holds, as [`Cache::hash_file`] or [`Cache::hash_folder`] gives it.
@@ -331,11 +320,12 @@ impl Cache {
         (fs::metadata(data).ok()?.len() == stored.size).then_some(stored)
     }
 
-    /// The artifact of this `kind` made from inputs with the hash `key`. One that was damaged counts as not there.
-    pub fn lookup(&self, kind: &str, key: &str) -> Option<(Arc<[u8]>, Stored)> {
-        let stored = self.peek(kind, key)?;
-        let data = read_whole(&self.paths(kind, key).0).ok()?;
-        (sha256(&data) == stored.sha256).then_some((data, stored))
+    /// The artifact of this `kind` made from inputs with the hash `key`, which is read when it is wanted. One that was
+    /// damaged counts as not there.
+    pub fn lookup(&self, kind: &str, key: &str) -> Option<(Data, Stored)> {
+        // Looked at first: what is changed later is refused when it is read.
+        let (data, _) = read_file(&self.path(kind, key)).ok()?;
+        self.lookup_file(kind, key).map(|(_, stored)| (data, stored))
     }
 
     /// The file of the artifact of this `kind` made from inputs with the hash `key`, for what is too large for memory.
@@ -432,17 +422,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn seconds_now() -> Option<i64> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(now.as_secs()).ok()
-}
-
-/// The file at `path`, in memory once.
-fn read_whole(path: &Path) -> std::io::Result<Arc<[u8]>> {
-    let mut file = File::open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
-    let mut data: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-    if let Some(bytes) = Arc::get_mut(&mut data) {
-        file.read_exact(bytes)?;
-    }
-    Ok(data)
 }
 
 /// Reads a JSON file; `None` if it is not there or not what was expected.
@@ -566,9 +545,10 @@ mod tests {
     #[test]
     fn an_artifact_comes_back_and_a_damaged_one_does_not() {
         let (_dir, cache) = cache();
-        assert_eq!(cache.lookup("kernel", "k"), None);
+        assert!(cache.lookup("kernel", "k").is_none());
         let stored = cache.store("kernel", "k", b"data", "a test").unwrap();
-        assert_eq!(cache.lookup("kernel", "k"), Some((b"data".to_vec().into(), stored)));
+        let (data, found) = cache.lookup("kernel", "k").unwrap();
+        assert_eq!((data.bytes(4).unwrap(), found), (b"data".to_vec(), stored));
         let streamed = cache.store_with("tree", "k", "a test", |to| {
             to.write_all(b"da").and_then(|()| to.write_all(b"ta")).context(|| "no")
         });
@@ -579,7 +559,7 @@ mod tests {
         fs::write(cache.path("tree", "k"), b"dat!").unwrap();
         assert_eq!(cache.lookup_file("tree", "k"), None);
         fs::write(cache.path("kernel", "k"), b"dat!").unwrap();
-        assert_eq!(cache.lookup("kernel", "k"), None);
+        assert!(cache.lookup("kernel", "k").is_none());
         fs::write(cache.path("kernel", "k"), b"short").unwrap();
         assert_eq!(cache.peek("kernel", "k"), None);
     }

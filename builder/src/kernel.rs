@@ -7,7 +7,8 @@
 use std::io::Read;
 
 use crate::bytes::{u16_at, u32_at, u64_at};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
+use crate::tree::Data;
 use vambrace_bsp::Architecture;
 
 /// Bytes of the `Image` header.
@@ -16,6 +17,10 @@ const HEADER: usize = 64;
 const MAGIC: &[u8] = b"ARM\x64";
 /// An unpacked kernel larger than this is a decompression bomb.
 const MAX_UNPACKED: u64 = 512 << 20;
+/// What a gzip file begins with (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Bytes in which all headers of a kernel lie that is not packed.
+const HEAD: usize = 64 << 10;
 /// PE machine number of AArch64.
 const PE_AARCH64: u16 = 0xaa64;
 
@@ -100,12 +105,27 @@ impl KernelImage {
     ///
     /// # Errors
     /// As [`Self::parse`], and when it is of the other format: the error names both.
-    pub fn parse_as(bytes: &[u8], format: Format) -> Result<Self> {
-        let image = Self::parse(bytes)?;
+    pub fn parse_as(data: &Data, format: Format) -> Result<Self> {
+        let image = Self::parse_any(data)?;
         if image.format == format {
             return Ok(image);
         }
         Err(Error::new(format!("the kernel is {}, not {}", image.format.article(), format.article())))
+    }
+
+    /// Reads the header of `data`, of any format, and no more of it than is needed.
+    ///
+    /// # Errors
+    /// As [`KernelImage::parse`], and what cannot be read.
+    pub fn parse_any(data: &Data) -> Result<Self> {
+        let mut head = vec![0; usize::try_from(data.len()).unwrap_or(HEAD).min(HEAD)];
+        data.reader().read_exact(&mut head).context(|| "cannot read the kernel")?;
+        let zimage = u32_at(&head, ZIMAGE_MAGIC.0) == Some(ZIMAGE_MAGIC.1);
+        // What these unpack to, only all of it tells.
+        match zimage || head.starts_with(&GZIP) {
+            true => Self::parse(&data.bytes(MAX_UNPACKED)?),
+            false => Self::parse_head(&head, data.len()),
+        }
     }
 
     /// Reads the header of `bytes`, a plain or gzip-compressed image, or a zImage.
@@ -114,16 +134,21 @@ impl KernelImage {
     /// When the bytes are something else (the error says what), truncated, big endian, or say what cannot be.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let file_size = bytes.len() as u64;
-        if bytes.starts_with(&[0x1f, 0x8b]) {
+        if bytes.starts_with(&GZIP) {
             let unpacked = gunzip(bytes)?;
-            let inner = parse_plain(&unpacked)?;
+            let inner = parse_plain(&unpacked, unpacked.len() as u64)?;
             return Ok(Self { file_size, compression: Compression::Gzip, ..inner });
         }
+        Self::parse_head(bytes, file_size)
+    }
+
+    /// The same of what is not packed, of which `bytes` are the first.
+    fn parse_head(bytes: &[u8], file_size: u64) -> Result<Self> {
         if is_zboot(bytes) {
             return Err(Error::new("the kernel is an EFI zboot image, which only UEFI can start")
                 .help("unpack it first, or boot it through UEFI"));
         }
-        parse_plain(bytes)
+        parse_plain(bytes, file_size)
     }
 
     /// Whether the image may be loaded at any 2 MiB aligned address, not only near the start of memory.
@@ -140,12 +165,12 @@ impl KernelImage {
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>> {
     let unpacked = if is_zboot(bytes) {
         unpack_zboot(bytes)?
-    } else if bytes.starts_with(&[0x1f, 0x8b]) {
+    } else if bytes.starts_with(&GZIP) {
         gunzip(bytes)?
     } else {
         bytes.to_vec()
     };
-    parse_plain(&unpacked)?;
+    parse_plain(&unpacked, unpacked.len() as u64)?;
     Ok(unpacked)
 }
 
@@ -190,7 +215,7 @@ fn bounded(reader: impl Read, packing: &str) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
+fn parse_plain(bytes: &[u8], file_size: u64) -> Result<KernelImage> {
     if u32_at(bytes, ZIMAGE_MAGIC.0) == Some(ZIMAGE_MAGIC.1) {
         return parse_zimage(bytes);
     }
@@ -207,7 +232,6 @@ fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
     if image_size == 0 {
         return Err(Error::new("the kernel's header gives no image size: it is older than Linux 3.17"));
     }
-    let file_size = bytes.len() as u64;
     if image_size > 1 << 32 || text_offset > 1 << 30 || text_offset % 4096 != 0 {
         return Err(Error::new(format!(
             "the kernel's header cannot be right: text offset {text_offset:#x}, image size {image_size:#x}"
@@ -215,7 +239,7 @@ fn parse_plain(bytes: &[u8]) -> Result<KernelImage> {
     }
     let efi = bytes.starts_with(b"MZ");
     if efi {
-        check_pe(bytes)?;
+        check_pe(bytes, file_size)?;
     }
     Ok(KernelImage {
         format: Format::Image,
@@ -297,7 +321,7 @@ fn zimage_sizes(bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Checks the PE/COFF headers: the machine, and that every section is there (a truncated file shows here).
-fn check_pe(bytes: &[u8]) -> Result<()> {
+fn check_pe(bytes: &[u8], file_size: u64) -> Result<()> {
     let damaged = || Error::new("the kernel's PE/COFF header is damaged");
     let pe = u32_at(bytes, 60).ok_or_else(damaged)? as usize;
     if bytes.get(pe..pe.saturating_add(4)) != Some(b"PE\0\0") {
@@ -316,10 +340,9 @@ fn check_pe(bytes: &[u8]) -> Result<()> {
         let size = u32_at(bytes, at + 16).ok_or_else(damaged)?;
         let start = u32_at(bytes, at + 20).ok_or_else(damaged)?;
         let end = u64::from(start) + u64::from(size);
-        if end > bytes.len() as u64 {
+        if end > file_size {
             return Err(Error::new(format!(
-                "the kernel image is truncated: its sections reach to byte {end}, the file has {}",
-                bytes.len()
+                "the kernel image is truncated: its sections reach to byte {end}, the file has {file_size}"
             )));
         }
     }
@@ -458,14 +481,14 @@ mod tests {
 
     #[test]
     fn a_zimage_is_read_with_what_it_unpacks_to() {
-        let parsed = KernelImage::parse_as(&zimage(), Format::Zimage).unwrap();
+        let parsed = KernelImage::parse_as(&zimage().into(), Format::Zimage).unwrap();
         assert_eq!((parsed.format, parsed.unpacked_size), (Format::Zimage, 0x10_0000));
         assert_eq!(parsed.image_size, 4096 + 0x10_0000 + 0x5000 + 0x9000);
         assert!(parsed.loads_anywhere());
         assert_eq!(unpack(&zimage()).unwrap(), zimage());
-        let error = KernelImage::parse_as(&zimage(), Format::Image).unwrap_err().to_string();
+        let error = KernelImage::parse_as(&zimage().into(), Format::Image).unwrap_err().to_string();
         assert!(error.contains("a zImage for 32-bit ARM, not an arm64 Image"), "{error}");
-        let error = KernelImage::parse_as(&image(false), Format::Zimage).unwrap_err().to_string();
+        let error = KernelImage::parse_as(&image(false).into(), Format::Zimage).unwrap_err().to_string();
         assert!(error.contains("an arm64 Image, not a zImage"), "{error}");
     }
 

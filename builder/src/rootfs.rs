@@ -55,7 +55,7 @@ pub fn write(
         let Some(path) = path else { return Ok(()) };
         let part = make()?;
         into_place(path, |mut file| {
-            std::io::Write::write_all(&mut file, &part.data).context(|| "cannot write the file")
+            std::io::copy(&mut part.data.reader(), &mut file).map(drop).context(|| "cannot write the file")
         })
     };
     wanted(&outputs.kernel, &|| maker.kernel())?;

@@ -20,7 +20,7 @@ use support::{noise, text, tool, write};
 const MIB: u64 = 1 << 20;
 
 fn spec() -> DiskSpec {
-    let file = |path: &str, data: Arc<[u8]>| FileSpec { path: path.into(), data };
+    let file = |path: &str, data: Arc<[u8]>| FileSpec { path: path.into(), data: data.into() };
     let files = vec![
         file("vmlinuz-6.12.107+deb13-arm64", noise(300_001, 1).into()),
         file("EFI/BOOT/BOOTAA64.EFI", noise(70_000, 2).into()),
@@ -115,7 +115,7 @@ fn fsck_and_mtools_agree_on_the_file_system() {
             tool("mcopy", &["-n", "-o", "-i", part, &format!("::/{}", file.path), copy.to_str().unwrap()])
                 .unwrap();
         assert!(output.status.success(), "{}", text(&output));
-        assert!(std::fs::read(&copy).unwrap()[..] == file.data[..], "{}", file.path);
+        assert!(std::fs::read(&copy).unwrap() == file.data.bytes(u64::MAX).unwrap(), "{}", file.path);
     }
     let dates = text(&tool("mdir", &["-i", part, "::/boot.scr"]).unwrap());
     assert!(dates.contains("2023-11-14") && dates.contains("22:13"), "{dates}");
@@ -165,7 +165,8 @@ fn every_kind_of_damage_is_seen() {
     // One byte in each file's data.
     let whole = std::fs::read(&path).unwrap();
     let Content::Fat32(fat) = &spec().partitions[0].content.clone() else { unreachable!() };
-    for data in fat.files.iter().map(|file| &file.data).filter(|data| data.len() >= 512 && data[0] != 0) {
+    let contents = fat.files.iter().map(|file| file.data.bytes(u64::MAX).unwrap());
+    for data in contents.filter(|data| data.len() >= 512 && data[0] != 0) {
         // A file begins with a sector.
         let Some(at) = whole.chunks(512).position(|sector| sector.starts_with(&data[..64])) else {
             panic!("a file is not in the image");
@@ -221,7 +222,7 @@ fn a_description_that_cannot_be_is_refused_and_the_old_image_stays() {
     refused(
         |s| {
             if let Content::Fat32(fat) = &mut s.partitions[0].content {
-                fat.files.push(FileSpec { path: "Boot.SCR".into(), data: [].into() });
+                fat.files.push(FileSpec { path: "Boot.SCR".into(), data: "".into() });
             }
         },
         "same name",
@@ -260,7 +261,7 @@ fn a_file_system_of_the_size_asked_for_holds_its_files() {
             });
         }
         spec.partitions[0].size =
-            fat32_size(fat.files.iter().map(|file| (file.path.as_str(), file.data.len() as u64)), 0).unwrap();
+            fat32_size(fat.files.iter().map(|file| (file.path.as_str(), file.data.len())), 0).unwrap();
     }
     assert!(spec.partitions[0].size < 48 * MIB, "{}", spec.partitions[0].size);
     let (_dir, path) = write(&spec);

@@ -8,7 +8,7 @@ use fatfs::{
 };
 
 use super::mend::mend;
-use super::sparse::Pages;
+use super::sparse::{Pages, STAND_IN};
 use super::{BLOCK, Fat32, FileSpec};
 use crate::calendar::Utc;
 use crate::error::{Error, Result, ResultExt};
@@ -47,7 +47,7 @@ pub(super) fn build(spec: &Fat32, size: u64, epoch: u64) -> Result<Pages> {
             .help(format!("give the partition {} MiB or more", minimum() / MIB))
     })?;
     let files = sorted(&spec.files)?;
-    let needed = clusters(files.iter().map(|(path, file)| (path.as_str(), file.data.len() as u64)), cluster);
+    let needed = clusters(files.iter().map(|(path, file)| (path.as_str(), file.data.len())), cluster);
     let available = available(size, cluster);
     if needed > available {
         return Err(Error::new(format!(
@@ -81,7 +81,14 @@ pub(super) fn build(spec: &Fat32, size: u64, epoch: u64) -> Result<Pages> {
                 }
             }
             let mut handle = root.create_file(path).context(|| format!("cannot make the file {path}"))?;
-            handle.write_all(&file.data).context(|| format!("cannot write the file {path}"))?;
+            // These stand for the file's contents, which the disk takes when it is written out.
+            let mut left = file.data.len();
+            while left > 0 {
+                let count = usize::try_from(left).unwrap_or(STAND_IN.len()).min(STAND_IN.len());
+                let stand_in = STAND_IN.get(..count).unwrap_or_default();
+                handle.write_all(stand_in).context(|| format!("cannot write the file {path}"))?;
+                left -= count as u64;
+            }
             handle.flush().context(|| format!("cannot write the file {path}"))?;
         }
         drop(root);
@@ -184,7 +191,7 @@ fn sorted(files: &[FileSpec]) -> Result<BTreeMap<String, &FileSpec>> {
     for file in files {
         let path = file.path.as_str();
         fat_name(path)?;
-        if file.data.len() as u64 > MAX_FILE {
+        if file.data.len() > MAX_FILE {
             return Err(Error::new(format!("{path} is {} bytes; FAT32 ends at 4 GiB", file.data.len())));
         }
         let ends = path.match_indices('/').map(|(end, _)| (end, true)).chain([(path.len(), false)]);
@@ -261,6 +268,7 @@ fn date_time(epoch: u64) -> DateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Data;
 
     #[test]
     fn dates() {
@@ -310,7 +318,7 @@ mod tests {
     #[test]
     fn names_that_fat_cannot_keep_apart_are_refused() {
         let spec = |paths: &[&str]| -> Vec<FileSpec> {
-            paths.iter().map(|path| FileSpec { path: (*path).into(), data: [].into() }).collect()
+            paths.iter().map(|path| FileSpec { path: (*path).into(), data: Data::default() }).collect()
         };
         for paths in [&["a", "A"][..], &["a", "a"], &["a/b", "A/c"], &["a", "a/b"], &["a/b", "a"]] {
             assert!(sorted(&spec(paths)).is_err(), "{paths:?}");

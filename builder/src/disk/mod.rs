@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::error::{Error, Result, ResultExt};
 use crate::parallel;
 use crate::progress::Progress;
-use crate::tree::Tree;
+use crate::tree::{Data, Tree};
 
 pub use ext4::{TreeSize, ext4_size, write_ext4};
 pub use fat::{fat_name, fat32_size};
@@ -135,7 +135,7 @@ impl Content {
         match self {
             Self::Empty | Self::Same => 0,
             Self::Raw(data) => data.len() as u64,
-            Self::Fat32(fat) => fat.files.iter().map(|file| file.data.len() as u64).sum(),
+            Self::Fat32(fat) => fat.files.iter().map(|file| file.data.len()).sum(),
             Self::Ext4(ext4) => ext4.data_size(),
             Self::Lvm(group) => group.volumes.iter().map(|volume| volume.content.data_size()).sum(),
         }
@@ -213,7 +213,7 @@ pub struct FileSpec {
     /// Path from the root, such as `EFI/BOOT/BOOTAA64.EFI`.
     pub path: String,
     /// Contents.
-    pub data: Arc<[u8]>,
+    pub data: Data,
 }
 
 /// Bytes at a fixed place of the disk.

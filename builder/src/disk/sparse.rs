@@ -6,16 +6,19 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, seek};
 use rustix::io::Errno;
+
+use crate::tree::Data;
 
 /// What a hole is made of: the block size of the file systems that hold images.
 const HOLE: usize = 4096;
 /// Bytes of one page in memory.
 const PAGE: usize = 64 << 10;
 const PAGE_BYTES: u64 = PAGE as u64;
+/// Bytes of a file that are read at once.
+const PIECE: usize = 1 << 18;
 
 /// Writes into a file that is one hole so far, or over one that is much like what it is to become.
 pub(crate) struct Writer<'a, F> {
@@ -168,12 +171,18 @@ fn hole_from(file: &File, at: u64) -> io::Result<u64> {
     }
 }
 
-/// A disk in memory that holds only what is not zero. What is written out of a file's contents is not copied.
+/// What is written to [`Pages`] in place of files' contents.
+pub(super) static STAND_IN: [u8; 64 << 10] = [0; 64 << 10];
+
+/// A disk in memory that holds only what is not zero. The contents of files are not in it: whoever fills it writes the
+/// [`STAND_IN`] for them, file after file, and they are read when the disk is written out.
 #[derive(Debug)]
 pub(super) struct Pages {
     pages: Vec<Option<Box<[u8]>>>,
-    /// The files whose contents are written.
-    files: Vec<Arc<[u8]>>,
+    /// The files whose contents are written, in that order.
+    files: Vec<Data>,
+    /// The file that is being written, and how much of it has been.
+    now: (usize, u64),
     /// Where parts of these lie, by their first byte; they do not overlap, and nothing is written over them.
     parts: BTreeMap<u64, Part>,
     size: u64,
@@ -184,14 +193,20 @@ pub(super) struct Pages {
 #[derive(Debug)]
 struct Part {
     file: usize,
-    range: Range<usize>,
+    range: Range<u64>,
+}
+
+impl Part {
+    fn length(&self) -> u64 {
+        self.range.end - self.range.start
+    }
 }
 
 impl Pages {
     /// A disk of `size` bytes onto which `files` are to be written.
-    pub(super) fn new(size: u64, files: Vec<Arc<[u8]>>) -> Self {
+    pub(super) fn new(size: u64, files: Vec<Data>) -> Self {
         let count = usize::try_from(size.div_ceil(PAGE_BYTES)).unwrap_or(usize::MAX);
-        Self { pages: vec![None; count], files, parts: BTreeMap::new(), size, position: 0 }
+        Self { pages: vec![None; count], files, now: (0, 0), parts: BTreeMap::new(), size, position: 0 }
     }
 
     /// Writes what is there to `base` and beyond.
@@ -203,43 +218,52 @@ impl Pages {
                 writer.write(base + start, page.get(..length).unwrap_or(page))?;
             }
         }
-        for (at, part) in &self.parts {
-            writer.write(base + at, self.contents(part))?;
+        let mut piece = vec![0; PIECE];
+        for (start, part) in &self.parts {
+            let Some(data) = self.files.get(part.file) else { continue };
+            let (mut reader, mut at) = (data.range(part.range.clone()), base + start);
+            loop {
+                let count = reader.read(&mut piece)?;
+                let Some(piece) = piece.get(..count).filter(|piece| !piece.is_empty()) else { break };
+                writer.write(at, piece)?;
+                at += count as u64;
+            }
         }
         Ok(())
-    }
-
-    fn contents(&self, part: &Part) -> &[u8] {
-        self.files.get(part.file).and_then(|file| file.get(part.range.clone())).unwrap_or_default()
     }
 
     /// The part that holds the byte `at`, with its first byte.
     fn part(&self, at: u64) -> Option<(u64, &Part)> {
         let (start, part) = self.parts.range(..=at).next_back()?;
-        (at - start < part.range.len() as u64).then_some((*start, part))
+        (at - start < part.length()).then_some((*start, part))
     }
 
-    /// Takes down that `buffer` is written to the position, if it is a part of a file's contents, and says how many bytes.
+    /// Takes down that the next of the files' contents lie at the position, if `buffer` stands for them, and says how many
+    /// bytes.
     fn take(&mut self, buffer: &[u8]) -> Option<usize> {
-        let (file, from) = self.files.iter().enumerate().find_map(|(index, file)| {
-            let (all, own) = (file.as_ptr_range(), buffer.as_ptr_range());
-            let inside = !buffer.is_empty() && all.start <= own.start && own.end <= all.end;
-            inside.then(|| (index, own.start.addr() - all.start.addr()))
-        })?;
-        let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let count = buffer.len().min(left);
+        let (all, own) = (STAND_IN.as_ptr_range(), buffer.as_ptr_range());
+        if buffer.is_empty() || own.start < all.start || all.end < own.end {
+            return None;
+        }
+        while self.files.get(self.now.0).is_some_and(|file| file.len() == self.now.1) {
+            self.now = (self.now.0 + 1, 0);
+        }
+        let (file, from) = self.now;
+        let left = self.files.get(file)?.len() - from;
+        let count = (buffer.len() as u64).min(left).min(self.size.saturating_sub(self.position));
         let at = self.position;
         // Most often it goes on where the last one ended.
         if let Some((start, last)) = self.parts.range_mut(..at).next_back()
             && (last.file, last.range.end) == (file, from)
-            && start + last.range.len() as u64 == at
+            && start + last.length() == at
         {
             last.range.end += count;
         } else if count > 0 {
             self.parts.insert(at, Part { file, range: from..from + count });
         }
-        self.position += count as u64;
-        Some(count)
+        self.now.1 += count;
+        self.position += count;
+        usize::try_from(count).ok()
     }
 
     /// The page under the position, the offset in it, and how much of `wanted` lies in it and on the disk.
@@ -254,12 +278,9 @@ impl Pages {
 impl Read for Pages {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some((start, part)) = self.part(self.position) {
-            let skip = usize::try_from(self.position - start).unwrap_or(usize::MAX);
-            let from = self.contents(part).get(skip..).unwrap_or_default();
-            let count = from.len().min(buffer.len());
-            if let (Some(into), Some(from)) = (buffer.get_mut(..count), from.get(..count)) {
-                into.copy_from_slice(from);
-            }
+            let from = part.range.start + (self.position - start);
+            let file = self.files.get(part.file).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let count = file.range(from..part.range.end).read(buffer)?;
             self.position += count as u64;
             return Ok(count);
         }
@@ -402,22 +423,24 @@ mod tests {
 
     #[test]
     fn contents_are_not_copied_and_are_there_all_the_same() {
-        let contents: Arc<[u8]> = (0..=255).cycle().take(PAGE + 77).collect();
-        let mut pages = Pages::new(4 * PAGE_BYTES, vec![Arc::from([1_u8]), contents.clone()]);
+        let contents: Vec<u8> = (1..=255).cycle().take(PAGE + 77).collect();
+        let mut pages =
+            Pages::new(4 * PAGE_BYTES, vec![vec![1].into(), Data::default(), contents.clone().into()]);
         let mut wanted = vec![0; 4 * PAGE];
-        let mut write = |pages: &mut Pages, at: usize, data: &[u8]| {
+        let mut write = |pages: &mut Pages, at: usize, data: &[u8], stand_in: bool| {
             pages.seek(SeekFrom::Start(at as u64)).unwrap();
-            pages.write_all(data).unwrap();
+            pages.write_all(if stand_in { &STAND_IN[..data.len()] } else { data }).unwrap();
             wanted[at..at + data.len()].copy_from_slice(data);
         };
-        write(&mut pages, 0, b"before");
+        write(&mut pages, 0, b"before", false);
+        write(&mut pages, 700, &[1], true);
         // As the crate writes it, cluster by cluster, and the end of it elsewhere.
         for (index, cluster) in contents[..PAGE].chunks(1024).enumerate() {
-            write(&mut pages, 1000 + index * 1024, cluster);
+            write(&mut pages, 1000 + index * 1024, cluster, true);
         }
-        write(&mut pages, 2 * PAGE + 500, &contents[PAGE..]);
-        write(&mut pages, 2 * PAGE + 577, b"after");
-        assert_eq!(pages.parts.len(), 2);
+        write(&mut pages, 2 * PAGE + 500, &contents[PAGE..], true);
+        write(&mut pages, 2 * PAGE + 577, b"after", false);
+        assert_eq!(pages.parts.len(), 3);
         assert_eq!(pages.pages.iter().flatten().count(), 2);
         let mut back = Vec::new();
         pages.seek(SeekFrom::Start(0)).unwrap();
@@ -428,5 +451,9 @@ mod tests {
         let mut back = vec![0; 2 * PAGE + 582];
         file.read_exact_at(&mut back, 3).unwrap();
         assert!(back == wanted[..2 * PAGE + 582]);
+        // More than there is of files is nobody's contents.
+        pages.seek(SeekFrom::Start(3 * PAGE_BYTES)).unwrap();
+        pages.write_all(&STAND_IN).unwrap();
+        assert_eq!(pages.parts.len(), 3);
     }
 }

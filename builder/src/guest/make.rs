@@ -5,13 +5,13 @@ use super::partial::Resources;
 use super::xl::{self, Facts, MODULES};
 use super::{Disk, Format, Guest, Medium, Module, Start, qcow2};
 use crate::build::derive;
-use crate::cache::{Inputs, sha256};
+use crate::cache::Inputs;
 use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::disk::{self, Content, Ext4, TreeSize, Volume, VolumeGroup, ext4_size, lvm_uuid};
 use crate::error::{Error, Result};
 use crate::layout::ModuleKind;
-use crate::parts::{Maker, Part, Root};
+use crate::parts::{MAX_MODULE, Maker, Part, Root};
 use crate::plan::{Artifact, Artifacts, RootArtifact};
 use crate::profile::Profile;
 use crate::tree::{Data, Node, Source, Tree};
@@ -209,7 +209,7 @@ pub(crate) fn volume_group(config: &ImageConfig, parts: &[GuestParts], seed: &st
 
 /// What stands for a part that is not made: it has no bytes.
 fn unmade(artifact: &Artifact) -> Part {
-    Part { artifact: artifact.clone(), data: Arc::default() }
+    Part { artifact: artifact.clone(), data: Data::default() }
 }
 
 impl Maker<'_> {
@@ -280,7 +280,7 @@ impl Maker<'_> {
         let Some(devices) = &guest.passthrough else { return Ok(None) };
         let field = format!("guest.{index}.passthrough.device-tree");
         let part = self.own_file(&devices.device_tree, &field)?;
-        let read = Resources::of(&part.data);
+        let read = part.data.bytes(MAX_MODULE).and_then(|bytes| Resources::of(&bytes));
         let read = read.map_err(|error| self.decision.guests.config.blame(&field, error))?;
         Ok(Some((part, read)))
     }
@@ -412,7 +412,9 @@ impl Maker<'_> {
 
 /// Puts a module into dom0, once for all guests with the same, and gives its absolute path.
 fn keep(tree: &mut Tree, kind: ModuleKind, part: &Part) -> Result<String> {
-    let hash: String = sha256(&part.data).chars().take(12).collect();
+    let hash =
+        part.artifact.sha256.as_deref().ok_or_else(|| Error::new("a module of a guest has no hash"))?;
+    let hash: String = hash.chars().take(12).collect();
     let path = format!("{MODULES}/{}-{hash}", kind.name());
     let inside = path.trim_start_matches('/');
     if tree.get(inside).is_none() {

@@ -58,7 +58,7 @@ fn usual() -> Files {
 fn card<N: Into<String>>(table: DiskTable, files: Vec<(N, Vec<u8>)>, bootable: bool) -> Vec<u8> {
     let files: Vec<FileSpec> =
         files.into_iter().map(|(path, data)| FileSpec { path: path.into(), data: data.into() }).collect();
-    let size = fat32_size(files.iter().map(|file| (file.path.as_str(), file.data.len() as u64)), 0).unwrap();
+    let size = fat32_size(files.iter().map(|file| (file.path.as_str(), file.data.len())), 0).unwrap();
     let mut tree = Tree::new();
     tree.insert("init", Node::file(0o755, "x")).unwrap();
     let partition = |name: &str, number: u8, start: u64, size: u64, content| PartitionSpec {

@@ -1,11 +1,12 @@
 //! The device tree as a part of the image, where the board's firmware has none.
 
-use super::{Maker, artifact, describe};
+use super::{MAX_MODULE, Maker, artifact, describe};
 use crate::apt::Package;
 use crate::cache::{Inputs, Stored, sha256};
 use crate::error::{Error, Result, ResultExt};
 use crate::fdt;
 use crate::plan::{Artifact, Tree};
+use crate::tree::Data;
 use std::fs;
 use std::sync::Arc;
 use vambrace_bsp::DeviceTree;
@@ -62,7 +63,7 @@ impl Maker<'_> {
             let data = fs::read(&path).context_at(&path, || "cannot read the board's device tree")?;
             let from = path.display().to_string();
             let stored = Stored { sha256: sha256(&data), size: data.len() as u64, from };
-            return checked(stored, data.into()).map(Some);
+            return checked(stored, &data.into()).map(Some);
         }
         let (Some((package, path)), Some(key)) = (self.tree_in_package()?, self.tree_key()?) else {
             return Ok(None);
@@ -73,7 +74,7 @@ impl Maker<'_> {
             let _step = self.progress.step(format!("unpacking the device tree of {}", package.name));
             deb.read(&path)
         })?;
-        checked(stored, data).map(Some)
+        checked(stored, &data).map(Some)
     }
 
     /// What is known of the device tree without fetching it. Where nothing is, an empty tree stands for it.
@@ -85,7 +86,7 @@ impl Maker<'_> {
         }
         let key = if packages { self.tree_key()? } else { None };
         if let Some((data, stored)) = key.and_then(|key| self.cache.lookup("device-tree", &key)) {
-            return checked(stored, data).map(Some);
+            return checked(stored, &data).map(Some);
         }
         let name = self.tree_package_name()?.map_or_else(String::new, |(name, _)| name);
         let artifact = Artifact {
@@ -98,7 +99,8 @@ impl Maker<'_> {
     }
 }
 
-fn checked(stored: Stored, data: Arc<[u8]>) -> Result<Tree> {
+fn checked(stored: Stored, data: &Data) -> Result<Tree> {
+    let data: Arc<[u8]> = data.bytes(MAX_MODULE)?.into();
     fdt::summary(&data).map_err(|error| Error::new(format!("{}: {}", stored.from, error.what())))?;
     Ok(Tree { artifact: artifact(stored, None), data })
 }

@@ -1,6 +1,6 @@
 //! The hypervisor as a part of the image: compiled from its sources, or a file as it is.
 
-use super::{Maker, Part, artifact, describe};
+use super::{MAX_MODULE, Maker, Part, artifact, describe};
 use crate::cache::{Inputs, Stored};
 use crate::compile::{CompileRequest, compile_hypervisor};
 use crate::decision::{Decision, HypervisorSource};
@@ -8,9 +8,9 @@ use crate::error::{Error, Result, ResultExt};
 use crate::kernel::{Format, KernelImage};
 use crate::plan::Header;
 use crate::toolchain::Toolchain;
+use crate::tree::Data;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use vambrace_bsp::Method;
 
 impl Maker<'_> {
@@ -44,10 +44,10 @@ impl Maker<'_> {
     /// No toolchain, sources that do not compile, and a file that the boot method does not start.
     pub fn hypervisor(&self) -> Result<Part> {
         let source = &self.decision.hypervisor;
-        let (data, stored): (Arc<[u8]>, Stored) = match source {
+        let (data, stored): (Data, Stored) = match source {
             HypervisorSource::File(path) => {
-                let (data, sha256) = self.cache.read_file(path)?;
-                let stored = Stored { sha256, size: data.len() as u64, from: path.display().to_string() };
+                let (data, sha256) = self.cache.contents(path)?;
+                let stored = Stored { sha256, size: data.len(), from: path.display().to_string() };
                 (data, stored)
             }
             HypervisorSource::Package { suite, arch, package, path } => {
@@ -104,7 +104,7 @@ fn locked(dir: &Path) -> Result<File> {
 }
 
 /// The header of a hypervisor, as far as the boot method needs one.
-pub(super) fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) -> Result<Option<Header>> {
+pub(super) fn hypervisor_header(decision: &Decision, data: &Data, from: &str) -> Result<Option<Header>> {
     match decision.method {
         Method::Uboot | Method::Direct => {
             let format = Format::of(decision.board.architecture);
@@ -120,11 +120,16 @@ pub(super) fn hypervisor_header(decision: &Decision, data: &[u8], from: &str) ->
                 ))
             })
         }
-        Method::Uefi if !data.starts_with(b"MZ") => Err(Error::new(format!(
-            "UEFI cannot start the hypervisor ({from}): it is not an EFI application"
-        ))
-        .help("boot it with --method uboot, or give one that is a PE/COFF file")),
-        Method::Uefi => Ok(KernelImage::parse(data).ok().as_ref().map(Header::from)),
+        Method::Uefi => {
+            let bytes = data.bytes(MAX_MODULE)?;
+            if !bytes.starts_with(b"MZ") {
+                return Err(Error::new(format!(
+                    "UEFI cannot start the hypervisor ({from}): it is not an EFI application"
+                ))
+                .help("boot it with --method uboot, or give one that is a PE/COFF file"));
+            }
+            Ok(KernelImage::parse(&bytes).ok().as_ref().map(Header::from))
+        }
     }
 }
 

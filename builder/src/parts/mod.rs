@@ -17,10 +17,10 @@ use crate::image::Bases;
 use crate::kernel::{Format, KernelImage, unpack};
 use crate::plan::{self, Artifact, Artifacts, Header};
 use crate::progress::Progress;
+use crate::tree::Data;
 use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 pub(crate) use system::CONFIGURING;
 pub use tree::Root;
 
@@ -43,13 +43,16 @@ pub fn epoch() -> Result<u64> {
     }
 }
 
+/// Bytes of the longest file that can be a hypervisor, a kernel, a RAM disk or a device tree.
+pub(crate) const MAX_MODULE: u64 = 1 << 30;
+
 /// A part with its bytes.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// What the plan needs to know.
     pub artifact: Artifact,
     /// The bytes.
-    pub data: Arc<[u8]>,
+    pub data: Data,
 }
 
 /// All parts of an image.
@@ -133,7 +136,7 @@ impl Maker<'_> {
         key: String,
         from: &str,
         make: impl FnOnce() -> Result<Vec<u8>>,
-    ) -> Result<(Arc<[u8]>, Stored)> {
+    ) -> Result<(Data, Stored)> {
         if let Some((data, stored)) = self.cache.lookup(kind, &key) {
             return Ok((data, stored));
         }
@@ -301,7 +304,7 @@ impl Maker<'_> {
             .flatten();
         let kernel = match (kernel, own_kernel) {
             (_, Some(path)) => self.own_kernel(path, "dom0.kernel", self.decision.dom0_arch)?.artifact,
-            (Some((data, stored)), None) => artifact(stored, Some((&KernelImage::parse(&data)?).into())),
+            (Some((data, stored)), None) => artifact(stored, Some((&KernelImage::parse_any(&data)?).into())),
             (None, None) => {
                 let package = &self.decision.profile.kernel(self.dom0_arch())?.package;
                 guess(package, 40 * MIB, Some(like(dom0, 48 * MIB)))

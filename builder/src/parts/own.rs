@@ -1,21 +1,16 @@
 //! What is the user's own in dom0: a root file system, a kernel, a RAM disk, and what is laid over the root file system.
 
-use super::{Maker, Part};
+use super::{MAX_MODULE, Maker, Part};
 use crate::cache::{Inputs, Stored};
 use crate::config::ImageConfig;
 use crate::decision::Decision;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::kernel::{Format, KernelImage};
 use crate::own::with_own;
 use crate::plan::Artifact;
-use crate::tree::{Owners, Source, Tree, read_folder, read_tar};
-use std::fs;
+use crate::tree::{Data, Owners, Source, Tree, read_folder, read_tar};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use vambrace_bsp::Architecture;
-
-/// A file larger than this is no kernel, RAM disk or device tree.
-const MAX_MODULE: u64 = 1 << 30;
 
 impl Decision {
     /// What an image's description says; nothing for a guest's system.
@@ -34,17 +29,17 @@ impl Maker<'_> {
     pub(crate) fn own_file(&self, path: &Path, field: &str) -> Result<Part> {
         let config = self.decision.config();
         let path = config.dir.join(path);
-        let read = || -> Result<(Arc<[u8]>, String)> {
-            let length = fs::metadata(&path).context_at(&path, || "cannot look at the file")?.len();
-            if length == 0 || length > MAX_MODULE {
-                return Err(Error::new(format!("the file has {length} bytes")).at(&path));
+        let read = || -> Result<(Data, String)> {
+            let (data, sha256) = self.cache.contents(&path)?;
+            if data.is_empty() || data.len() > MAX_MODULE {
+                return Err(Error::new(format!("the file has {} bytes", data.len())).at(&path));
             }
-            self.cache.read_file(&path)
+            Ok((data, sha256))
         };
         let (data, sha256) = read().map_err(|error| config.blame(field, error))?;
         let artifact = Artifact {
             from: path.display().to_string(),
-            size: data.len() as u64,
+            size: data.len(),
             sha256: Some(sha256),
             header: None,
         };

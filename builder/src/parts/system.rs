@@ -1,6 +1,6 @@
 //! Installed packages: which they are, and the system that they make.
 
-use super::Maker;
+use super::{MAX_MODULE, Maker};
 use crate::apt::Package;
 use crate::cache::Inputs;
 use crate::deb::Deb;
@@ -90,7 +90,7 @@ impl Maker<'_> {
         let write = |name: &str, data: &[u8]| {
             std::fs::write(path(name), data).context_at(path(name), || "cannot write the file")
         };
-        write("kernel", &self.kernel()?.data)?;
+        write("kernel", &self.kernel()?.data.bytes(MAX_MODULE)?)?;
         write("ramdisk", &write_initramfs(&self.configuring_ramdisk()?, self.epoch)?)?;
         let disk = File::options()
             .read(true)

@@ -3,7 +3,7 @@
 //! Where the layout has a root partition, the profile's root goes there and its `initramfs` becomes the ramdisk;
 //! otherwise the root is the ramdisk itself.
 
-use super::{Maker, Part, artifact, describe};
+use super::{MAX_MODULE, Maker, Part, artifact, describe};
 use crate::apt::Package;
 use crate::cache::{Inputs, Stamp, Stored};
 use crate::deb::Deb;
@@ -346,7 +346,8 @@ impl Maker<'_> {
             write_cpio(&tree, self.epoch, &mut archive)?;
             Ok(archive)
         })?;
-        read_cpio(&Source::Memory(data)).map_err(|error| Error::new("the cache is damaged").because(error))
+        read_cpio(&Source::Memory(data.bytes(MAX_MODULE)?.into()))
+            .map_err(|error| Error::new("the cache is damaged").because(error))
     }
 }
 

@@ -250,8 +250,8 @@ impl Plan {
             Content::Slot(SlotFile::Listing) => 0,
         };
         // As long as the one with the hashes, which not every artifact has yet.
-        let unhashed = |content| (size_of_file(content), "0".repeat(64));
-        let listing = listing(decision, &artifacts.kernel.from, unhashed).text().len() as u64;
+        let unhashed = |content| Ok((size_of_file(content), "0".repeat(64)));
+        let listing = listing(decision, &artifacts.kernel.from, unhashed)?.text().len() as u64;
         let size_of = |content| match content {
             Content::Slot(SlotFile::Listing) => listing,
             other => size_of_file(other),
@@ -301,15 +301,19 @@ impl Plan {
 
 /// What the slot that an image is built with has; `file` gives size and SHA-256 of each content, and `kernel` is where the
 /// kernel is from.
-pub(crate) fn listing(decision: &Decision, kernel: &str, file: impl Fn(Content) -> (u64, String)) -> Listing {
+pub(crate) fn listing(
+    decision: &Decision,
+    kernel: &str,
+    file: impl Fn(Content) -> Result<(u64, String)>,
+) -> Result<Listing> {
     let folder = slot::path(SlotName::A, "");
     let all = decision.layout.partitions.iter().flat_map(|partition| &partition.files);
     let files = all.filter(|file| file.content != Content::Slot(SlotFile::Listing)).filter_map(|entry| {
         let name = entry.path.strip_prefix(&folder)?.to_owned();
-        let (size, sha256) = file(entry.content);
-        Some(Listed { name, size, sha256 })
+        Some(file(entry.content).map(|(size, sha256)| Listed { name, size, sha256 }))
     });
-    Listing { board: decision.board.id.clone(), kernel: Listing::release(kernel), files: files.collect() }
+    let files = files.collect::<Result<_>>()?;
+    Ok(Listing { board: decision.board.id.clone(), kernel: Listing::release(kernel), files })
 }
 
 /// The bytes that a partition has to have at least.

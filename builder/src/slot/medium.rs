@@ -124,7 +124,7 @@ fn content(volume: &BootVolume, bundle: &Bundle, slot: SlotName, state: State) -
         let data = volume.read(&path, size)?.ok_or_else(|| Error::new(format!("cannot read {path}")))?;
         files.push(FileSpec { path, data: data.into() });
     }
-    let mut add = |path: String, data: Arc<[u8]>| files.push(FileSpec { path, data });
+    let mut add = |path: String, data: Arc<[u8]>| files.push(FileSpec { path, data: data.into() });
     bundle.files().for_each(|(name, data)| add(path(slot, name), data));
     for path in State::GOOD_PATHS {
         add(path.to_owned(), State::good_file(state.good()).into());
@@ -184,8 +184,10 @@ mod tests {
 
     /// An image whose slot a has `bundle`, with these files of state and a file of the user's.
     fn image(dir: &Path, bundle: &Bundle, state: State) -> PathBuf {
-        let mut files: Vec<FileSpec> =
-            bundle.files().map(|(name, data)| FileSpec { path: path(SlotName::A, name), data }).collect();
+        let mut files: Vec<FileSpec> = bundle
+            .files()
+            .map(|(name, data)| FileSpec { path: path(SlotName::A, name), data: data.into() })
+            .collect();
         let mut add =
             |path: &str, data: Vec<u8>| files.push(FileSpec { path: path.into(), data: data.into() });
         add("boot.scr", b"chooses".to_vec());

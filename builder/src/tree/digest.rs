@@ -1,14 +1,33 @@
 //! What a tree holds, as a hash.
 
-use super::{Entry, Kind, Tree};
+use super::{Data, Entry, Kind, Tree};
 use crate::cache::hex;
 use crate::error::{Result, ResultExt};
 use crate::parallel;
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{self, Read};
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 17;
+
+impl Data {
+    /// The SHA-256 of all of it.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn sha256(&self) -> io::Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; usize::try_from(self.len()).unwrap_or(PIECE).min(PIECE)];
+        let mut reader = self.reader();
+        loop {
+            let count = reader.read(&mut piece)?;
+            if count == 0 {
+                return Ok(hash.finalize().into());
+            }
+            hash.update(piece.get(..count).unwrap_or_default());
+        }
+    }
+}
 
 impl Tree {
     /// A hash of all names with everything that they stand for. Files are read on all CPUs.
@@ -18,17 +37,8 @@ impl Tree {
     pub fn digest(&self) -> Result<String> {
         let entries: Vec<Entry<'_>> = self.iter().collect();
         let contents = parallel::map(&entries, |entry| -> Result<[u8; 32]> {
-            let mut hash = Sha256::new();
             let Some(data) = entry.node.data() else { return Ok([0; 32]) };
-            let mut piece = vec![0; usize::try_from(data.len()).unwrap_or(PIECE).min(PIECE)];
-            let mut reader = data.reader();
-            loop {
-                let count = reader.read(&mut piece).context(|| format!("cannot read `{}`", entry.shown()))?;
-                if count == 0 {
-                    return Ok(hash.finalize().into());
-                }
-                hash.update(piece.get(..count).unwrap_or_default());
-            }
+            data.sha256().context(|| format!("cannot read `{}`", entry.shown()))
         })?;
         let mut hash = Sha256::new();
         for (entry, content) in entries.iter().zip(&contents) {

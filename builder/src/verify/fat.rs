@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::{read, u16_at, u32_at};
 use crate::disk::Fat32;
 use crate::error::{Error, Result, ResultExt};
+use crate::tree::Data;
 
 const END: u32 = 0x0fff_fff8;
 const MASK: u32 = 0x0fff_ffff;
@@ -73,7 +75,7 @@ pub(super) fn check(file: &File, start: u64, size: u64, wanted: &Fat32) -> Resul
         let Some(item) = files.remove(&asked.path) else {
             return Err(Error::new(format!("the file {} is missing", asked.path)));
         };
-        if u64::from(item.size) != asked.data.len() as u64 {
+        if u64::from(item.size) != asked.data.len() {
             return Err(Error::new(format!(
                 "the file {} has {} bytes instead of {}",
                 asked.path,
@@ -287,16 +289,21 @@ impl Volume<'_> {
         Ok(items)
     }
 
-    fn compare(&mut self, item: &Item, data: &[u8]) -> Result<()> {
+    fn compare(&mut self, item: &Item, data: &Data) -> Result<()> {
         if data.is_empty() {
             return if item.first == 0 { Ok(()) } else { Err(Error::new("an empty file has clusters")) };
         }
-        let mut left = data;
+        let (mut at, mut buffer) = (0_u64, vec![0; super::PIECE]);
         for (start, length) in self.extents(item)? {
-            let (piece, behind) =
-                left.split_at(usize::try_from(length).unwrap_or(usize::MAX).min(left.len()));
-            super::same(self.file, start, piece)?;
-            left = behind;
+            let end = at.saturating_add(length).min(data.len());
+            let (mut reader, mut place) = (data.range(at..end), start);
+            loop {
+                let count = reader.read(&mut buffer).context(|| "cannot read what it is made from")?;
+                let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
+                super::same(self.file, place, piece)?;
+                place += count as u64;
+            }
+            at = end;
         }
         Ok(())
     }

@@ -20,6 +20,9 @@ use crate::error::{Error, Result, ResultExt};
 use crate::parallel::each;
 use crate::progress::Progress;
 
+/// Bytes that are compared at once.
+const PIECE: usize = 1 << 18;
+
 /// Compares the image at `path` with `spec`: length, partition tables, every file system
 /// with the contents of every file, and every raw blob.
 ///
@@ -94,9 +97,9 @@ pub(crate) fn check_content(
 
 /// Compares the file's bytes at `offset` with `data`.
 fn same(file: &File, offset: u64, data: &[u8]) -> Result<()> {
-    let mut buffer = vec![0; data.len().min(1 << 18)];
+    let mut buffer = vec![0; data.len().min(PIECE)];
     let mut at = offset;
-    for piece in data.chunks(1 << 18) {
+    for piece in data.chunks(PIECE) {
         let there = buffer.get_mut(..piece.len()).unwrap_or_default();
         file.read_exact_at(there, at).context(|| format!("cannot read the image at byte {at:#x}"))?;
         if there != piece {
