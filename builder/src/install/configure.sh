@@ -8,6 +8,11 @@ printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 # Without setcap packages fall back to the set-user-id bit by themselves, which a root file system keeps however it is copied.
 [ ! -e /usr/sbin/setcap ] || mount -o bind /bin/false /usr/sbin/setcap
+# What Python compiles is not the same bytes each time and is taken away again, so nothing is compiled.
+[ ! -e /usr/bin/py3compile ] || mount -o bind /bin/true /usr/bin/py3compile
+for module in /usr/lib/python3.*/py_compile.py; do
+    [ ! -e "$module" ] || mount -o bind /dev/null "$module"
+done
 
 export DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT=
 DPKG_RUNNING_VERSION=$(dpkg-query -W -f '${Version}' dpkg)

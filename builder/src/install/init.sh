@@ -38,8 +38,10 @@ result=failed
 $bb env -i SOURCE_DATE_EPOCH="$epoch" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
     DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true PERL_HASH_SEED=0 PYTHONHASHSEED=0 \
     $bb chroot /root /bin/sh /run/configure && result=done
-# Mounts of the scripts' own lie above ours.
-$bb umount /root/usr/sbin/setcap 2> /dev/null
-for fs in tmp run dev sys proc; do $bb umount /root/$fs; done
-$bb umount /root || result='failed: the new system is still in use'
+# What was mounted last lies above the rest.
+for at in $($bb tac /proc/mounts | $bb cut -d ' ' -f 2); do
+    case "$at" in
+        /root | /root/*) $bb umount "$at" || result='failed: the new system is still in use' ;;
+    esac
+done
 finish "$result"
