@@ -146,6 +146,19 @@ impl Cache {
     ///
     /// No home to be found.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
+        let dir = Self::place(dir)?;
+        let hashes = Mutex::new(Remembered::load(dir.join(FILES)));
+        let folders = Mutex::new(Remembered::load(dir.join(FOLDERS)));
+        let pins = Mutex::new(Remembered::load(dir.join(PINS)));
+        Ok(Self { dir, hashes, folders, looked: Mutex::default(), pins, keeper: Keeper::Machine })
+    }
+
+    /// The folder that [`Cache::open`] opens.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn place(dir: Option<&Path>) -> Result<PathBuf> {
         let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let dir = dir
             .map(Path::to_path_buf)
@@ -157,11 +170,7 @@ impl Cache {
                     .help("name a folder with VAMBRACE_CACHE")
             })?;
         // Processes that are started elsewhere get paths into the cache.
-        let dir = std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")?;
-        let hashes = Mutex::new(Remembered::load(dir.join(FILES)));
-        let folders = Mutex::new(Remembered::load(dir.join(FOLDERS)));
-        let pins = Mutex::new(Remembered::load(dir.join(PINS)));
-        Ok(Self { dir, hashes, folders, looked: Mutex::default(), pins, keeper: Keeper::Machine })
+        std::path::absolute(&dir).context_at(&dir, || "cannot find the cache")
     }
 
     /// The same cache with the pins of `file` in place of this machine's, which are neither used nor changed.
@@ -419,7 +428,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn seconds_now() -> Option<i64> {
+/// Seconds since 1970 began.
+pub(crate) fn seconds_now() -> Option<i64> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(now.as_secs()).ok()
 }

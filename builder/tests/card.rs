@@ -260,7 +260,7 @@ fn packed_and_by_its_map_alone_it_gets_onto_a_used_card_whole() {
         assert_eq!(image.beside(), Some(&*map));
         let to = std::fs::OpenOptions::new().write(true).open(&card).unwrap();
         let take = |piece: Piece| to.write_all_at(&piece.data, piece.offset).is_ok();
-        image.pieces(take).unwrap();
+        image.pieces(|_| false, take).unwrap();
         verify_image(&card, &spec(MBR), &Progress::quiet()).unwrap();
         if let Some(output) = tool(program, &["-dkc", packed.to_str().unwrap()]) {
             assert!(output.status.success() && output.stdout == original, "{program}");

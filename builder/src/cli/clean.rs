@@ -5,6 +5,7 @@ use crate::build::{Manifest, manifest_path};
 use crate::cache::{Cache, FILES, FOLDERS, PINS, read_json};
 use crate::companions;
 use crate::error::{Result, ResultExt};
+use crate::flash;
 use crate::image::remove_spare;
 use crate::lock::ImageLock;
 use crate::parts::CONFIGURING;
@@ -64,7 +65,7 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
     let mut text = format!("removed {count} files of images\n");
     if *cache {
         let cache = Cache::open(None)?;
-        for name in ["artifacts", "apt", "target"] {
+        for name in ["artifacts", "apt", "target", flash::FOLDER] {
             remove(&cache.folder(name))?;
         }
         for name in [FILES, FOLDERS, PINS] {

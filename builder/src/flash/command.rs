@@ -3,13 +3,17 @@
 use super::device::Device;
 use super::disk::{Disk, Machine};
 use super::guard::{Guard, Reason};
+use super::memory::Shelf;
 use super::meter::Meter;
-use super::transfer::{Geometry, Outcome, transfer};
+use super::order::{Geometry, Order, Stage, Update, Watch};
+use super::past::Past;
+use super::transfer::{Outcome, transfer};
 use crate::error::{Error, Result, ResultExt};
 use crate::image::{Image, Piece, Rest};
 use crate::progress::Progress;
 use crate::report::size;
 use clap::Args;
+use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
@@ -22,9 +26,22 @@ const AHEAD: usize = 8;
 /// How to flash.
 #[derive(Debug, Args)]
 pub struct Flash {
-    /// Read the medium and write only what differs
-    #[arg(long, help_heading = "Medium")]
-    pub update: bool,
+    /// Read the medium and write only what differs: read all of it, or only what has changed
+    ///
+    /// `changed` relies on what this machine remembers of the medium, by its partition table: ranges that are the same in the
+    /// image that was put there last and in this one are not read, unless their file system was written to since. It does not
+    /// see what was written past a file system (dd, firmware's raw blocks inside of a partition), nor bits that the medium
+    /// has lost in what is not read. A medium that is not remembered is compared whole.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        help_heading = "Medium"
+    )]
+    pub update: Option<Update>,
     /// Take a disk that is refused otherwise
     #[arg(long, value_enum, value_name = "REASON", value_delimiter = ',', help_heading = "Medium")]
     pub allow: Vec<Reason>,
@@ -80,28 +97,62 @@ fn flashed(
     let mut medium = Device::open(&disk, block)?;
     meter.begins(&image, &disk)?;
     let began = Instant::now();
-    let outcome = written(&image, &mut medium, flash.update, meter).map_err(|error| error.at(&disk.path))?;
+    let past = Past::of(&mut medium, image.map(), Shelf::of_user(), flash.update, Geometry::USUAL);
+    let past = past.map_err(|error| error.at(&disk.path).help("nothing was written to the medium"))?;
+    let outcome = written(&image, &mut medium, flash, &past, meter).map_err(|error| error.at(&disk.path))?;
+    let mut remarks = told(&outcome, &past, flash, &disk, block);
+    let again = File::open(&disk.path).context(|| "cannot open the medium again");
+    if let Err(error) = again.and_then(|file| past.keep(&file, disk.size, image.map(), &outcome)) {
+        remarks.push(format!(
+            "the next `--update=changed` compares all of it, for this cannot be remembered: {error}"
+        ));
+    }
     // When it is closed, udev has the kernel look for the new partitions.
     drop(medium);
-    meter.ended(&image, &disk, &outcome, began.elapsed(), &told(&outcome, &disk, block))
+    meter.ended(&image, &disk, &outcome, began.elapsed(), &remarks)
+}
+
+/// Tells the meter how far it is, and forgets what the medium had before anything is written.
+struct Witness<'a> {
+    meter: &'a Meter<'a>,
+    past: &'a Past,
+}
+
+impl Watch for Witness<'_> {
+    fn begins(&mut self) -> Result<()> {
+        self.past.forget()
+    }
+
+    fn moved(&mut self, stage: Stage, done: u64, total: u64) {
+        self.meter.moved(stage, done, total);
+    }
 }
 
 /// Reads and unpacks in one thread, writes in another.
-fn written(image: &Image, medium: &mut Device, update: bool, meter: &Meter) -> Result<Outcome> {
+fn written(
+    image: &Image,
+    medium: &mut Device,
+    flash: &Flash,
+    past: &Past,
+    meter: &Meter<'_>,
+) -> Result<Outcome> {
+    let trust = &past.trust;
     let (sender, receiver) = sync_channel::<Result<Piece>>(AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // Nobody listens any more where the medium has failed.
-            if let Err(error) = image.pieces(|piece| sender.send(Ok(piece)).is_ok()) {
+            if let Err(error) =
+                image.pieces(|range| trust.covers(range), |piece| sender.send(Ok(piece)).is_ok())
+            {
                 let _ = sender.send(Err(error));
             }
         });
         // It goes with this closure, before the thread is waited for.
         let receiver = receiver;
         let mut next = || receiver.recv().ok();
-        transfer(medium, image.map(), update, Geometry::USUAL, &mut next, &mut |stage, done, total| {
-            meter.moved(stage, done, total);
-        })
+        let order =
+            Order { map: image.map(), update: flash.update.is_some(), trust, geometry: Geometry::USUAL };
+        transfer(medium, order, &mut next, &mut Witness { meter, past })
     })
 }
 
@@ -129,7 +180,8 @@ fn consent(flash: &Flash, image: &Image, disk: &Disk) -> Result<()> {
             .at(&disk.path)
             .help("with `--yes` nobody is asked; the disk would be: ".to_owned() + &disk.line()));
     }
-    let verb = if flash.update { "Where it differs from the image, the medium" } else { "The medium" };
+    let verb =
+        if flash.update.is_some() { "Where it differs from the image, the medium" } else { "The medium" };
     write!(out, "{shown}{verb} is written over. Type `yes` to go on: ")
         .and_then(|()| out.flush())
         .context(failed)?;
@@ -142,8 +194,14 @@ fn consent(flash: &Flash, image: &Image, disk: &Disk) -> Result<()> {
 }
 
 /// What a person should know of a medium that has got its image.
-fn told(outcome: &Outcome, disk: &Disk, block: usize) -> Vec<String> {
+fn told(outcome: &Outcome, past: &Past, flash: &Flash, disk: &Disk, block: usize) -> Vec<String> {
     let mut lines = Vec::new();
+    if flash.update == Some(Update::Changed) && past.trust.since.is_none() {
+        lines.push("nothing is remembered of what this medium had: all of it was compared".to_owned());
+    }
+    for part in &past.trust.written_to {
+        lines.push(format!("{part} was written to since the last flash: all of it was compared"));
+    }
     if outcome.resumed {
         lines.push("an earlier try was interrupted: this one went on with it".to_owned());
     }

@@ -1,8 +1,10 @@
 //! What is seen of a flash: steps with rate and time left for people, JSON lines for programs.
 
 use super::disk::Disk;
-use super::transfer::{Outcome, Stage};
+use super::order::Stage;
+use super::transfer::Outcome;
 use crate::cache::hex;
+use crate::calendar::Utc;
 use crate::cli::print_bytes;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -86,6 +88,7 @@ impl<'a> Meter<'a> {
             step.finish();
         }
         let counts = &outcome.counts;
+        let since = outcome.since.filter(|_| counts.unchanged > 0).map(|since| Utc::of(since).to_string());
         if self.json {
             return line(&json!({
                 "event": "done",
@@ -95,6 +98,8 @@ impl<'a> Meter<'a> {
                 "written_bytes": counts.written,
                 "written_pieces": counts.pieces,
                 "verified_bytes": counts.verified,
+                "unchanged_bytes": counts.unchanged,
+                "unchanged_since": since,
                 "resumed": outcome.resumed,
                 "seconds": took.as_secs_f64(),
                 "remarks": remarks,
@@ -103,6 +108,9 @@ impl<'a> Meter<'a> {
         let mut text = String::new();
         for remark in remarks {
             text.push_str(&format!("note: {remark}\n"));
+        }
+        if let Some(since) = since {
+            text.push_str(&format!("note: {} taken as unchanged since {since}\n", size(counts.unchanged)));
         }
         let seconds = took.as_secs_f64();
         let path = disk.path.display();

@@ -1,8 +1,10 @@
-//! An image's partition table, read only to tell people where something is: a byte in which partition, a second copy of
-//! the table in which place.
+//! An image's partition table, read to tell people where something is (a byte in which partition, a second copy of the
+//! table in which place), and which stretches of a medium may be taken as unchanged.
 //!
-//! By the UEFI specification 2.10, chapter 5. Nothing depends on it being right, and a table that makes no sense is none.
+//! By the UEFI specification 2.10, chapter 5. What is written depends on it only in the latter, where it is the table that
+//! this program has put there itself; one that makes no sense is none.
 
+use crate::cache::hex;
 use crate::verify::{u32_at, u64_at};
 
 /// What begins the header of a GPT.
@@ -14,16 +16,21 @@ const ENTRIES: u64 = 256;
 
 /// A partition's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Partition {
-    name: String,
-    start: u64,
-    end: u64,
+pub(super) struct Partition {
+    /// Its number and name, in words.
+    pub(super) name: String,
+    /// Its first byte.
+    pub(super) start: u64,
+    /// The first byte behind it.
+    pub(super) end: u64,
 }
 
 /// The partitions of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Table {
-    partitions: Vec<Partition>,
+    pub(super) partitions: Vec<Partition>,
+    /// What tells the medium from others: the disk's GUID, or the signature of a master boot record.
+    pub(super) identifier: Option<String>,
     /// The byte at which the header of the second copy begins.
     pub(super) backup: Option<u64>,
 }
@@ -44,7 +51,12 @@ impl Table {
             let (start, end) = (first * BLOCK, (first + count) * BLOCK);
             (count > 0).then(|| Partition { name: format!("partition {number}"), start, end })
         });
-        Self { partitions: partitions.collect(), backup: None }
+        let signature = u32_at(head, 440).ok().filter(|&signature| signature != 0);
+        Self {
+            partitions: partitions.collect(),
+            identifier: signature.map(|signature| format!("{signature:08x}")),
+            backup: None,
+        }
     }
 
     fn of_gpt(head: &[u8]) -> Option<Self> {
@@ -69,7 +81,9 @@ impl Table {
             let name = format!("partition {} (`{name}`)", number + 1);
             partitions.push(Partition { name, start: first.checked_mul(BLOCK)?, end });
         }
-        Some(Self { partitions, backup })
+        let guid = header.get(56..72)?;
+        let identifier = guid.iter().any(|&byte| byte != 0).then(|| hex(guid));
+        Some(Self { partitions, identifier, backup })
     }
 
     /// The partition that the byte `at` lies in.
@@ -92,6 +106,9 @@ mod tests {
         let table = Table::of(&mbr);
         assert_eq!(table.inside(2048 * 512), Some("partition 2"));
         assert_eq!((table.inside(2050 * 512), table.inside(0)), (None, None));
+        assert_eq!(table.identifier, None);
+        mbr[440..444].copy_from_slice(&[4, 3, 2, 1]);
+        assert_eq!(Table::of(&mbr).identifier.as_deref(), Some("01020304"));
 
         let mut gpt = vec![0; 4096];
         gpt[512..520].copy_from_slice(SIGNATURE);
@@ -105,6 +122,9 @@ mod tests {
             (table.inside(65 * 512 + 511), table.backup),
             (Some("partition 2 (`a?`)"), Some(99 * 512))
         );
+        assert_eq!(table.identifier, None, "a GUID of zeros is none");
+        gpt[512 + 56] = 0xab;
+        assert_eq!(Table::of(&gpt).identifier, Some(format!("ab{}", "00".repeat(15))));
     }
 
     proptest! {

@@ -15,39 +15,10 @@
 use super::ledger::Ledger;
 use super::mark::{self, is_of};
 use super::medium::{Failure, Medium, help, read_all, write_all};
+use super::order::{Order, Stage, Watch};
 use super::table::{SIGNATURE, Table};
 use crate::error::{Error, Result};
-use crate::image::{BlockMap, Piece, Rest, is_zero};
-
-/// What is measured in a test and what is so in the world: bytes of the things that have a place of their own.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Geometry {
-    /// The beginning that is written last: it holds tables and boot stages.
-    pub(super) head: usize,
-    /// What is written at the very end: both kinds of table begin here.
-    pub(super) table: usize,
-    /// The end of a medium, where second copies of things are.
-    pub(super) tail: u64,
-    /// What is compared, hashed, and written where it differs.
-    pub(super) chunk: usize,
-    /// What is read at once.
-    pub(super) stride: usize,
-}
-
-impl Geometry {
-    /// Those of real media.
-    pub(super) const USUAL: Self =
-        Self { head: 1 << 20, table: 4096, tail: 1 << 20, chunk: 64 << 10, stride: 1 << 20 };
-}
-
-/// What is being done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The image's pieces are written, or compared with what is there.
-    Write,
-    /// What was written is read back.
-    Verify,
-}
+use crate::image::{Piece, Rest, is_zero};
 
 /// What was done, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +31,8 @@ pub struct Counts {
     pub pieces: u64,
     /// Read back, and found to be what was written.
     pub verified: u64,
+    /// Neither read nor written, but taken as unchanged.
+    pub unchanged: u64,
 }
 
 /// What came of it.
@@ -67,30 +40,28 @@ pub struct Counts {
 pub struct Outcome {
     /// What was done.
     pub counts: Counts,
+    /// Seconds after 1970 began when what was taken as unchanged was read last, or written.
+    pub since: Option<u64>,
     /// Whether an earlier try with the same image had been interrupted, and this one went on with it.
     pub resumed: bool,
     /// The byte at which the image's second copy of its GPT has its header, where it has one.
     pub backup: Option<u64>,
 }
 
-/// Called with the stage, and how many of how many bytes are through.
-pub type Watch<'a> = &'a mut dyn FnMut(Stage, u64, u64);
-
-/// Puts the image that `map` describes onto `medium`; `next` gives its pieces in order. With `update` what is there is
-/// read, and only what differs is written.
+/// Puts an image onto `medium`; `next` gives its pieces in order, but for ranges that are trusted whole. Where it is an
+/// update, what is there is read, and only what differs is written.
 ///
 /// # Errors
 ///
 /// What the medium or the image refuses, with its place, and what read back differs. The medium then shows no partition
 /// table, unless nothing was written yet.
-pub(super) fn transfer<M: Medium>(
+pub(super) fn transfer<M: Medium, W: Watch>(
     medium: &mut M,
-    map: &BlockMap,
-    update: bool,
-    geometry: Geometry,
+    order: Order<'_>,
     next: &mut dyn FnMut() -> Option<Result<Piece>>,
-    watch: Watch<'_>,
+    watch: &mut W,
 ) -> Result<Outcome> {
+    let Order { map, trust, geometry, .. } = order;
     if map.image_size() > medium.size() {
         return Err(Error::new(format!(
             "the image has {} bytes, and the medium {}",
@@ -101,14 +72,12 @@ pub(super) fn transfer<M: Medium>(
     let head = geometry.head.min(usize::try_from(map.image_size()).unwrap_or(usize::MAX));
     let total = match map.rest() {
         Rest::Zero => map.image_size(),
-        Rest::Any => map.mapped(),
+        Rest::Any => map.mapped() - order.passed_over(),
     };
     let mut transfer = Transfer {
         medium,
-        map,
-        geometry,
-        update,
-        compare: update,
+        order,
+        compare: order.update,
         begun: false,
         passed: 0,
         head: vec![0; head],
@@ -116,7 +85,7 @@ pub(super) fn transfer<M: Medium>(
         head_seen: false,
         table: Table::default(),
         ledger: Ledger::default(),
-        counts: Counts::default(),
+        counts: Counts { unchanged: trust.bytes(), ..Counts::default() },
         total,
         done: 0,
         watch,
@@ -127,12 +96,9 @@ pub(super) fn transfer<M: Medium>(
     })
 }
 
-struct Transfer<'a, M> {
+struct Transfer<'a, M, W> {
     medium: &'a mut M,
-    map: &'a BlockMap,
-    geometry: Geometry,
-    /// Only what differs is written, and what is the same is not read again.
-    update: bool,
+    order: Order<'a>,
     /// What is there is read before it is written.
     compare: bool,
     /// Whether the old table is gone.
@@ -149,12 +115,12 @@ struct Transfer<'a, M> {
     counts: Counts,
     total: u64,
     done: u64,
-    watch: Watch<'a>,
+    watch: &'a mut W,
 }
 
-impl<M: Medium> Transfer<'_, M> {
+impl<M: Medium, W: Watch> Transfer<'_, M, W> {
     fn run(&mut self, next: &mut dyn FnMut() -> Option<Result<Piece>>) -> Result<Outcome> {
-        let identity = self.map.identity();
+        let identity = self.order.map.identity();
         let mut block = [0; mark::SIZE];
         self.read(&mut block, 0)?;
         let resumed = is_of(&block, identity);
@@ -172,10 +138,10 @@ impl<M: Medium> Transfer<'_, M> {
             self.piece(offset, &data)?;
             piece = next().transpose()?;
         }
-        if received != self.map.mapped() {
+        if received != self.order.map.mapped() - self.order.passed_over() {
             return Err(Error::new("the image ended before all of it was read"));
         }
-        self.gap(at, self.map.image_size())?;
+        self.gap(at, self.order.map.image_size())?;
         self.head_is_seen()?;
         if self.begun {
             self.sync()?;
@@ -185,16 +151,18 @@ impl<M: Medium> Transfer<'_, M> {
             self.verify()?;
             self.write_table()?;
         }
-        Ok(Outcome { counts: self.counts, resumed, backup: self.table.backup })
+        let since = self.order.trust.since;
+        Ok(Outcome { counts: self.counts, since, resumed, backup: self.table.backup })
     }
 
     /// Takes away what makes the medium look like anything: 1 and 2.
     fn begin(&mut self) -> Result<()> {
-        let mut block = vec![0; self.geometry.table];
+        self.watch.begins()?;
+        let mut block = vec![0; self.order.geometry.table];
         self.read(&mut block, 0)?;
         let before = block.clone();
         let (first, second) = block.split_at_mut(mark::SIZE);
-        first.copy_from_slice(&mark::mark(self.map.identity()));
+        first.copy_from_slice(&mark::mark(self.order.map.identity()));
         if second.starts_with(SIGNATURE) {
             second.iter_mut().take(mark::SIZE).for_each(|byte| *byte = 0);
         }
@@ -203,7 +171,7 @@ impl<M: Medium> Transfer<'_, M> {
             self.write(&block, 0)?;
         }
         // A medium with blocks of 4096 bytes has its header there.
-        self.clear_header(self.geometry.table as u64)?;
+        self.clear_header(self.order.geometry.table as u64)?;
         self.sync()?;
         // Worn cards take what is written and forget it: better known now than after a GiB.
         self.drop_cache()?;
@@ -228,7 +196,7 @@ impl<M: Medium> Transfer<'_, M> {
     /// Clears the header of a GPT at byte `at`, if there is one.
     fn clear_header(&mut self, at: u64) -> Result<()> {
         let mut block = [0; 512];
-        if at < self.geometry.table as u64 || at + 512 > self.medium.size() {
+        if at < self.order.geometry.table as u64 || at + 512 > self.medium.size() {
             return Ok(());
         }
         self.read(&mut block, at)?;
@@ -238,8 +206,10 @@ impl<M: Medium> Transfer<'_, M> {
     /// The medium's end, as far as it is not the image's.
     fn tail(&self) -> (u64, u64) {
         let size = self.medium.size();
-        let start =
-            size.saturating_sub(self.geometry.tail).max(self.map.image_size()).max(self.geometry.head as u64);
+        let start = size
+            .saturating_sub(self.order.geometry.tail)
+            .max(self.order.map.image_size())
+            .max(self.order.geometry.head as u64);
         (start.min(size), size)
     }
 
@@ -252,7 +222,7 @@ impl<M: Medium> Transfer<'_, M> {
 
     /// What the image does not name from `start` to `end`.
     fn gap(&mut self, start: u64, end: u64) -> Result<()> {
-        if self.map.rest() == Rest::Any || start >= end {
+        if self.order.map.rest() == Rest::Any || start >= end {
             return Ok(());
         }
         let boundary = (self.head.len() as u64).clamp(start, end);
@@ -261,9 +231,11 @@ impl<M: Medium> Transfer<'_, M> {
         }
         if boundary < end {
             self.head_is_seen()?;
-            self.passed = boundary;
-            self.zero(boundary, end)?;
-            self.ledger.add_zeros(boundary, end);
+            for part in self.order.trust.outside(boundary..end) {
+                self.passed = part.start;
+                self.zero(part.start, part.end)?;
+                self.ledger.add_zeros(part.start, part.end);
+            }
         }
         self.advance(end - start);
         Ok(())
@@ -281,8 +253,12 @@ impl<M: Medium> Transfer<'_, M> {
         }
         if !back.is_empty() {
             self.head_is_seen()?;
-            self.passed = offset + front.len() as u64;
-            self.put(self.passed, back)?;
+            let start = offset + front.len() as u64;
+            for part in self.order.trust.outside(start..start + back.len() as u64) {
+                let of = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+                self.passed = part.start;
+                self.put(part.start, back.get(of(part.start)..of(part.end)).unwrap_or_default())?;
+            }
         }
         self.advance(data.len() as u64);
         Ok(())
@@ -317,14 +293,14 @@ impl<M: Medium> Transfer<'_, M> {
     fn put(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         if !self.compare {
             self.write(data, offset)?;
-            self.ledger.add(offset, data, self.geometry.chunk);
+            self.ledger.add(offset, data, self.order.geometry.chunk);
             return Ok(());
         }
         let mut there = vec![0; data.len()];
         self.read(&mut there, offset)?;
         if there == data {
-            if !self.update {
-                self.ledger.add(offset, data, self.geometry.chunk);
+            if !self.order.update {
+                self.ledger.add(offset, data, self.order.geometry.chunk);
             }
             return Ok(());
         }
@@ -333,7 +309,7 @@ impl<M: Medium> Transfer<'_, M> {
             // That may have cleared something that lies here.
             self.read(&mut there, offset)?;
         }
-        let chunks = data.chunks(self.geometry.chunk).zip(there.chunks(self.geometry.chunk));
+        let chunks = data.chunks(self.order.geometry.chunk).zip(there.chunks(self.order.geometry.chunk));
         let mut start = 0;
         let mut run = 0;
         // Neighbours that differ are written together.
@@ -347,8 +323,8 @@ impl<M: Medium> Transfer<'_, M> {
             }
         }
         self.put_run(offset, data, start, run)?;
-        if !self.update {
-            self.ledger.add(offset, data, self.geometry.chunk);
+        if !self.order.update {
+            self.ledger.add(offset, data, self.order.geometry.chunk);
         }
         Ok(())
     }
@@ -360,8 +336,8 @@ impl<M: Medium> Transfer<'_, M> {
         }
         let at = offset + start as u64;
         self.write(run, at)?;
-        if self.update {
-            self.ledger.add(at, run, self.geometry.chunk);
+        if self.order.update {
+            self.ledger.add(at, run, self.order.geometry.chunk);
         }
         Ok(())
     }
@@ -369,8 +345,8 @@ impl<M: Medium> Transfer<'_, M> {
     /// Makes the bytes from `start` to `end` zeros. They are read first, whatever else is compared: most of them are
     /// zeros already, and no medium reads more slowly than it writes.
     fn zero(&mut self, start: u64, end: u64) -> Result<()> {
-        let mut there = vec![0; self.geometry.stride];
-        let zeros = vec![0; self.geometry.chunk];
+        let mut there = vec![0; self.order.geometry.stride];
+        let zeros = vec![0; self.order.geometry.chunk];
         let mut at = start;
         while at < end {
             let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(there.len());
@@ -380,7 +356,7 @@ impl<M: Medium> Transfer<'_, M> {
                 self.begin()?;
             }
             let mut place = at;
-            for chunk in there.chunks(self.geometry.chunk) {
+            for chunk in there.chunks(self.order.geometry.chunk) {
                 if !is_zero(chunk) {
                     self.write(zeros.get(..chunk.len()).unwrap_or_default(), place)?;
                 }
@@ -394,7 +370,7 @@ impl<M: Medium> Transfer<'_, M> {
     /// What is in the first MiB behind the table.
     fn write_head(&mut self) -> Result<()> {
         for (start, end) in self.head_ranges.clone() {
-            let start = start.max(self.geometry.table);
+            let start = start.max(self.order.geometry.table);
             let data = self.head.get(start..end).map(<[u8]>::to_vec);
             if let Some(data) = data.filter(|data| !data.is_empty()) {
                 self.put(start as u64, &data)?;
@@ -405,7 +381,7 @@ impl<M: Medium> Transfer<'_, M> {
 
     /// The table, with which the medium becomes what it is to be.
     fn write_table(&mut self) -> Result<()> {
-        let mut block = vec![0; self.geometry.table];
+        let mut block = vec![0; self.order.geometry.table];
         self.read(&mut block, 0)?;
         // The mark goes, whether the image has something for its place or not.
         block.iter_mut().take(mark::SIZE).for_each(|byte| *byte = 0);
@@ -433,20 +409,20 @@ impl<M: Medium> Transfer<'_, M> {
         let total = self.ledger.bytes();
         let mut done = 0;
         let ledger = std::mem::take(&mut self.ledger);
-        let mut buffer = vec![0; self.geometry.stride];
+        let mut buffer = vec![0; self.order.geometry.stride];
         for entry in ledger.entries() {
             let (mut at, end) = entry.place();
             while at < end {
                 let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
                 let there = buffer.get_mut(..count).unwrap_or_default();
                 read_all(self.medium, there, at).map_err(|failure| self.told(failure))?;
-                if let Some((from, to)) = entry.difference(at, there, self.geometry.chunk) {
+                if let Some((from, to)) = entry.difference(at, there, self.order.geometry.chunk) {
                     return Err(self.differs(from, to));
                 }
                 at += count as u64;
                 done += count as u64;
                 self.counts.verified += count as u64;
-                (self.watch)(Stage::Verify, done, total);
+                self.watch.moved(Stage::Verify, done, total);
             }
         }
         Ok(())
@@ -460,7 +436,7 @@ impl<M: Medium> Transfer<'_, M> {
 
     fn advance(&mut self, count: u64) {
         self.done += count;
-        (self.watch)(Stage::Write, self.done, self.total);
+        self.watch.moved(Stage::Write, self.done, self.total);
     }
 
     fn read(&mut self, buffer: &mut [u8], offset: u64) -> Result<()> {
@@ -472,7 +448,7 @@ impl<M: Medium> Transfer<'_, M> {
     fn write(&mut self, data: &[u8], offset: u64) -> Result<()> {
         write_all(self.medium, data, offset).map_err(|failure| self.told(failure))?;
         self.counts.written += data.len() as u64;
-        self.counts.pieces += data.len().div_ceil(self.geometry.chunk) as u64;
+        self.counts.pieces += data.len().div_ceil(self.order.geometry.chunk) as u64;
         Ok(())
     }
 
@@ -499,4 +475,4 @@ impl<M: Medium> Transfer<'_, M> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

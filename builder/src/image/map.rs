@@ -95,6 +95,12 @@ impl BlockMap {
         self.rest
     }
 
+    /// The same with another meaning of what is in no range.
+    #[must_use]
+    pub(crate) fn with_rest(self, rest: Rest) -> Self {
+        Self { rest, ..self }
+    }
+
     /// The first byte of `range` and the first one behind it.
     pub fn bytes(&self, range: &Range) -> (u64, u64) {
         let end = (range.first + range.count).saturating_mul(self.block_size);

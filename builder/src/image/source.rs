@@ -81,12 +81,17 @@ impl Image {
         self.beside.as_deref()
     }
 
-    /// Reads the ranges in order, compares each with its hash, and gives every piece to `take`, until that says false.
+    /// Reads the ranges in order but for those from whose first byte to the one behind `skipped` says true, compares each
+    /// with its hash, and gives every piece to `take`, until that says false.
     ///
     /// # Errors
     ///
     /// What cannot be read, is damaged, or is not what the map says. Pieces of a damaged range have been given by then.
-    pub fn pieces(&self, mut take: impl FnMut(Piece) -> bool) -> Result<()> {
+    pub fn pieces(
+        &self,
+        skipped: impl Fn(std::ops::Range<u64>) -> bool,
+        mut take: impl FnMut(Piece) -> bool,
+    ) -> Result<()> {
         let mut stream = self.packing.open(&self.path)?;
         let plain = match self.packing {
             Packing::None => Some(open(&self.path)?),
@@ -95,6 +100,9 @@ impl Image {
         let mut at = 0;
         for range in self.map.ranges() {
             let (start, end) = self.map.bytes(range);
+            if skipped(start..end) {
+                continue;
+            }
             if plain.is_none() {
                 self.pass_over(&mut stream, start - at)?;
             }
@@ -264,10 +272,13 @@ mod tests {
     /// The image put together from its pieces.
     fn whole(image: &Image) -> Result<Vec<u8>> {
         let mut data = vec![0; image.map().image_size() as usize];
-        image.pieces(|piece| {
-            data[piece.offset as usize..][..piece.data.len()].copy_from_slice(&piece.data);
-            true
-        })?;
+        image.pieces(
+            |_| false,
+            |piece| {
+                data[piece.offset as usize..][..piece.data.len()].copy_from_slice(&piece.data);
+                true
+            },
+        )?;
         Ok(data)
     }
 

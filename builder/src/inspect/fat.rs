@@ -1,6 +1,7 @@
 //! FAT12, FAT16 and FAT32 of anyone's making, by Microsoft's "FAT32 File System Specification" 1.03.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::window::Window;
 use crate::bytes::{has, u16_at, u32_at};
@@ -11,10 +12,14 @@ use crate::verify::fat::{entries, short_name};
 const MOST_FOLDER: u64 = 2 << 20;
 /// Bytes of the table that are read at once.
 const PIECE: u64 = 4096;
+/// What [`Fat::telling`] names at most: bytes before the first cluster, files and folders; and the bytes of a small file.
+const MOST_BEFORE: u64 = 32 << 20;
+const MOST_ITEMS: usize = 2000;
+const SMALL_FILE: u64 = 32 << 10;
 
 /// An opened file system.
 #[derive(Debug)]
-pub(super) struct Fat {
+pub(crate) struct Fat {
     window: Window,
     bits: u8,
     /// Bytes of the volume by its own account.
@@ -47,7 +52,7 @@ pub(super) struct Item {
 
 impl Fat {
     /// Opens the file system in `window`; `None` where there is no boot sector of one.
-    pub(super) fn open(window: &Window) -> Result<Option<Self>> {
+    pub(crate) fn open(window: &Window) -> Result<Option<Self>> {
         let boot = window.up_to(0, 512)?;
         let sector = u64::from(u16_at(&boot, 11).unwrap_or(0));
         let per_cluster = boot.get(13).copied().unwrap_or(0);
@@ -147,39 +152,43 @@ impl Fat {
     /// once. Where `most` are the `whole`, the chain has to end there.
     fn chain(&self, first: u32, most: u64, whole: bool) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        for run in self.runs(first, most, whole)? {
+            // A file in one piece may be longer than a read.
+            for from in run.clone().step_by(1 << 24) {
+                bytes.extend(self.window.read(from, (run.end - from).min(1 << 24))?);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Where the bytes of a chain of clusters lie, as [`Self::chain`] has them.
+    fn runs(&self, first: u32, most: u64, whole: bool) -> Result<Vec<Range<u64>>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
         let mut at = first;
-        let mut run: Option<(u32, u64)> = None;
         let mut visited = 0_u64;
         loop {
-            let inside = at >= 2 && at - 2 < self.clusters;
-            let (start, count) = match run {
-                Some((start, count)) if inside && u64::from(start) + count == u64::from(at) => {
-                    (start, count + 1)
-                }
-                Some(old) => {
-                    self.append(old, most, &mut bytes)?;
-                    (at, 1)
-                }
-                None => (at, 1),
-            };
-            if !inside {
+            if at < 2 || at - 2 >= self.clusters {
                 return match visited {
                     0 => Err(Error::new(format!("its first cluster is {at}, and there is none"))),
                     // The marks of an end lie above all clusters.
-                    _ if at >= self.end() => Ok(bytes),
+                    _ if at >= self.end() => Ok(runs),
                     _ => Err(Error::new(format!("its chain leads to cluster {at}, which is none"))),
                 };
             }
-            run = Some((start, count));
+            let start = self.data + u64::from(at - 2) * self.cluster;
+            let end = start + self.cluster.min(most - visited * self.cluster);
+            match runs.last_mut().filter(|last| last.end == start) {
+                Some(last) => last.end = end,
+                None => runs.push(start..end),
+            }
             visited += 1;
             if visited * self.cluster >= most {
-                self.append((start, count), most, &mut bytes)?;
                 return if whole && self.next(at)? < self.end() {
                     Err(Error::new(
                         "its clusters go on behind its end: they lead in a circle or to another file",
                     ))
                 } else {
-                    Ok(bytes)
+                    Ok(runs)
                 };
             }
             // No chain is longer than all clusters; one that is leads in a circle.
@@ -190,14 +199,37 @@ impl Fat {
         }
     }
 
-    fn append(&self, (start, count): (u32, u64), most: u64, bytes: &mut Vec<u8>) -> Result<()> {
-        let size = (count * self.cluster).min(most.saturating_sub(bytes.len() as u64));
-        let at = self.data + u64::from(start.saturating_sub(2)) * self.cluster;
-        // A file in one piece may be longer than a read.
-        for from in (0..size).step_by(1 << 24) {
-            bytes.extend(self.window.read(at + from, (size - from).min(1 << 24))?);
+    /// The bytes of which some change whenever a file does that was written to by way of this file system: what lies before
+    /// the first cluster (boot sector, counts, tables), every folder, and small files whole, which firmware overwrites
+    /// without a word in their folder. `None` where that is more than is worth reading.
+    ///
+    /// # Errors
+    /// A file system that is not sound.
+    pub(crate) fn telling(&self) -> Result<Option<Vec<Range<u64>>>> {
+        if self.data > MOST_BEFORE || self.data > self.window.size() {
+            return Ok(None);
         }
-        Ok(())
+        let mut places = vec![Range { start: 0, end: self.data }];
+        if let Root::Chain(first) = self.root {
+            places.extend(self.runs(first, MOST_FOLDER, false)?);
+        }
+        let mut folders = vec![None];
+        let mut count = 0;
+        while let Some(folder) = folders.pop() {
+            for item in self.list(folder.as_ref())? {
+                count += 1;
+                if count > MOST_ITEMS {
+                    return Ok(None);
+                }
+                if item.folder {
+                    places.extend(self.runs(item.first, MOST_FOLDER, false)?);
+                    folders.push(Some(item));
+                } else if item.size > 0 && item.size <= SMALL_FILE {
+                    places.extend(self.runs(item.first, item.size, true)?);
+                }
+            }
+        }
+        Ok(Some(places))
     }
 
     const fn end(&self) -> u32 {

@@ -39,6 +39,7 @@ pub use boot::{Step, Verdict};
 pub(crate) use boot_volume::{BootVolume, boot_volume};
 pub(crate) use command::keeps;
 pub use command::{InspectCommand, run};
+pub(crate) use fat::Fat;
 pub use fault::Fault;
 pub use raw::Found;
 pub use table::{Entry, Table};
@@ -52,7 +53,7 @@ use boot::{Medium, Place};
 use table::Tables;
 use thing::{MOST, Packing, recognise};
 use volume::{Listed, Volume};
-use window::Window;
+pub(crate) use window::Window;
 
 /// What of a file is read to see whether it is worth reading more.
 const GLANCE: u64 = 4096;

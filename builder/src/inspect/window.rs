@@ -19,7 +19,7 @@ pub(super) const LONGEST: u64 = 64 << 20;
 
 /// Bytes from `start` on, `size` of them.
 #[derive(Debug, Clone)]
-pub(super) struct Window {
+pub(crate) struct Window {
     medium: Arc<Medium>,
     start: u64,
     size: u64,
@@ -40,7 +40,7 @@ enum Bytes {
 
 impl Window {
     /// The first `size` bytes of `file`.
-    pub(super) fn of_file(file: File, size: u64) -> Self {
+    pub(crate) fn of_file(file: File, size: u64) -> Self {
         Self::new(Bytes::File(file), size)
     }
 
@@ -62,7 +62,7 @@ impl Window {
     }
 
     /// The part from `start` on with at most `size` bytes: what there is of it.
-    pub(super) fn part(&self, start: u64, size: u64) -> Self {
+    pub(crate) fn part(&self, start: u64, size: u64) -> Self {
         let begin = start.min(self.size);
         Self {
             medium: Arc::clone(&self.medium),
@@ -88,7 +88,7 @@ impl Window {
     ///
     /// # Errors
     /// When they cannot be read, and when the allowance is used up.
-    pub(super) fn up_to(&self, at: u64, size: u64) -> Result<Vec<u8>> {
+    pub(crate) fn up_to(&self, at: u64, size: u64) -> Result<Vec<u8>> {
         self.read(at.min(self.size), size.min(LONGEST).min(self.size.saturating_sub(at)))
     }
 
@@ -96,7 +96,7 @@ impl Window {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(super) fn fill(&self, at: u64, into: &mut [u8]) -> Result<()> {
+    pub(crate) fn fill(&self, at: u64, into: &mut [u8]) -> Result<()> {
         let size = into.len() as u64;
         if at.checked_add(size).is_none_or(|end| end > self.size) {
             return Err(Error::new(format!("there are no {size} bytes at byte {at:#x}")));

@@ -2,25 +2,39 @@
 
 use super::*;
 use crate::flash::faulty::{Fault, Faulty};
-use crate::image::Range;
+use crate::flash::order::Geometry;
+use crate::flash::trust::Trust;
+use crate::image::{BlockMap, Range};
 use proptest::prelude::*;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 /// Small, so that a test has thousands of media.
-const SMALL: Geometry = Geometry { head: 16 << 10, table: 4096, tail: 16 << 10, chunk: 2048, stride: 8192 };
-const BLOCK: usize = 1024;
+pub(in crate::flash) const SMALL: Geometry =
+    Geometry { head: 16 << 10, table: 4096, tail: 16 << 10, chunk: 2048, stride: 8192 };
+pub(in crate::flash) const BLOCK: usize = 1024;
+
+/// Nobody who is told.
+pub(in crate::flash) struct Nobody;
+
+impl Watch for Nobody {
+    fn begins(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn moved(&mut self, _: Stage, _: u64, _: u64) {}
+}
 
 /// An image in memory.
 #[derive(Debug, Clone)]
-struct Sample {
-    data: Vec<u8>,
-    map: BlockMap,
+pub(in crate::flash) struct Sample {
+    pub(in crate::flash) data: Vec<u8>,
+    pub(in crate::flash) map: BlockMap,
 }
 
 impl Sample {
     /// The image with these bytes, of which the blocks that `used` names are mapped.
-    fn new(mut data: Vec<u8>, used: &[bool], rest: Rest, hashed: bool) -> Self {
+    pub(in crate::flash) fn new(mut data: Vec<u8>, used: &[bool], rest: Rest, hashed: bool) -> Self {
         let mut ranges: Vec<Range> = Vec::new();
         for (index, block) in data.chunks_mut(BLOCK).enumerate() {
             if !used.get(index).copied().unwrap_or(false) {
@@ -41,8 +55,23 @@ impl Sample {
         Self { data, map }
     }
 
+    /// The same with ranges of at most `most` blocks.
+    pub(in crate::flash) fn cut(self, most: u64) -> Self {
+        let cut = |range: &Range| {
+            let Range { first, count, .. } = *range;
+            (0..count).step_by(most as usize).map(move |at| (first + at, most.min(count - at)))
+        };
+        let ranges = self.map.ranges().iter().flat_map(cut).map(|(first, count)| {
+            let end = ((first + count) as usize * BLOCK).min(self.data.len());
+            let sha256 = Some(Sha256::digest(&self.data[first as usize * BLOCK..end]).into());
+            Range { first, count, sha256 }
+        });
+        let map = BlockMap::new(BLOCK as u64, self.map.image_size(), ranges.collect(), self.map.rest());
+        Self { map: map.unwrap(), ..self }
+    }
+
     /// The pieces, of at most `size` bytes.
-    fn pieces(&self, size: usize) -> Vec<Piece> {
+    pub(in crate::flash) fn pieces(&self, size: usize) -> Vec<Piece> {
         let mut pieces = Vec::new();
         for range in self.map.ranges() {
             let (start, end) = self.map.bytes(range);
@@ -57,13 +86,23 @@ impl Sample {
     }
 
     /// Flashes it.
-    fn onto(&self, medium: &mut Faulty, update: bool) -> Result<Outcome> {
-        let mut pieces = self.pieces(5000).into_iter().map(Ok);
-        transfer(medium, &self.map, update, SMALL, &mut || pieces.next(), &mut |_, _, _| ())
+    pub(in crate::flash) fn onto(&self, medium: &mut Faulty, update: bool) -> Result<Outcome> {
+        self.from(medium, update, &mut self.pieces(5000).into_iter().map(Ok))
+    }
+
+    /// Flashes what `pieces` gives.
+    fn from(
+        &self,
+        medium: &mut Faulty,
+        update: bool,
+        pieces: &mut dyn Iterator<Item = Result<Piece>>,
+    ) -> Result<Outcome> {
+        let order = Order { map: &self.map, update, trust: &Trust::default(), geometry: SMALL };
+        transfer(medium, order, &mut || pieces.next(), &mut Nobody)
     }
 
     /// Whether the medium has it, from byte `from` on.
-    fn is_on(&self, bytes: &[u8], from: usize) -> bool {
+    pub(in crate::flash) fn is_on(&self, bytes: &[u8], from: usize) -> bool {
         let mapped = self.pieces(BLOCK).iter().all(|piece| {
             let start = piece.offset as usize;
             let skip = from.saturating_sub(start).min(piece.data.len());
@@ -219,13 +258,13 @@ fn a_damaged_image_leaves_no_table() {
     let sample = with_gpt(50_000);
     let mut pieces = sample.pieces(5000).into_iter().map(Ok).take(6).chain([Err(Error::new("damaged"))]);
     let mut medium = Faulty::new(old_medium(64 << 10, 5, true), None);
-    let told = transfer(&mut medium, &sample.map, false, SMALL, &mut || pieces.next(), &mut |_, _, _| ());
+    let told = sample.from(&mut medium, false, &mut pieces);
     assert!(told.unwrap_err().what() == "damaged" && !shows_a_table(&medium.bytes));
     // One that is damaged from the beginning changes nothing.
     let old = old_medium(64 << 10, 5, true);
     let mut medium = Faulty::new(old.clone(), None);
     let mut none = [Err(Error::new("damaged"))].into_iter();
-    transfer(&mut medium, &sample.map, false, SMALL, &mut || none.next(), &mut |_, _, _| ()).unwrap_err();
+    sample.from(&mut medium, false, &mut none).unwrap_err();
     assert!(medium.bytes == old);
 }
 
