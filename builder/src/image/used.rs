@@ -27,8 +27,8 @@ const FIRST_STAGES: u64 = 16 << 20;
 const BACKUP: u64 = 1 << 20;
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 18;
-/// Most bytes of a range: several CPUs hash side by side, and whoever flashes can go on from each range's end.
-const LONGEST: u64 = 16 << 20;
+/// Most bytes of a range: several CPUs hash side by side, and whoever updates a card reads only ranges that have changed.
+const LONGEST: u64 = 1 << 20;
 
 /// The map of the image at `path`, which was made from `spec`, with the hash of each range. `base` is the map of the image
 /// that it was made from, where there was one: it tells of what is the same in both.
