@@ -17,8 +17,12 @@ An IMAGE may be packed with gzip, xz or zstd, and have bmaptool's .bmap beside i
 refused while anything of it is in use, and unless said otherwise when it cannot be taken out or
 is larger than cards are.
 
+--update=changed trusts what this machine remembers of a medium, and does not see what was written
+past a file system, nor bits that the medium has lost. --update reads all of it.
+
 Examples:
   vambrace flash orangepi-pc
+  vambrace flash orangepi-pc --update=changed
   vambrace flash image.img.xz /dev/sdb";
 
 #[derive(Debug, Args)]
