@@ -119,7 +119,7 @@ impl Medium<'_> {
         let (at, size) = verify::ext4::SUPERBLOCK;
         let superblock = window.up_to(at, size as u64)?;
         if superblock.len() == size && has(&superblock, 0x38, &[0x53, 0xef]) {
-            return Ok(Some(vec![at..at + size as u64]));
+            return Ok(Some(std::iter::once(at..at + size as u64).collect()));
         }
         Fat::open(&window)?.map_or(Ok(None), |fat| fat.telling())
     }
