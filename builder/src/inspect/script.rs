@@ -181,6 +181,23 @@ pub(super) fn extlinux(text: &str) -> Option<Choice> {
     (index < choices.len()).then(|| choices.swap_remove(index))
 }
 
+/// An entry of the Boot Loader Specification. Its paths count from the root of the file system that it lies on.
+pub(super) fn loader_entry(text: &str) -> Choice {
+    let mut choice = Choice::default();
+    for line in text.lines().take(MOST_WORDS) {
+        let Some((key, value)) = line.trim().split_once(char::is_whitespace) else { continue };
+        let value = value.trim();
+        let path = || format!("/{}", value.trim_start_matches(['/', '\\']));
+        match key {
+            "title" => choice.label = value.to_owned(),
+            "linux" | "efi" | "uki" => choice.kernel = Some(path()),
+            "initrd" | "devicetree" => choice.others.push(path()),
+            _ => {}
+        }
+    }
+    choice
+}
+
 /// What a hypervisor's configuration under UEFI names, of this project's form or of Xen's: `key=value`, in sections or not,
 /// the file first in a value.
 pub(super) fn hypervisor_config(text: &str) -> Option<Choice> {
@@ -294,7 +311,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read(text in "(setenv|load|itest|booti|label|kernel|=|\\$\\{a\\}|a|'|\"|\\\\|;|#|\\{|\\[|\\]| |\n|é){0,60}") {
-            let _ = (script(&text), extlinux(&text), hypervisor_config(&text), grub(&text));
+            let _ = (script(&text), extlinux(&text), hypervisor_config(&text), grub(&text), loader_entry(&text));
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Firmware's rules are those of U-Boot's distro boot (include/config_distro_bootcmd.h; its successor, doc/develop/bootstd,
 //! keeps the order), of UEFI's removable media (UEFI specification 2.10, 3.5.1.1) and of the Raspberry Pi's firmware.
 
+mod entries;
+mod grub;
 pub(super) mod slots;
 mod uboot;
 mod uefi;

@@ -1,22 +1,12 @@
-//! UEFI firmware's part: the application for removable media, and what GRUB or a hypervisor does then (UEFI specification
-//! 2.10, 3.5.1.1).
+//! UEFI firmware's part: the application for removable media, and what a hypervisor does then (UEFI specification 2.10,
+//! 3.5.1.1).
 
 use super::super::fault::Fault;
-use super::super::script::{self, is_plain};
+use super::super::script;
 use super::super::thing::{Cpu, Kind};
 use super::super::volume::Volume;
 use super::{File, Medium, Place, REMOVABLE, Verdict};
 use crate::hypervisor::HypervisorKind;
-
-/// Where GRUB's configuration is met.
-const GRUB: [&str; 6] = [
-    "EFI/BOOT/grub.cfg",
-    "EFI/debian/grub.cfg",
-    "EFI/ubuntu/grub.cfg",
-    "boot/grub/grub.cfg",
-    "grub/grub.cfg",
-    "boot/grub2/grub.cfg",
-];
 
 impl Medium<'_> {
     /// UEFI firmware: the application for removable media on an EFI system partition, or on any that has FAT.
@@ -43,10 +33,14 @@ impl Medium<'_> {
             }
             match file.thing.kind {
                 Kind::Hypervisor => self.hypervisor_config(place, path, &file, &mut verdict, faults),
-                Kind::EfiApplication
-                    if file.thing.what.starts_with("GRUB") || file.thing.what.starts_with("shim") =>
-                {
-                    self.grub(&mut verdict, faults);
+                Kind::EfiApplication if file.thing.what.starts_with("GRUB") => {
+                    self.grub(place, path, &mut verdict, faults);
+                }
+                Kind::EfiApplication if file.thing.what.starts_with("shim") => {
+                    self.shim(place, path, &file, &mut verdict, faults);
+                }
+                Kind::EfiApplication if file.thing.what.starts_with("systemd-boot") => {
+                    self.systemd_boot(place, &mut verdict, faults);
                 }
                 Kind::Other | Kind::Ramdisk | Kind::DeviceTree | Kind::Script => {
                     verdict.fails(
@@ -107,44 +101,6 @@ impl Medium<'_> {
                     verdict.fails(fault.help("copy the file there, or correct the name"), faults);
                 }
             }
-        }
-    }
-
-    /// GRUB's configuration, wherever it is. Its paths count from a partition that it finds when it runs.
-    fn grub(&self, verdict: &mut Verdict, faults: &mut Vec<Fault>) {
-        let found = self
-            .places
-            .iter()
-            .flat_map(|place| GRUB.iter().filter_map(move |path| Some((place, *path, place.text(path)?))));
-        let mut configured = false;
-        for (place, path, text) in found {
-            configured = true;
-            let Some(choice) = script::grub(&text) else { continue };
-            verdict.step(format!("GRUB's entry `{}`", choice.label), place.at(path));
-            let kernel = choice.kernel.as_deref().unwrap_or_default();
-            let all = std::iter::once(kernel).chain(choice.others.iter().map(String::as_str));
-            let mut started: Option<File> = None;
-            for name in all.filter(|name| is_plain(name)) {
-                let file = self.places.iter().find_map(|place| place.file(name));
-                match (file, &started) {
-                    (Some(file), None) => {
-                        self.started(&file, "", None, verdict, faults);
-                        started = Some(file);
-                    }
-                    (Some(file), Some(started)) => self.beside(started, &file, verdict, faults),
-                    (None, _) => faults.push(Fault::warning(
-                        place.at(path),
-                        format!("it names `{name}`, which is on none of the partitions"),
-                    )),
-                }
-            }
-            return;
-        }
-        if !configured {
-            faults.push(Fault::note(
-                "GRUB",
-                "no configuration of its own was found: it has one inside, or stops at its prompt",
-            ));
         }
     }
 }
