@@ -8,6 +8,10 @@ use crate::bytes::{has, u16_at, u32_at};
 use crate::error::{Error, Result};
 use crate::verify::fat::{entries, short_name};
 
+/// Bytes of a card's block, and of any FAT's sector that firmware counts on.
+const SECTOR: u64 = 512;
+/// Clusters of a FAT32, at least.
+const LEAST_32: u32 = 65_525;
 /// The largest folder: 65536 entries.
 const MOST_FOLDER: u64 = 2 << 20;
 /// Bytes of the table that are read at once.
@@ -22,6 +26,8 @@ const SMALL_FILE: u64 = 32 << 10;
 pub(crate) struct Fat {
     window: Window,
     bits: u8,
+    /// Bytes of a sector.
+    sector: u64,
     /// Bytes of the volume by its own account.
     pub(super) size: u64,
     table: u64,
@@ -76,10 +82,12 @@ impl Fat {
             return Ok(None);
         };
         let clusters = left / u64::from(per_cluster);
-        let bits = match clusters {
-            0..4085 => 12,
-            4085..65_525 => 16,
-            _ => 32,
+        // By the specification the number of clusters decides. But Linux, U-Boot and EDK2 go by the field that only FAT32 has,
+        // and dosfstools makes file systems that depend on it.
+        let bits = match (field(22), clusters) {
+            (0, _) => 32,
+            (_, 0..4085) => 12,
+            _ => 16,
         };
         let root = match bits {
             32 => Root::Chain(u32_at(&boot, 44).unwrap_or(0)),
@@ -88,6 +96,7 @@ impl Fat {
         Ok(Some(Self {
             window: window.clone(),
             bits,
+            sector,
             size: sectors * sector,
             table: reserved * sector,
             root,
@@ -102,6 +111,24 @@ impl Fat {
     /// `FAT16`, and so on.
     pub(super) fn name(&self) -> String {
         format!("FAT{}", self.bits)
+    }
+
+    /// What some firmware does not take, in words.
+    pub(super) fn oddities(&self) -> Vec<String> {
+        let mut odd = Vec::new();
+        if self.sector != SECTOR {
+            odd.push(format!(
+                "its FAT has sectors of {} bytes: U-Boot reads it only on a medium with blocks of that size",
+                self.sector
+            ));
+        }
+        if self.bits == 32 && self.clusters < LEAST_32 {
+            odd.push(format!(
+                "its FAT32 has {} clusters; by the specification it would have {LEAST_32} at least, and be FAT16 with fewer",
+                self.clusters
+            ));
+        }
+        odd
     }
 
     /// The volume's label.
@@ -265,5 +292,29 @@ impl Fat {
         let bytes = piece.as_ref().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
         let byte = usize::try_from(at % PIECE).ok().and_then(|at| bytes.get(at));
         byte.copied().ok_or_else(|| Error::new("the file allocation table ends too early"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_fat32_with_large_sectors_is_one_as_linux_has_it() {
+        let mut bytes = vec![0; 40 * 4096];
+        bytes[..3].copy_from_slice(&[0xeb, 0x58, 0x90]);
+        // Sectors of 4096 bytes, one to a cluster, one before the one table, 40 of them; the root in cluster 2.
+        bytes[11..17].copy_from_slice(&[0, 0x10, 1, 1, 0, 1]);
+        (bytes[32], bytes[36], bytes[44]) = (40, 1, 2);
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        bytes[4096 + 8..4096 + 12].copy_from_slice(&[0xff, 0xff, 0xff, 0x0f]);
+        bytes[8192..8203].copy_from_slice(b"VMLINUZ    ");
+        let window = Window::of_memory(bytes.clone());
+        let fat = Fat::open(&window).unwrap().unwrap();
+        assert_eq!((fat.name().as_str(), fat.oddities().len()), ("FAT32", 2));
+        assert_eq!(fat.list(None).unwrap()[0].name.to_ascii_lowercase(), "vmlinuz");
+        // With a table's size of 16 bits it is FAT12.
+        (bytes[22], bytes[36]) = (1, 0);
+        assert_eq!(Fat::open(&Window::of_memory(bytes)).unwrap().unwrap().name(), "FAT12");
     }
 }

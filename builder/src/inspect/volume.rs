@@ -89,6 +89,7 @@ pub(super) fn open(
         let label = fat.label().unwrap_or_default();
         let format = Format { name: fat.name(), label, size: fat.size };
         too_long(&format, window, at, faults);
+        faults.extend(fat.oddities().into_iter().map(|what| Fault::note(at, what)));
         return Ok((Some(format), Some(Volume::Fat(fat))));
     }
     let Some(format) = name(window)? else { return Ok((None, None)) };
