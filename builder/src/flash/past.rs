@@ -282,7 +282,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
         fn the_medium_has_the_image_but_for_what_nobody_can_see(case in cases()) {
