@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::checksums::Checksums;
 use crate::error::{Error, Result, ResultExt};
 use crate::tree::Source;
 use crate::verify::ext4::SUPERBLOCK;
@@ -23,6 +24,8 @@ const BIG_ALLOCATION: u32 = 0x200;
 const FLAGS: u32 = 0x10 | 0x400;
 /// Flag of a group whose bitmap of blocks has never been written: it follows from where structures lie.
 const BLOCKS_UNWRITTEN: u16 = 0x2;
+/// Flag of a group whose inodes and their bitmap have never been written.
+const INODES_UNWRITTEN: u16 = 0x1;
 
 /// The groups of the file system in a part of a file.
 pub(crate) struct Groups {
@@ -145,13 +148,38 @@ impl Groups {
         if index >= self.count {
             return Err(damaged());
         }
-        let raw = self.read(self.descriptors()? + index * self.descriptor, self.descriptor)?;
+        let raw = self.raw(index)?;
         let number = |at: usize| -> Result<u64> {
             let high = if self.wide { u64::from(u32_at(&raw, at + 0x20)?) << 32 } else { 0 };
             Ok(u64::from(u32_at(&raw, at)?) | high)
         };
         let (block_bitmap, inode_bitmap, inodes) = (number(0)?, number(4)?, number(8)?);
         Ok(Group { block_bitmap, inode_bitmap, inodes, flags: u16_at(&raw, 0x12)? })
+    }
+
+    fn raw(&self, index: u64) -> Result<Vec<u8>> {
+        self.read(self.descriptors()? + index * self.descriptor, self.descriptor)
+    }
+
+    /// What structures are checked with, after those of all groups have been; `None` where they have no checksums.
+    pub(crate) fn checksums(&self) -> Result<Option<Checksums>> {
+        let Some(checksums) = Checksums::of(&self.superblock)? else { return Ok(None) };
+        for index in 0..self.count {
+            let (raw, group) = (self.raw(index)?, self.group(index)?);
+            checksums.group(u32::try_from(index).map_err(|_| damaged())?, &raw)?;
+            let bitmap = |block, bits: u64| self.read(self.place(block)?, bits / 8);
+            if group.flags & BLOCKS_UNWRITTEN == 0 {
+                checksums.bitmap(&bitmap(group.block_bitmap, self.blocks_per_group)?, &raw, 0x18)?;
+            }
+            if group.flags & INODES_UNWRITTEN == 0 {
+                checksums.bitmap(
+                    &bitmap(group.inode_bitmap, u64::from(self.inodes_per_group))?,
+                    &raw,
+                    0x1a,
+                )?;
+            }
+        }
+        Ok(Some(checksums))
     }
 
     /// The blocks in use, as ranges of the file's bytes, in no order: files, folders, the journal, and every structure of

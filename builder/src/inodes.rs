@@ -1,13 +1,13 @@
-//! What `ext4-view` does not tell of an ext4 file system: which inode a name has, how many names that has, numbers of
-//! devices, extended attributes, and where contents and holes lie. By the letter of Linux's
-//! Documentation/filesystems/ext4; checksums are `ext4-view`'s matter, which reads the same structures.
+//! An ext4 file system by its inodes, which `ext4-view` does not give: what they say, the names in folders, extended
+//! attributes, and where contents and holes lie. By the letter of Linux's Documentation/filesystems/ext4.
 
 use std::collections::BTreeSet;
 
 use crate::acl;
+use crate::checksums::{Checksums, OfInode};
 use crate::error::{Error, Result};
 use crate::groups::{Groups, damaged};
-use crate::tree::{Data, Device, Source, Xattrs};
+use crate::tree::{Data, Device, Owner, Source, Xattrs};
 
 /// The root folder's inode.
 pub(crate) const ROOT: u32 = 2;
@@ -27,11 +27,14 @@ const MAX_NODES: u32 = 1 << 16;
 /// An ext4 file system in a file.
 pub(crate) struct Inodes {
     groups: Groups,
+    /// What structures are checked with, where they are.
+    checksums: Option<Checksums>,
 }
 
 /// An inode as it stands in the file system.
 pub(crate) struct Inode {
     raw: Vec<u8>,
+    checksums: Option<OfInode>,
 }
 
 impl Inodes {
@@ -47,7 +50,16 @@ impl Inodes {
                 "the ext4 file system has features that are not known ({features:#x})"
             )));
         }
-        Ok(Self { groups })
+        Ok(Self { groups, checksums: None })
+    }
+
+    /// The same, where everything that is read has to have its checksum.
+    pub(crate) fn checked(source: Source, start: u64, length: u64) -> Result<Self> {
+        let mut inodes = Self::open(source, start, length)?;
+        let checksums = inodes.groups.checksums()?;
+        inodes.checksums =
+            Some(checksums.ok_or_else(|| Error::new("the ext4 file system has no checksums"))?);
+        Ok(inodes)
     }
 
     /// The inode with this number.
@@ -57,7 +69,9 @@ impl Inodes {
         let (group, index) = (index / groups.inodes_per_group, index % groups.inodes_per_group);
         let table = groups.place(groups.group(u64::from(group))?.inodes)?;
         let at = table.checked_add(u64::from(index) * groups.inode_size).ok_or_else(damaged)?;
-        Ok(Inode { raw: groups.read(at, groups.inode_size)? })
+        let raw = groups.read(at, groups.inode_size)?;
+        let checksums = self.checksums.map(|checksums| checksums.inode(number, &raw)).transpose()?;
+        Ok(Inode { raw, checksums })
     }
 
     /// The names in a folder and the inode of each, without `.` and `..`.
@@ -66,7 +80,11 @@ impl Inodes {
         let bytes = data.bytes(MAX_FOLDER)?;
         let mut names = Vec::new();
         // Blocks of an index look like blocks without names.
-        for block in bytes.chunks(usize::try_from(self.groups.block).unwrap_or(usize::MAX)) {
+        let size = usize::try_from(self.groups.block).unwrap_or(usize::MAX);
+        for (index, block) in bytes.chunks(size).enumerate() {
+            if let Some(checksums) = folder.checksums {
+                checksums.folder(block, index == 0)?;
+            }
             let mut at = 0;
             while at < block.len() {
                 let entry = block.get(at..).unwrap_or_default();
@@ -90,7 +108,7 @@ impl Inodes {
 
     /// The contents of a file or folder, holes as such.
     pub(crate) fn data(&self, inode: &Inode) -> Result<Data> {
-        let size = u64::from(u32_at(&inode.raw, 4)?) | u64::from(u32_at(&inode.raw, 0x6c)?) << 32;
+        let size = inode.size()?;
         if u32_at(&inode.raw, 0x20)? & EXTENTS == 0 {
             return Err(Error::new("the contents of a file are not in extents"));
         }
@@ -111,7 +129,11 @@ impl Inodes {
                 for index in (0..entries).rev() {
                     let entry = entry(index)?;
                     let block = u64::from(u32_at(entry, 4)?) | u64::from(u16_at(entry, 8)?) << 32;
-                    nodes.push((self.groups.read(self.groups.place(block)?, self.groups.block)?, depth));
+                    let block = self.groups.read(self.groups.place(block)?, self.groups.block)?;
+                    if let Some(checksums) = inode.checksums {
+                        checksums.extents(&block)?;
+                    }
+                    nodes.push((block, depth));
                 }
                 if nodes.len() > usize::from(u16::MAX) {
                     return Err(damaged());
@@ -160,7 +182,11 @@ impl Inodes {
         }
         let block = u64::from(u32_at(&inode.raw, 0x68)?) | u64::from(u16_at(&inode.raw, 0x76)?) << 32;
         if block != 0 {
+            let number = block;
             let block = self.groups.read(self.groups.place(block)?, self.groups.block)?;
+            if let Some(checksums) = self.checksums {
+                checksums.attributes(number, &block)?;
+            }
             if u32_at(&block, 0)? != XATTR {
                 return Err(damaged());
             }
@@ -171,6 +197,32 @@ impl Inodes {
 }
 
 impl Inode {
+    /// Its kind and permissions, as `stat` has them.
+    pub(crate) fn mode(&self) -> Result<u32> {
+        u16_at(&self.raw, 0).map(u32::from)
+    }
+
+    /// Whom it belongs to.
+    pub(crate) fn owner(&self) -> Result<Owner> {
+        let id =
+            |low, high| Ok(u32::from(u16_at(&self.raw, low)?) | u32::from(u16_at(&self.raw, high)?) << 16);
+        Ok(Owner { user: id(2, 0x78)?, group: id(0x18, 0x7a)? })
+    }
+
+    /// When it was last changed, in seconds since 1970.
+    pub(crate) fn modified(&self) -> Result<i64> {
+        let low = i64::from(u32_at(&self.raw, 0x10)?.cast_signed());
+        // Two bits more, where the inode has room for them.
+        let wide = self.raw.len() > 0x8c && u16_at(&self.raw, 0x80)? >= 0x0c;
+        let high = if wide { i64::from(u32_at(&self.raw, 0x88)? & 3) } else { 0 };
+        Ok(low + (high << 32))
+    }
+
+    /// Bytes that it has, holes included.
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(u64::from(u32_at(&self.raw, 4)?) | u64::from(u32_at(&self.raw, 0x6c)?) << 32)
+    }
+
     /// How many names it has; for a folder, `.` and those of its folders as well.
     pub(crate) fn links(&self) -> Result<u32> {
         u16_at(&self.raw, 0x1a).map(u32::from)
@@ -343,6 +395,62 @@ mod tests {
         }
     }
 
+    /// Reads everything that can be reached, each inode once, and says what was wrong.
+    fn read_all(inodes: &Inodes) -> Result<usize> {
+        let (mut folders, mut seen) = (vec![ROOT], BTreeSet::new());
+        while let Some(number) = folders.pop() {
+            for (_, number) in inodes.list(&inodes.inode(number)?)? {
+                let inode = inodes.inode(number)?;
+                if seen.insert(number) {
+                    inodes.xattrs(&inode)?;
+                    if matches!(inode.mode()? >> 12, 0o4 | 0o10) {
+                        inodes.data(&inode)?;
+                    }
+                    folders.extend((inode.mode()? >> 12 == 0o4).then_some(number));
+                }
+            }
+        }
+        Ok(seen.len())
+    }
+
+    #[test]
+    fn every_structure_has_its_checksum() {
+        let open = |bytes: Vec<u8>| {
+            let length = bytes.len() as u64;
+            Inodes::checked(Source::Memory(bytes.into()), 0, length)
+        };
+        let bytes = sample();
+        let inodes = open(bytes.clone()).unwrap();
+        assert!(read_all(&inodes).unwrap() > 5);
+        // One bit of each structure, by where that lies.
+        let groups = &inodes.groups;
+        let group = groups.group(0).unwrap();
+        let place = |block| usize::try_from(groups.place(block).unwrap()).unwrap();
+        let inode = |number: u32| place(group.inodes) + (number as usize - 1) * groups.inode_size as usize;
+        let sparse = inodes.inode(find(&inodes, ROOT, "sparse")).unwrap();
+        let own = |at| u32_at(&inodes.inode(find(&inodes, ROOT, "a")).unwrap().raw, at).unwrap();
+        let places = [
+            ("superblock", 1024 + 0x20),
+            ("descriptor", place(1) + 0x10),
+            ("bitmap", place(group.block_bitmap) + 700),
+            ("bitmap", place(group.inode_bitmap) + 3),
+            ("inode", inode(ROOT) + 0x10),
+            ("inode", inode(find(&inodes, ROOT, "null")) + 0x64),
+            ("folder", place(u64::from(u32_at(&inodes.inode(ROOT).unwrap().raw, 0x3c).unwrap())) + 40),
+            ("attributes", place(u64::from(own(0x68))) + 500),
+            ("extents", place(u64::from(u32_at(&sparse.raw, 0x38).unwrap())) + 40),
+        ];
+        for (what, at) in places {
+            let mut other = bytes.clone();
+            other[at] ^= 4;
+            let said = open(other).and_then(|inodes| read_all(&inodes)).unwrap_err().report();
+            assert!(said.contains("checksum") && said.contains(what), "{what}: {said}");
+        }
+        let mut without = bytes.clone();
+        without[1024 + 0x65] &= !4;
+        assert!(open(without).err().unwrap().report().contains("no checksums"));
+    }
+
     /// A file system of mke2fs, with attributes and a folder of an index.
     #[test]
     fn what_mke2fs_makes_is_read() {
@@ -356,10 +464,16 @@ mod tests {
         let mke2fs =
             ["/usr/sbin/mke2fs", "/sbin/mke2fs"].into_iter().find(|path| std::path::Path::new(path).exists());
         let Some(mke2fs) = mke2fs else { return };
-        let made =
-            Command::new(mke2fs).args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&image).arg("16M").output();
+        let made = Command::new(mke2fs)
+            .args(["-q", "-t", "ext4", "-O", "metadata_csum", "-d"])
+            .arg(&tree)
+            .arg(&image)
+            .arg("16M")
+            .output();
         assert!(made.unwrap().status.success());
-        let inodes = Inodes::open(Source::archive(&image), 0, SIZE).unwrap();
+        let inodes = Inodes::checked(Source::archive(&image), 0, SIZE).unwrap();
+        // With the folders, and one file of two names.
+        assert_eq!(read_all(&inodes).unwrap(), 502);
         let many = inodes.inode(find(&inodes, ROOT, "many")).unwrap();
         assert_eq!(inodes.list(&many).unwrap().len(), 500);
         let other = inodes.inode(find(&inodes, ROOT, "other")).unwrap();

@@ -11,6 +11,7 @@ pub mod build;
 mod bytes;
 pub mod cache;
 mod calendar;
+mod checksums;
 pub mod chosen;
 pub mod cli;
 pub mod companions;

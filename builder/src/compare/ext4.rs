@@ -7,11 +7,12 @@ use crate::error::{Error, Result, ResultExt};
 use crate::groups::Groups;
 use crate::inodes::{Inodes, ROOT};
 use crate::tree::{Source, shown};
-use crate::verify::ext4::{SUPERBLOCK, load};
-use ext4_view::{Ext4, FileType, Metadata, Path};
+use crate::verify::ext4::SUPERBLOCK;
+use ext4_view::{Ext4, Ext4Read, FileType, Metadata, Path};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 /// The first difference of the file systems at two places, given by first byte and size. One that cannot be read differs
 /// from one that can; of two that cannot, nothing is said.
@@ -23,6 +24,34 @@ pub(super) fn difference(a: &File, at: (u64, u64), b: &File, other: (u64, u64)) 
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error.context("one of them cannot be read")),
     };
     compared.unwrap_or_else(|error| Some(Difference::new("the ext4 file system", super::told(&error))))
+}
+
+/// The part of the image that the file system has.
+struct Region {
+    file: File,
+    start: u64,
+    size: u64,
+}
+
+impl Ext4Read for Region {
+    fn read(
+        &mut self,
+        at: u64,
+        into: &mut [u8],
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync + 'static>> {
+        let inside = at.checked_add(into.len() as u64).is_some_and(|end| end <= self.size);
+        if !inside {
+            return Err("it reaches past the end of its partition".into());
+        }
+        Ok(self.file.read_exact_at(into, self.start + at)?)
+    }
+}
+
+/// The file system of `size` bytes at byte `start`.
+fn load(file: &File, start: u64, size: u64) -> Result<Ext4> {
+    let failed = || "cannot read the ext4 file system";
+    let region = Region { file: file.try_clone().context(failed)?, start, size };
+    Ext4::load(Box::new(region)).context(failed)
 }
 
 struct Volume {

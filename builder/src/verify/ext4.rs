@@ -1,55 +1,24 @@
-//! ext4 file systems, by a reader that has nothing in common with the writer: the `ext4-view` crate, which checks the
-//! checksums of what it reads. The superblock is taken apart here.
+//! ext4 file systems, by a reader that has nothing in common with the writer, and checks the checksums of what it reads.
+//! The superblock is taken apart here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-use ext4_view::{Ext4, Ext4Read, FileType, Metadata, Path};
 
 use super::{read, u16_at, u32_at};
 use crate::disk::{Ext4 as Wanted, Sum, Sums};
 use crate::error::{Error, Result, ResultExt};
 use crate::inodes::{Inode, Inodes, ROOT};
 use crate::parallel::each;
-use crate::tree::{Entry, Kind, Source, shown};
+use crate::tree::{Entry, Kind, Owner, Source, shown};
 
 /// The folder that belongs to the file system's own repair.
-const LOST_FOUND: &str = "/lost+found";
+const LOST_FOUND: &[u8] = b"lost+found";
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
 /// Bytes of a file that are read at once.
 const BUFFER: usize = 1 << 18;
 /// Where the superblock begins, and how long it is.
 pub(crate) const SUPERBLOCK: (u64, usize) = (1024, 1024);
-
-/// The part of the image that the file system has.
-struct Region {
-    file: File,
-    start: u64,
-    size: u64,
-}
-
-impl Ext4Read for Region {
-    fn read(
-        &mut self,
-        at: u64,
-        into: &mut [u8],
-    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync + 'static>> {
-        let inside = at.checked_add(into.len() as u64).is_some_and(|end| end <= self.size);
-        if !inside {
-            return Err("it reaches past the end of its partition".into());
-        }
-        Ok(self.file.read_exact_at(into, self.start + at)?)
-    }
-}
-
-/// The file system of `size` bytes at byte `start`.
-pub(crate) fn load(file: &File, start: u64, size: u64) -> Result<Ext4> {
-    let failed = || "cannot read the ext4 file system";
-    let region = Region { file: file.try_clone().context(failed)?, start, size };
-    Ext4::load(Box::new(region)).context(failed)
-}
 
 /// Compares the file system at byte `start` with what was asked for: every name and which file it is, its kind, permissions,
 /// owner, time, device and extended attributes, and every file's bytes and holes, these on all CPUs.
@@ -62,37 +31,25 @@ pub(super) fn check(
 ) -> Result<()> {
     superblock(file, start, size, wanted)?;
     let failed = || "cannot read the ext4 file system";
-    let volume = load(file, start, size)?;
     let source = Source::opened(file.try_clone().context(failed)?, std::path::Path::new("the image"));
-    let inodes = Inodes::open(source, start, size)?;
+    let inodes = Inodes::checked(source, start, size)?;
     let mut left: BTreeMap<&[u8], Entry<'_>> = wanted.tree.iter().map(|entry| (entry.path, entry)).collect();
     // Which inode is which file of the tree: names of one file have one, and other files have others.
     let (mut numbers, mut taken) = (BTreeMap::new(), BTreeSet::new());
     let mut folders = vec![(Vec::new(), ROOT)];
     let mut files = Vec::new();
     while let Some((folder, number)) = folders.pop() {
-        let path = if folder.is_empty() { &b"/"[..] } else { folder.as_slice() };
-        let numbers_here: BTreeMap<Vec<u8>, u32> = inodes.list(&inodes.inode(number)?)?.into_iter().collect();
-        let listing = Path::try_from(path).context(failed)?;
-        for entry in volume.read_dir(listing).context(|| format!("cannot list {}", shown(path)))? {
-            let entry = entry.context(|| format!("cannot list {}", shown(path)))?;
-            let name = entry.file_name();
-            let name: &[u8] = name.as_ref();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let path = [folder.as_slice(), name].join(&b'/');
-            if path == LOST_FOUND.as_bytes() {
-                empty(&volume)?;
+        let list = inodes.inode(number).and_then(|inode| inodes.list(&inode));
+        for (name, number) in list.map_err(|error| error.context(shown(&folder)))? {
+            let path = if folder.is_empty() { name } else { [folder.as_slice(), &name].join(&b'/') };
+            if path == LOST_FOUND {
+                empty(&inodes, number)?;
                 continue;
             }
             let at_fault = |error: Error| error.context(shown(&path));
             let wanted = left
-                .remove(path.strip_prefix(b"/").unwrap_or(&path))
-                .ok_or_else(|| Error::new(format!("{} is there and should not be", shown(&path))))?;
-            let number = *numbers_here
-                .get(name)
-                .ok_or_else(|| Error::new(format!("{} has no inode", shown(&path))))?;
+                .remove(path.as_slice())
+                .ok_or_else(|| Error::new(format!("/{} is there and should not be", shown(&path))))?;
             // A file with several names is read once.
             match numbers.insert(wanted.inode, number) {
                 None if !taken.insert(number) => {
@@ -106,8 +63,6 @@ pub(super) fn check(
                 Some(_) => continue,
                 None => {}
             }
-            compare(&entry.metadata().context(|| "cannot read it").map_err(at_fault)?, wanted, epoch)
-                .map_err(at_fault)?;
             files.push((number, wanted));
             if wanted.node.is_dir() {
                 folders.push((path, number));
@@ -121,7 +76,10 @@ pub(super) fn check(
         let path = || format!("/{}", wanted.shown());
         inodes
             .inode(*number)
-            .and_then(|inode| compare_inode(&inodes, &inode, *wanted, sums))
+            .and_then(|inode| {
+                compare(&inode, *wanted, epoch)?;
+                compare_inode(&inodes, &inode, *wanted, sums)
+            })
             .map_err(|error| error.context(path()))
     })
 }
@@ -153,52 +111,48 @@ fn superblock(file: &File, start: u64, size: u64, wanted: &Wanted) -> Result<()>
     Ok(())
 }
 
-fn empty(volume: &Ext4) -> Result<()> {
-    let failed = || format!("cannot list {LOST_FOUND}");
-    for entry in volume.read_dir(LOST_FOUND).context(failed)? {
-        let name = entry.context(failed)?;
-        if !matches!(name.file_name().as_str(), Ok("." | "..")) {
-            return Err(Error::new(format!("{LOST_FOUND} is not empty")));
-        }
+fn empty(inodes: &Inodes, number: u32) -> Result<()> {
+    let list = inodes.inode(number).and_then(|inode| inodes.list(&inode));
+    match list.map_err(|error| error.context("lost+found"))?.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new("lost+found is not empty")),
     }
-    Ok(())
 }
 
-fn compare(there: &Metadata, wanted: Entry<'_>, epoch: u64) -> Result<()> {
+/// Compares what every inode says of itself.
+fn compare(there: &Inode, wanted: Entry<'_>, epoch: u64) -> Result<()> {
     let node = wanted.node;
+    // The numbers that `stat` has for them (Linux, include/uapi/linux/stat.h).
     let kind = match node.kind {
-        Kind::Dir => FileType::Directory,
-        Kind::File(_) => FileType::Regular,
-        Kind::Symlink(_) => FileType::Symlink,
-        Kind::CharDevice(_) => FileType::CharacterDevice,
-        Kind::BlockDevice(_) => FileType::BlockDevice,
-        Kind::Fifo => FileType::Fifo,
-        Kind::Socket => FileType::Socket,
+        Kind::Fifo => 0o1,
+        Kind::CharDevice(_) => 0o2,
+        Kind::Dir => 0o4,
+        Kind::BlockDevice(_) => 0o6,
+        Kind::File(_) => 0o10,
+        Kind::Symlink(_) => 0o12,
+        Kind::Socket => 0o14,
     };
-    if there.file_type() != kind {
+    let mode = there.mode()?;
+    if mode >> 12 != kind {
         return Err(Error::new("it is of another kind"));
     }
-    let owner = (node.owner.user, node.owner.group);
-    if u32::from(there.mode() & 0o7777) != node.mode || (there.uid(), there.gid()) != owner {
-        return Err(Error::new(format!(
-            "it has mode {:o} and belongs to {}:{}",
-            there.mode() & 0o7777,
-            there.uid(),
-            there.gid()
-        )));
+    let owner = there.owner()?;
+    if mode & 0o7777 != node.mode || owner != node.owner {
+        let (mode, Owner { user, group }) = (mode & 0o7777, owner);
+        return Err(Error::new(format!("it has mode {mode:o} and belongs to {user}:{group}")));
     }
-    if i64::try_from(epoch) != Ok(there.modified().seconds()) {
+    if i64::try_from(epoch) != Ok(there.modified()?) {
         return Err(Error::new("it has another time"));
     }
     match &node.kind {
-        Kind::File(data) if there.len() != data.len() => {
-            Err(Error::new(format!("it has {} bytes instead of {}", there.len(), data.len())))
+        Kind::File(data) if there.size()? != data.len() => {
+            Err(Error::new(format!("it has {} bytes instead of {}", there.size()?, data.len())))
         }
         _ => Ok(()),
     }
 }
 
-/// What `ext4-view` does not tell, or not by an inode's number.
+/// Compares what an inode leads to.
 fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>, sums: Option<&Sums>) -> Result<()> {
     let node = wanted.node;
     // Folders have as many names as there are folders in them, which their own listing shows.
