@@ -11,7 +11,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::guest;
 use crate::image::packing::Packing;
 use crate::image::{
-    Base, Bases, Known, Last, Packed, Placed, bmap, map_of, pack, remove_spare, replace, watch,
+    Base, Bases, Known, Last, Packed, Placed, bmap, map_and_check, pack, remove_spare, replace, watch,
 };
 use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::signature::sign;
 use crate::slot::{SlotName, State};
+use crate::sources::Sources;
 use crate::tree::Data;
 use crate::uboot::boot_script;
 use crate::verify::verify_written;
@@ -175,6 +176,9 @@ fn make(
 ) -> Result<Manifest> {
     let epoch = maker.epoch;
     let image = &decision.image;
+    // git takes its time.
+    let root = workspace.root().to_owned();
+    let sources = std::thread::spawn(move || Sources::of(&root));
     // From the parts to the manifest: image, hash and manifest are of one build.
     let _lock = ImageLock::take(image)?;
     if let HypervisorSource::File(path) = &decision.hypervisor {
@@ -200,21 +204,22 @@ fn make(
     };
     let written = write_into(&fresh, &spec, before.is_some(), progress)?;
     let path = fresh.temporary();
-    let text = std::thread::scope(|scope| {
+    let map = std::thread::scope(|scope| {
         // While it is read back, for most of that the CPU is not needed.
         let synced = scope.spawn(|| fresh.sync());
-        let map = scope.spawn(|| bmap::render(&map_of(path, &spec, before.as_ref())?));
         let verified = verify_written(path, &spec, &written, progress);
-        let panicked = || Error::new("making the map ended in a panic of the builder");
-        let map = map.join().unwrap_or_else(|_| Err(panicked()));
-        let synced = synced.join().unwrap_or_else(|_| Err(panicked()));
-        // What is not as it should be has no map worth mentioning.
-        verified.and(synced).and(map)
+        let map = verified.and_then(|claims| map_and_check(path, &spec, before.as_ref(), claims));
+        let panicked = |_| Err(Error::new("writing the image ended in a panic of the builder"));
+        let synced = synced.join().unwrap_or_else(panicked);
+        // Where that fails, it is why others did.
+        synced.and(map)
     })?;
+    let text = bmap::render(&map)?;
     let map = sha256(text.as_bytes());
+    let sources = sources.join().unwrap_or_default();
     let described = Described {
         name: companions::file_name(image),
-        record: &Record::new(workspace, decision, maker.cache, epoch, &map)?,
+        record: &Record::new(workspace, decision, maker.cache, sources, epoch, &map)?,
         map: &text,
         pins: &maker.pins()?,
         hypervisor: &plan.artifacts.hypervisor,

@@ -99,6 +99,7 @@ impl Record {
         workspace: &Workspace,
         decision: &Decision,
         cache: &Cache,
+        sources: Option<Sources>,
         epoch: u64,
         map: &str,
     ) -> Result<Self> {
@@ -125,7 +126,7 @@ impl Record {
             map: map.to_owned(),
             epoch,
             builder: env!("CARGO_PKG_VERSION").to_owned(),
-            sources: Sources::of(root),
+            sources,
             request: Asked::of(workspace, request),
             files,
         })
@@ -306,7 +307,7 @@ pub(crate) mod tests {
             ..Request::default()
         };
         let decision = Decision::new(&workspace, &request).unwrap();
-        let record = Record::new(&workspace, &decision, &cache, 7, &"0a".repeat(32)).unwrap();
+        let record = Record::new(&workspace, &decision, &cache, None, 7, &"0a".repeat(32)).unwrap();
         assert_eq!((record.epoch, record.files.len()), (7, 2), "{record:?}");
         let again = record.request(workspace.root(), &cache, Path::new("out")).unwrap();
         assert_eq!(again, request);

@@ -13,7 +13,7 @@ use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink
 
 use super::Ext4;
 use super::sparse::Writer;
-use super::sums::{Sum, Sums};
+use super::sums::{Summer, Sums};
 use crate::acl;
 use crate::error::{Error, Result, ResultExt};
 use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Reader, Tree};
@@ -201,7 +201,7 @@ pub(super) fn write<F: FnMut(u64) + Send>(
             for (handle, inode, data) in files {
                 let mut filled = Filled::new(data);
                 image.fill(handle, &mut filled).context(failed)?;
-                sums.add(inode, filled.sum);
+                sums.add(inode, filled.sums);
             }
             image.finish().context(failed)?;
             Ok(sums)
@@ -321,12 +321,12 @@ struct Filled<'a> {
     left: std::vec::IntoIter<Range<u64>>,
     now: Option<Reader<'a>>,
     /// Of what has been read.
-    sum: Sum,
+    sums: Summer,
 }
 
 impl<'a> Filled<'a> {
     fn new(data: &'a Data) -> Self {
-        Self { data, left: data.extents(BLOCK).into_iter(), now: None, sum: Sum::default() }
+        Self { data, left: data.extents(BLOCK).into_iter(), now: None, sums: Summer::default() }
     }
 }
 
@@ -335,9 +335,10 @@ impl Read for Filled<'_> {
         loop {
             let count = self.now.as_mut().map_or(Ok(0), |reader| reader.read(buffer))?;
             if count > 0 || buffer.is_empty() {
-                self.sum.add(buffer.get(..count).unwrap_or_default());
+                self.sums.add(buffer.get(..count).unwrap_or_default());
                 return Ok(count);
             }
+            self.sums.end();
             match self.left.next() {
                 Some(range) => self.now = Some(self.data.range(range)),
                 None => return Ok(0),

@@ -34,7 +34,7 @@ pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
 pub(crate) use partial::Partial;
 pub(crate) use sparse::data_from;
 use sparse::{Writer, clear};
-pub(crate) use sums::{Sum, Sums, Written};
+pub(crate) use sums::{CHUNK, Claim, Sums, Written, sum};
 
 /// Bytes of a logical block. SD cards, eMMC and virtio disks all have blocks of 512.
 pub const BLOCK: u64 = 512;

@@ -3,38 +3,79 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::io::{self, Read};
+use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
-use crate::tree::{Data, Inode};
+use crate::error::{Error, Result};
+use crate::tree::Inode;
+
+/// Bytes of a file of which a sum is made; the last ones before a hole, or the file's end, may be fewer.
+pub(crate) const CHUNK: usize = 64 << 10;
 
 /// The sum of bytes: XXH3 with 64 bits, which finds damage and faults of programs. It is no proof against somebody who wants
 /// two contents to have one sum, and nobody is asked to believe it.
-#[derive(Default)]
-pub(crate) struct Sum(XxHash3_64);
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
+    XxHash3_64::oneshot(bytes)
+}
 
-impl Sum {
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
+/// Makes the sums of a file's contents as they come.
+#[derive(Default)]
+pub(super) struct Summer {
+    now: XxHash3_64,
+    /// Bytes of the chunk that have come.
+    come: usize,
+    sums: Vec<u64>,
+}
+
+impl Summer {
+    pub(super) fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (front, back) = bytes.split_at(bytes.len().min(CHUNK - self.come));
+            self.now.write(front);
+            self.come += front.len();
+            if self.come == CHUNK {
+                self.end();
+            }
+            bytes = back;
+        }
     }
 
-    /// The sum of what `data` has outside of holes, in blocks of `block` bytes, as it is read with the help of `buffer`.
+    /// What comes next does not lie behind what has come.
+    pub(super) fn end(&mut self) {
+        if self.come > 0 {
+            self.sums.push(std::mem::take(&mut self.now).finish());
+            self.come = 0;
+        }
+    }
+
+    pub(super) fn sums(mut self) -> Vec<u64> {
+        self.end();
+        self.sums
+    }
+}
+
+/// What has to be at one place of an image: a chunk of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// Where it begins, and how long it is.
+    pub(crate) at: u64,
+    pub(crate) length: usize,
+    pub(crate) sum: u64,
+    /// The file.
+    pub(crate) of: Arc<str>,
+}
+
+impl Claim {
+    /// Compares it with the bytes that are there.
     ///
     /// # Errors
-    /// What cannot be read.
-    pub(crate) fn of(data: &Data, block: u64, buffer: &mut [u8]) -> io::Result<u64> {
-        let mut sum = Self::default();
-        for extent in data.extents(block) {
-            let mut reader = data.range(extent);
-            loop {
-                match reader.read(buffer)? {
-                    0 => break,
-                    count => sum.add(buffer.get(..count).unwrap_or_default()),
-                }
-            }
+    /// Other bytes.
+    pub(crate) fn check(&self, there: &[u8]) -> Result<()> {
+        match sum(there) == self.sum {
+            true => Ok(()),
+            false => Err(Error::new(format!("{}: its contents are not those that were written", self.of))),
         }
-        Ok(sum.0.finish())
     }
 }
 
@@ -57,18 +98,18 @@ impl Written {
     }
 }
 
-/// The sums of a tree's files.
+/// The sums of a tree's files, chunk after chunk of what is no hole.
 #[derive(Default)]
-pub(crate) struct Sums(BTreeMap<Inode, u64>);
+pub(crate) struct Sums(BTreeMap<Inode, Vec<u64>>);
 
 impl Sums {
-    pub(crate) fn add(&mut self, inode: Inode, sum: Sum) {
-        self.0.insert(inode, sum.0.finish());
+    pub(super) fn add(&mut self, inode: Inode, summer: Summer) {
+        self.0.insert(inode, summer.sums());
     }
 
-    /// The sum of this file's contents, if they have been written.
-    pub(crate) fn get(&self, inode: Inode) -> Option<u64> {
-        self.0.get(&inode).copied()
+    /// The sums of this file's contents, if they have been written.
+    pub(crate) fn get(&self, inode: Inode) -> Option<&[u64]> {
+        self.0.get(&inode).map(Vec::as_slice)
     }
 }
 
@@ -76,8 +117,9 @@ impl Sums {
 mod tests {
     use super::super::{Content, DiskSpec, Ext4, Gpt, Partial, PartitionSpec, Table, write_into};
     use super::*;
+    use crate::image::map_and_check;
     use crate::progress::Progress;
-    use crate::tree::{Node, Tree};
+    use crate::tree::{Data, Node, Tree};
     use crate::verify::{verify_image, verify_written};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
@@ -89,7 +131,7 @@ mod tests {
         let source = crate::tree::Source::Memory(vec![b'c'; 9000].into());
         sparse.fill(5000, 9000, &source, 0).unwrap();
         for (name, data) in
-            [("a", vec![b'a'; 70_000].into()), ("b", vec![b'b'; 70_000].into()), ("c", sparse)]
+            [("a", vec![b'a'; 70_000].into()), ("b", vec![b'b'; 3_000_000].into()), ("c", sparse)]
         {
             tree.insert(name, Node::file(0o644, data)).unwrap();
         }
@@ -115,8 +157,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let partial = Partial::create(&dir.path().join("x.img")).unwrap();
         let written = write_into(&partial, &spec, false, &Progress::quiet()).unwrap();
-        let check =
-            |written: &Written| verify_written(partial.temporary(), &spec, written, &Progress::quiet());
+        let check = |written: &Written| {
+            let claims = verify_written(partial.temporary(), &spec, written, &Progress::quiet())?;
+            map_and_check(partial.temporary(), &spec, None, claims)
+        };
         check(&written).unwrap();
         verify_image(partial.temporary(), &spec, &Progress::quiet()).unwrap();
         let mut image = vec![0; 18 << 20];
@@ -134,5 +178,31 @@ mod tests {
             partial.file().write_all_at(&[name], at as u64 + 1000).unwrap();
             check(&written).unwrap();
         }
+    }
+
+    #[test]
+    fn sums_are_of_chunks_however_they_come() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(2 * CHUNK + 77).collect();
+        let sums = |cuts: &[usize]| {
+            let (mut summer, mut rest) = (Summer::default(), bytes.as_slice());
+            for &cut in cuts {
+                let (front, back) = rest.split_at(cut);
+                summer.add(front);
+                rest = back;
+            }
+            summer.add(rest);
+            summer.sums()
+        };
+        let wanted: Vec<u64> = bytes.chunks(CHUNK).map(sum).collect();
+        for cuts in [&[][..], &[1, 0, CHUNK], &[CHUNK, CHUNK], &[CHUNK + 5, 7]] {
+            assert_eq!(sums(cuts), wanted, "{cuts:?}");
+        }
+        let mut summer = Summer::default();
+        summer.add(b"a");
+        summer.end();
+        summer.end();
+        summer.add(b"b");
+        assert_eq!(summer.sums(), [sum(b"a"), sum(b"b")]);
+        assert!(Summer::default().sums().is_empty());
     }
 }

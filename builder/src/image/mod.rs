@@ -18,4 +18,5 @@ pub use map::{BlockMap, Range, Rest};
 pub(crate) use pack::beside;
 pub use pack::{Packed, pack, packed_path};
 pub use source::{Image, Piece};
+pub(crate) use used::map_and_check;
 pub use used::map_of;

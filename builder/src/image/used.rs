@@ -5,18 +5,19 @@
 //! old bytes in their place would be damage. So the file systems themselves are asked which blocks they use.
 
 use super::map::{BLOCK, BlockMap, GAP, Range as Blocks, Rest};
-use crate::disk::{BLOCK as SECTOR, Content, DiskSpec, LVM_DATA, Table, data_from};
+use crate::disk::{BLOCK as SECTOR, Claim, Content, DiskSpec, LVM_DATA, Table, data_from};
 use crate::error::{Result, ResultExt};
 use crate::groups::Groups;
 use crate::parallel;
 use crate::tree::Source;
-use crate::verify::fat;
+use crate::verify::{fat, unusable};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes at the start of what is empty. What was there before is looked for here, and must not be found again.
 const SIGNATURES: u64 = 1 << 20;
@@ -37,12 +38,40 @@ const LONGEST: u64 = 1 << 20;
 ///
 /// An image that cannot be read, or whose file systems are not sound.
 pub fn map_of(path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> Result<BlockMap> {
+    map_and_check(path, spec, base, Vec::new())
+}
+
+/// The same, and compares with `claims` what is read for it.
+pub(crate) fn map_and_check(
+    path: &Path,
+    spec: &DiskSpec,
+    base: Option<&BlockMap>,
+    mut claims: Vec<Claim>,
+) -> Result<BlockMap> {
     let file = File::open(path).context_at(path, || "cannot open the image")?;
     let used = used(&file, path, spec, base).map_err(|error| error.at(path))?;
     let starts: Vec<u64> = spec.partitions.iter().map(|partition| partition.start / BLOCK).collect();
     let ranges = blocks(used, spec.size, &starts);
     let known = base.map(BlockMap::ranges).unwrap_or_default();
     let same = same(spec);
+    claims.sort_by_key(|claim| claim.at);
+    // What does not lie in one range is read by itself.
+    let inside = |range: &Blocks, claim: &Claim| {
+        let (start, end) = (range.first * BLOCK, (range.first + range.count) * BLOCK);
+        start <= claim.at && claim.at + claim.length as u64 <= end
+    };
+    let (claims, astray): (Vec<_>, Vec<_>) = claims.into_iter().partition(|claim| {
+        let index = ranges.partition_point(|range| range.first * BLOCK <= claim.at);
+        index.checked_sub(1).and_then(|index| ranges.get(index)).is_some_and(|range| inside(range, claim))
+    });
+    parallel::each(&astray, |claim| {
+        let mut bytes = vec![0; claim.length];
+        file.read_exact_at(&mut bytes, claim.at).context_at(path, || "cannot read the image")?;
+        claim.check(&bytes).map_err(|error| unusable(error, path))
+    })?;
+    // To ask for the memory of a range anew each time would take as long as to read it.
+    let buffers = Mutex::new(Vec::<Vec<u8>>::new());
+    let buffers = || buffers.lock().unwrap_or_else(PoisonError::into_inner);
     let ranges = parallel::map(&ranges, |range| {
         let (start, end) = (range.first * BLOCK, (range.first + range.count) * BLOCK);
         let known =
@@ -52,7 +81,18 @@ pub fn map_of(path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> Result<B
         {
             return Ok(known.clone());
         }
-        let sha256 = hash(&file, range, spec.size).context_at(path, || "cannot read the image")?;
+        let mut buffer = buffers().pop().unwrap_or_default();
+        let bytes =
+            read(&file, range, spec.size, &mut buffer).context_at(path, || "cannot read the image")?;
+        let first = claims.partition_point(|claim| claim.at < start);
+        let own = claims.get(first..).unwrap_or_default();
+        for claim in own.iter().take_while(|claim| inside(range, claim)) {
+            let at = usize::try_from(claim.at - start).unwrap_or(usize::MAX);
+            let there = bytes.get(at..).and_then(|bytes| bytes.get(..claim.length));
+            claim.check(there.unwrap_or_default()).map_err(|error| unusable(error, path))?;
+        }
+        let sha256 = Sha256::digest(bytes).into();
+        buffers().push(buffer);
         Ok(Blocks { sha256: Some(sha256), ..*range })
     })?;
     BlockMap::new(BLOCK, spec.size, ranges, Rest::Any)
@@ -149,27 +189,28 @@ fn blocks(mut used: Vec<Range<u64>>, size: u64, starts: &[u64]) -> Vec<Blocks> {
     cut
 }
 
-/// The hash of a range of the file of `size` bytes. What is a hole is not read.
-fn hash(file: &File, range: &Blocks, size: u64) -> io::Result<[u8; 32]> {
+/// The bytes of a range of the file of `size` bytes, in `buffer`. What is a hole is not read.
+fn read<'a>(file: &File, range: &Blocks, size: u64, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
     let (mut at, end) = (range.first * BLOCK, ((range.first + range.count) * BLOCK).min(size));
-    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    let length = usize::try_from(end.saturating_sub(at)).unwrap_or_default();
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let bytes = buffer.get_mut(..length).unwrap_or_default();
     // Before this byte there is a hole, where that lies ahead.
     let mut data = 0;
-    while at < end {
-        let length = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-        let piece = piece.get_mut(..length).unwrap_or_default();
+    for piece in bytes.chunks_mut(PIECE) {
         if data < at {
             data = data_from(file, at)?.unwrap_or(size);
         }
-        if data >= at + length as u64 {
+        if data >= at + piece.len() as u64 {
             piece.fill(0);
         } else {
             file.read_exact_at(piece, at)?;
         }
-        hash.update(&*piece);
-        at += length as u64;
+        at += piece.len() as u64;
     }
-    Ok(hash.finalize().into())
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -378,17 +419,20 @@ mod tests {
         for at in [5, PIECE as u64 - 2, size - 3] {
             file.write_all_at(b"abc", at).unwrap();
         }
-        let mut data = vec![0; size as usize];
+        let (mut data, mut buffer) = (vec![0; size as usize], vec![7; 9]);
         file.read_exact_at(&mut data, 0).unwrap();
         for wanted in [0..10, 30 * BLOCK..31 * BLOCK, size - 1..size, 0..size] {
             for range in blocks(vec![wanted], size, &[]) {
                 let end = data.len().min(((range.first + range.count) * BLOCK) as usize);
                 let own: [u8; 32] = Sha256::digest(&data[(range.first * BLOCK) as usize..end]).into();
-                assert_eq!(hash(&file, &range, size).unwrap(), own);
+                assert_eq!(
+                    <[u8; 32]>::from(Sha256::digest(read(&file, &range, size, &mut buffer).unwrap())),
+                    own
+                );
             }
         }
         let range = Blocks { first: 0, count: size / BLOCK + 1, sha256: None };
         file.set_len(size - 1).unwrap();
-        assert!(hash(&file, &range, size).is_err());
+        assert!(read(&file, &range, size, &mut buffer).is_err());
     }
 }

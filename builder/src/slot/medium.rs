@@ -14,7 +14,7 @@ use crate::verify::check_content;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Bytes of a piece that is copied.
 const PIECE: u64 = 1 << 20;
@@ -167,7 +167,7 @@ fn replace(image: &Path, volume: &BootVolume, fat: Fat32, progress: &Progress) -
         }
     }
     partial.file().sync_all().context(|| "cannot bring the copy onto the disk")?;
-    check_content(partial.file(), (start, size), &content, epoch, &Written::default())
+    check_content(partial.file(), (start, size), &content, epoch, &Written::default(), &Mutex::default())
         .map_err(|error| error.context("the new boot partition is not what was written"))?;
     step.finish();
     partial.keep()

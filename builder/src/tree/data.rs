@@ -112,6 +112,14 @@ impl Data {
         extents
     }
 
+    /// Where these bytes of it lie in their source, one behind another; `None` where they lie in several places, or are a
+    /// hole.
+    pub(crate) fn place(&self, range: &Range<u64>) -> Option<u64> {
+        let index = self.pieces.partition_point(|piece| piece.end() <= range.start);
+        let piece = self.pieces.get(index)?;
+        (piece.at <= range.start && range.end <= piece.end()).then(|| piece.offset + (range.start - piece.at))
+    }
+
     /// Reads all of it from the beginning, holes as zeros.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {

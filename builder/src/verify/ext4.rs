@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{read, u16_at, u32_at};
-use crate::disk::{Ext4 as Wanted, Sum, Sums};
+use crate::disk::{self, CHUNK, Claim, Ext4 as Wanted, Sums};
 use crate::error::{Error, Result, ResultExt};
 use crate::inodes::{Inode, Inodes, ROOT};
 use crate::parallel::each;
-use crate::tree::{Entry, Kind, Owner, Source, shown};
+use crate::tree::{Data, Entry, Kind, Owner, Source, shown};
 
 /// The folder that belongs to the file system's own repair.
 const LOST_FOUND: &[u8] = b"lost+found";
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
-/// Bytes of a file that are read at once.
-const BUFFER: usize = 1 << 18;
 /// Where the superblock begins, and how long it is.
 pub(crate) const SUPERBLOCK: (u64, usize) = (1024, 1024);
 
@@ -28,6 +28,7 @@ pub(super) fn check(
     wanted: &Wanted,
     epoch: u64,
     sums: Option<&Sums>,
+    claims: &Mutex<Vec<Claim>>,
 ) -> Result<()> {
     superblock(file, start, size, wanted)?;
     let failed = || "cannot read the ext4 file system";
@@ -78,7 +79,7 @@ pub(super) fn check(
             .inode(*number)
             .and_then(|inode| {
                 compare(&inode, *wanted, epoch)?;
-                compare_inode(&inodes, &inode, *wanted, sums)
+                compare_inode(&inodes, &inode, *wanted, sums, claims)
             })
             .map_err(|error| error.context(path()))
     })
@@ -153,7 +154,13 @@ fn compare(there: &Inode, wanted: Entry<'_>, epoch: u64) -> Result<()> {
 }
 
 /// Compares what an inode leads to.
-fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>, sums: Option<&Sums>) -> Result<()> {
+fn compare_inode(
+    inodes: &Inodes,
+    inode: &Inode,
+    wanted: Entry<'_>,
+    sums: Option<&Sums>,
+    claims: &Mutex<Vec<Claim>>,
+) -> Result<()> {
     let node = wanted.node;
     // Folders have as many names as there are folders in them, which their own listing shows.
     if !node.is_dir() && inode.links()? != wanted.links {
@@ -177,12 +184,8 @@ fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>, sums: Option
         if there.extents(BLOCK) != data.extents(BLOCK) {
             return Err(Error::new("it has other holes"));
         }
-        if let Some(sum) = sums.and_then(|sums| sums.get(wanted.inode)) {
-            let mut buffer = vec![0; usize::try_from(there.len()).unwrap_or(BUFFER).min(BUFFER)];
-            return match Sum::of(&there, BLOCK, &mut buffer).context(|| "cannot read it")? == sum {
-                true => Ok(()),
-                false => Err(Error::new("its contents are not those that were written")),
-            };
+        if let Some(sums) = sums.and_then(|sums| sums.get(wanted.inode)) {
+            return claim(&there, sums, &shown(wanted.path), claims);
         }
         for extent in data.extents(BLOCK) {
             if !data.same_range(&there, extent.clone())? {
@@ -190,5 +193,33 @@ fn compare_inode(inodes: &Inodes, inode: &Inode, wanted: Entry<'_>, sums: Option
             }
         }
     }
+    Ok(())
+}
+
+/// Claims that each chunk of `there` has its sum. What lies in several places is compared here and now.
+fn claim(there: &Data, sums: &[u64], of: &str, claims: &Mutex<Vec<Claim>>) -> Result<()> {
+    let other = || Error::new("its contents are not those that were written");
+    let (mut sums, of) = (sums.iter(), Arc::<str>::from(format!("/{of}")));
+    let mut own = Vec::new();
+    for extent in there.extents(BLOCK) {
+        for start in extent.clone().step_by(CHUNK) {
+            let chunk = start..(start + CHUNK as u64).min(extent.end);
+            let sum = *sums.next().ok_or_else(other)?;
+            let length = usize::try_from(chunk.end - chunk.start).unwrap_or(CHUNK);
+            if let Some(at) = there.place(&chunk) {
+                own.push(Claim { at, length, sum, of: of.clone() });
+                continue;
+            }
+            let mut bytes = vec![0; length];
+            there.range(chunk).read_exact(&mut bytes).context(|| "cannot read it")?;
+            if disk::sum(&bytes) != sum {
+                return Err(other());
+            }
+        }
+    }
+    if sums.next().is_some() {
+        return Err(other());
+    }
+    claims.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
     Ok(())
 }

@@ -14,8 +14,9 @@ pub(crate) use lvm::volumes;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use crate::disk::{Content, DiskSpec, Table, Written};
+use crate::disk::{Claim, Content, DiskSpec, Table, Written};
 use crate::error::{Error, Result, ResultExt};
 use crate::parallel::each;
 use crate::progress::Progress;
@@ -29,27 +30,31 @@ const PIECE: usize = 1 << 18;
 /// # Errors
 /// The first difference, with its place.
 pub fn verify_image(path: &Path, spec: &DiskSpec, progress: &Progress) -> Result<()> {
-    verify_written(path, spec, &Written::default(), progress)
+    verify_written(path, spec, &Written::default(), progress).map(drop)
 }
 
-/// The same, where files of which `written` has sums are compared with these and need not be read again.
+/// The same, but that files of which `written` has sums are not read: what has to be where is given back.
 pub(crate) fn verify_written(
     path: &Path,
     spec: &DiskSpec,
     written: &Written,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<Claim>> {
     let step = progress.step("reading the image back");
-    check(path, spec, written).map_err(|error| {
-        error.at(path).help(
-            "the image must not be used; build it again, and check the disk it is on if this comes back",
-        )
-    })?;
+    let claims = check(path, spec, written).map_err(|error| unusable(error, path))?;
     step.finish();
-    Ok(())
+    Ok(claims)
 }
 
-fn check(path: &Path, spec: &DiskSpec, written: &Written) -> Result<()> {
+/// The error of an image that is not what was written.
+pub(crate) fn unusable(error: Error, path: &Path) -> Error {
+    error
+        .at(path)
+        .help("the image must not be used; build it again, and check the disk it is on if this comes back")
+}
+
+fn check(path: &Path, spec: &DiskSpec, written: &Written) -> Result<Vec<Claim>> {
+    let claims = Mutex::default();
     let file = File::open(path).context_at(path, || "cannot open the image")?;
     let length = file.metadata().context_at(path, || "cannot read the image's size")?.len();
     if length != spec.size {
@@ -61,33 +66,41 @@ fn check(path: &Path, spec: &DiskSpec, written: &Written) -> Result<()> {
     }
     each(&spec.partitions, |partition| {
         let failed = || format!("partition `{}` is not what was written", partition.name);
-        check_content(&file, (partition.start, partition.size), &partition.content, spec.epoch, written)
-            .map_err(|error| error.context(failed()))
+        check_content(
+            &file,
+            (partition.start, partition.size),
+            &partition.content,
+            spec.epoch,
+            written,
+            &claims,
+        )
+        .map_err(|error| error.context(failed()))
     })?;
     for blob in &spec.raw {
         same(&file, blob.offset, &blob.data)
             .map_err(|error| error.context(format!("{} is not what was written", blob.name)))?;
     }
-    Ok(())
+    Ok(claims.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Compares the `size` bytes from byte `start` on with what was asked for.
+/// Compares the `size` bytes from byte `start` on with what was asked for; what `written` has sums of is added to `claims`.
 pub(crate) fn check_content(
     file: &File,
     (start, size): (u64, u64),
     content: &Content,
     epoch: u64,
     written: &Written,
+    claims: &Mutex<Vec<Claim>>,
 ) -> Result<()> {
     match content {
         // It was compared when it was written, and nobody has written to it since.
         Content::Empty | Content::Same => Ok(()),
         Content::Raw(data) => same(file, start, data),
         Content::Fat32(wanted) => fat::check(file, start, size, wanted),
-        Content::Ext4(wanted) => ext4::check(file, (start, size), wanted, epoch, written.at(start)),
+        Content::Ext4(wanted) => ext4::check(file, (start, size), wanted, epoch, written.at(start), claims),
         Content::Lvm(wanted) => {
             for (volume, (place, size)) in wanted.volumes.iter().zip(lvm::check(file, start, size, wanted)?) {
-                check_content(file, (start + place, size), &volume.content, epoch, written)
+                check_content(file, (start + place, size), &volume.content, epoch, written, claims)
                     .map_err(|error| error.context(format!("the volume `{}`", volume.name)))?;
             }
             Ok(())
