@@ -2,8 +2,8 @@
 //!
 //! [`disk`] tells what disks there are and what uses them, the guard which of them may be written, [`transfer`] in what
 //! order that is done so that a medium can be pulled out at any moment. What is written to is a [`medium::Medium`]: a
-//! device, or in tests one that fails. What has been put onto a medium is kept as a [`memory`]; from
-//! that and the medium's [`evidence`] follows what the next flash may [`trust`] without reading it.
+//! device, or in tests one that fails. What has been put onto a medium is kept as a memory; from
+//! that and the medium's evidence follows what the next flash may trust without reading it.
 
 mod command;
 mod device;
