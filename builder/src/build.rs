@@ -23,6 +23,7 @@ use crate::record::Record;
 use crate::signature::sign;
 use crate::slot::{SlotName, State};
 use crate::sources::Sources;
+use crate::staged::Staged;
 use crate::tree::Data;
 use crate::uboot::boot_script;
 use crate::verify::verify_written;
@@ -215,6 +216,13 @@ fn make(
         synced.and(map)
     })?;
     let text = bmap::render(&map)?;
+    // What was changed while it was read is under no key.
+    let known = match &parts.root {
+        Some(root) if root.tree.is_some() && maker.root_uuid_now()? != Some(root.uuid) => {
+            Known { placed: Vec::new(), root: None, ..known }
+        }
+        _ => known,
+    };
     let map = sha256(text.as_bytes());
     let sources = sources.join().unwrap_or_default();
     let described = Described {
@@ -225,16 +233,10 @@ fn make(
         hypervisor: &plan.artifacts.hypervisor,
         compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
     };
-    let last = last.filter(|_| !cloned);
-    let last = last.as_ref().and_then(|last| Some((last, last.map(image)?)));
-    companions::remove_stale(image)?;
-    let path = path.to_owned();
-    fresh.keep_by(|| replace(&path, image, last))?;
-    companions::write(image, &described)?;
-    let known = Known { watched: watch(image), ..known };
-    let manifest = Manifest {
+    let beside = companions::stage(image, &described)?;
+    let mut manifest = Manifest {
         fingerprint,
-        stamp: Stamp::of(image)?,
+        stamp: Stamp::of(path)?,
         map,
         size: spec.size,
         packages: maker
@@ -247,9 +249,20 @@ fn make(
             .collect(),
         plan: serde_json::to_value(&plan).context(|| "cannot write the plan as JSON")?,
         packed: Vec::new(),
-        known,
+        // Before anybody can find it.
+        known: Known { watched: watch(path), ..known },
     };
-    replace_file(&manifest_path(image), &to_json(&manifest)?)?;
+    // Whatever needs room has it from here on: the image and all that is beside it are replaced, or nothing is.
+    let mut staged = Staged::new(&manifest_path(image), &to_json(&manifest)?)?;
+    let last = last.filter(|_| !cloned);
+    let last = last.as_ref().and_then(|last| Some((last, last.map(image)?)));
+    companions::remove_stale(image)?;
+    let path = path.to_owned();
+    fresh.keep_by(|| replace(&path, image, last))?;
+    beside.into_iter().try_for_each(Staged::put)?;
+    manifest.stamp = Stamp::of(image)?;
+    staged.rewrite(&to_json(&manifest)?)?;
+    staged.put()?;
     Ok(manifest)
 }
 
@@ -262,7 +275,11 @@ fn disk_spec(
     base: Option<&Base>,
 ) -> Result<(DiskSpec, Known)> {
     let epoch = maker.epoch;
-    let mut known = Known { builder: builder_stamp(), root: plan.artifacts.root.clone(), ..Known::default() };
+    let mut known = Known {
+        builder: builder_stamp().unwrap_or_default(),
+        root: plan.artifacts.root.clone(),
+        ..Known::default()
+    };
     let (layout, architecture) = (&decision.layout, decision.board.architecture);
     let boot: Data = match decision.method {
         Method::Uboot => boot_script(&plan.boot_text, architecture, epoch)?.into(),
@@ -340,7 +357,12 @@ fn disk_spec(
                 let (label, uuid) = (partition.label.clone(), root.uuid);
                 let placed = Placed::ext4(planned.start, planned.size, &label, uuid, epoch);
                 let same = base.is_some_and(|base| base.has(&placed));
-                known.placed.push(placed);
+                // What guests have in it is no part of its UUID.
+                if decision.guests.config.guests.is_empty() {
+                    known.placed.push(placed);
+                } else {
+                    known.root = None;
+                }
                 // One that was in an image may have to lie elsewhere in this one, and is made after all.
                 let tree = || -> Result<_> {
                     match &root.tree {

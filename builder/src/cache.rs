@@ -4,14 +4,15 @@
 use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
-use crate::tree::{Data, Owners, look_at_folder, read_file, read_folder};
+use crate::staged::Staged;
+use crate::tree::{Data, Owners, Source, look_at_folder, read_file, read_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -282,6 +283,11 @@ impl Cache {
         Ok(sha256)
     }
 
+    /// From here on folders count as they are now.
+    pub(crate) fn look_again(&self) {
+        lock(&self.looked).clear();
+    }
+
     /// The package that is in use under this name, if one is.
     pub fn package(&self, suite: &str, arch: &str, name: &str) -> Option<Package> {
         lock(&self.pins).items.package(suite, arch, name).cloned()
@@ -332,9 +338,13 @@ impl Cache {
     /// The artifact of this `kind` made from inputs with the hash `key`, which is read when it is wanted. One that was
     /// damaged counts as not there.
     pub fn lookup(&self, kind: &str, key: &str) -> Option<(Data, Stored)> {
-        // Looked at first: what is changed later is refused when it is read.
-        let (data, _) = read_file(&self.path(kind, key)).ok()?;
-        self.lookup_file(kind, key).map(|(_, stored)| (data, stored))
+        let stored = self.peek(kind, key)?;
+        let path = self.path(kind, key);
+        // Another process may put the same in its place at any time: what is hashed is what will be read.
+        let file = File::open(&path).ok()?;
+        let sha256 = hash_reader(&file).ok()?;
+        let data = Data::of(&Source::opened(file, &path), 0, stored.size);
+        (sha256 == stored.sha256).then_some((data, stored))
     }
 
     /// The file of the artifact of this `kind` made from inputs with the hash `key`, for what is too large for memory.
@@ -360,14 +370,15 @@ impl Cache {
     ) -> Result<Stored> {
         let (path, meta) = self.paths(kind, key);
         let mut stored = Stored { sha256: String::new(), size: 0, from: from.to_owned() };
-        replace_with(&path, |file| {
+        Staged::by(&path, |file| {
             let mut hashed =
                 Hashed { to: BufWriter::with_capacity(1 << 17, file), hash: Sha256::new(), size: 0 };
             write(&mut hashed)?;
             hashed.to.flush().context_at(&path, || "cannot write the file")?;
             (stored.sha256, stored.size) = (hex(&hashed.hash.finalize()), hashed.size);
             Ok(())
-        })?;
+        })?
+        .put()?;
         replace_file(&meta, &to_json(&stored)?)?;
         Ok(stored)
     }
@@ -456,22 +467,7 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 ///
 /// What cannot be written; the old file is then as it was.
 pub(crate) fn replace_file(path: &Path, data: &[u8]) -> Result<()> {
-    replace_with(path, |mut file| file.write_all(data).context_at(path, || "cannot write the file"))
-}
-
-/// The same for what `write` writes into the new file.
-fn replace_with(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    let dir = path.parent().ok_or_else(|| Error::new("this is not a file's path").at(path))?;
-    fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
-    // As public as the user's umask lets any file be; a temporary file is its owner's alone otherwise.
-    let temp = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(dir)
-        .context_at(dir, || "cannot make a file in the folder")?;
-    write(temp.as_file())?;
-    temp.as_file().sync_data().context_at(path, || "cannot write the file")?;
-    temp.persist(path).map_err(|error| error.error).context_at(path, || "cannot replace the file")?;
-    Ok(())
+    Staged::new(path, data)?.put()
 }
 
 /// Takes the hash of what is written.

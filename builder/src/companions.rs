@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::provenance;
 use crate::record::Record;
 use crate::sbom;
+use crate::staged::Staged;
 use serde_json::Value;
 use std::fs;
 use std::io::ErrorKind;
@@ -98,13 +99,15 @@ pub(crate) fn remove_stale(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes those of `image` that every image has, beside what [`remove_stale`] has left.
-pub(crate) fn write(image: &Path, described: &Described<'_>) -> Result<()> {
+/// Writes those of `image` that every image has, to be put in place when the image is there.
+pub(crate) fn stage(image: &Path, described: &Described<'_>) -> Result<Vec<Staged>> {
     let lock = LockFile { pins: described.pins.clone(), image: Some(described.record.clone()) };
-    lock.write(&lock_path(image))?;
-    replace_file(&map_path(image), described.map.as_bytes())?;
-    replace_file(&sbom_path(image), &to_json(&sbom::document(described))?)?;
-    replace_file(&statement_path(image), &to_json(&provenance::statement(described))?)
+    Ok(vec![
+        Staged::new(&lock_path(image), lock.text()?.as_bytes())?,
+        Staged::new(&map_path(image), described.map.as_bytes())?,
+        Staged::new(&sbom_path(image), &to_json(&sbom::document(described))?)?,
+        Staged::new(&statement_path(image), &to_json(&provenance::statement(described))?)?,
+    ])
 }
 
 /// Has the statement say the hash of the whole image too, by which somebody who has nothing else can check it. To hash
@@ -166,7 +169,10 @@ pub(crate) mod tests {
         }
         assert!(!complete(&image));
         remove_stale(&image).unwrap();
-        described(|described| write(&image, described)).unwrap();
+        described(|described| stage(&image, described))
+            .unwrap()
+            .into_iter()
+            .for_each(|one| one.put().unwrap());
         assert!(complete(&image) && paths(&image).iter().filter(|path| path.exists()).count() == 4);
         assert_eq!(bmap::beside(&image), Some(map_path(&image)));
         assert_eq!(bmap::beside(&packed_path(&image, Packing::Zstd)), Some(map_path(&image)));
@@ -179,7 +185,10 @@ pub(crate) mod tests {
         );
         let contents = || paths(&image).into_iter().map(|path| fs::read(path).ok()).collect::<Vec<_>>();
         let before = contents();
-        described(|described| write(&image, described)).unwrap();
+        described(|described| stage(&image, described))
+            .unwrap()
+            .into_iter()
+            .for_each(|one| one.put().unwrap());
         assert_eq!(contents(), before, "the same twice");
         assert!(remove(&lock_path(&image)).unwrap() && !remove(&lock_path(&image)).unwrap());
     }

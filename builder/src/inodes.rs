@@ -2,10 +2,11 @@
 //! attributes, and where contents and holes lie. By the letter of Linux's Documentation/filesystems/ext4.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use crate::acl;
 use crate::checksums::{Checksums, OfInode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 use crate::groups::{Groups, damaged};
 use crate::tree::{Data, Device, Owner, Source, Xattrs};
 
@@ -17,7 +18,7 @@ const XATTR: u32 = 0xea02_0000;
 const KNOWN: u32 = 0x2 | 0x40 | 0x80 | 0x200 | 0x2000;
 /// Flag of an inode whose contents are in extents.
 const EXTENTS: u32 = 0x8_0000;
-/// Blocks of one folder: 1 GiB.
+/// Bytes of one folder.
 const MAX_FOLDER: u64 = 1 << 30;
 /// Levels of a tree of extents.
 const MAX_DEPTH: u16 = 5;
@@ -77,11 +78,16 @@ impl Inodes {
     /// The names in a folder and the inode of each, without `.` and `..`.
     pub(crate) fn list(&self, folder: &Inode) -> Result<Vec<(Vec<u8>, u32)>> {
         let data = self.data(folder)?;
-        let bytes = data.bytes(MAX_FOLDER)?;
+        if data.len() > MAX_FOLDER {
+            return Err(damaged());
+        }
         let mut names = Vec::new();
         // Blocks of an index look like blocks without names.
-        let size = usize::try_from(self.groups.block).unwrap_or(usize::MAX);
-        for (index, block) in bytes.chunks(size).enumerate() {
+        let mut block = vec![0; usize::try_from(self.groups.block).map_err(|_| damaged())?];
+        let mut reader = data.reader();
+        for index in 0..data.len() / self.groups.block {
+            reader.read_exact(&mut block).context(|| "cannot read a folder of the ext4 file system")?;
+            let block = block.as_slice();
             if let Some(checksums) = folder.checksums {
                 checksums.folder(block, index == 0)?;
             }
@@ -114,10 +120,18 @@ impl Inodes {
         }
         let mut data = Data::hole(size);
         let root = inode.raw.get(0x28..0x64).ok_or_else(damaged)?.to_vec();
-        let (mut nodes, mut count) = (vec![(root, MAX_DEPTH + 1)], 0_u32);
+        // By the number of its block, but for the one in the inode.
+        let (mut nodes, mut count) = (vec![(None, MAX_DEPTH + 1)], 0_u32);
         // The last one is the next: a tree is walked in the order of its file.
-        while let Some((node, above)) = nodes.pop() {
+        while let Some((block, above)) = nodes.pop() {
             count += 1;
+            let node = match block {
+                None => root.clone(),
+                Some(block) => self.groups.read(self.groups.place(block)?, self.groups.block)?,
+            };
+            if let (Some(_), Some(checksums)) = (block, inode.checksums) {
+                checksums.extents(&node)?;
+            }
             let (entries, depth) = (usize::from(u16_at(&node, 2)?), u16_at(&node, 6)?);
             if u16_at(&node, 0)? != 0xf30a || depth >= above || count > MAX_NODES {
                 return Err(damaged());
@@ -129,11 +143,7 @@ impl Inodes {
                 for index in (0..entries).rev() {
                     let entry = entry(index)?;
                     let block = u64::from(u32_at(entry, 4)?) | u64::from(u16_at(entry, 8)?) << 32;
-                    let block = self.groups.read(self.groups.place(block)?, self.groups.block)?;
-                    if let Some(checksums) = inode.checksums {
-                        checksums.extents(&block)?;
-                    }
-                    nodes.push((block, depth));
+                    nodes.push((Some(block), depth));
                 }
                 if nodes.len() > usize::from(u16::MAX) {
                     return Err(damaged());

@@ -58,6 +58,7 @@ mod sbom;
 pub mod signature;
 pub mod slot;
 pub mod sources;
+mod staged;
 pub mod toolchain;
 pub mod tree;
 pub mod uboot;

@@ -52,7 +52,7 @@ pub fn reproduce(
     how: &How,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let file = File::open(image).context_at(image, || "cannot open the image")?;
+    let file = crate::image::open(image)?;
     let (path, pins, record) = recorded(image)?;
     let step = progress.step("reading the image");
     let sha256 = hash_reader(file).context_at(image, || "cannot read the image")?;

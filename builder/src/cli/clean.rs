@@ -4,10 +4,11 @@ use super::print;
 use crate::build::{Manifest, manifest_path};
 use crate::cache::{Cache, FILES, FOLDERS, PINS, read_json};
 use crate::companions;
+use crate::disk::PARTIAL;
 use crate::error::{Result, ResultExt};
 use crate::flash;
 use crate::image::remove_spare;
-use crate::lock::ImageLock;
+use crate::lock::{ImageLock, hidden};
 use crate::parts::CONFIGURING;
 use crate::persistent::is_persistent;
 use crate::qemu::direct;
@@ -44,6 +45,13 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let image = entry.context_at(&folder, || "cannot list the images")?.path();
+            if let Some(image) = hidden_of(&image) {
+                // What a build that is running has here stays.
+                let _lock = ImageLock::take(&image)?;
+                count += remove_spare(&image)?;
+                count += usize::from(companions::remove(&hidden(&image, PARTIAL)?)?);
+                continue;
+            }
             // What somebody has written in a machine cannot be made again, nor what has no manifest of ours.
             let ours = image.extension().is_some_and(|extension| extension == "img")
                 && !is_persistent(&image)
@@ -75,6 +83,14 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
         text.push_str(&format!("removed the cache in {}\n", cache.dir().display()));
     }
     print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// The image that the hidden file at `path` is of: its spare, or what a build that was killed has left of it.
+fn hidden_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.strip_prefix('.')?;
+    let suffixes = ["spare", "spare.json", PARTIAL].map(|suffix| format!(".{suffix}"));
+    let image = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix.as_str()))?;
+    image.ends_with(".img").then(|| path.with_file_name(image))
 }
 
 /// Removes the folders in which packages were being configured, or an image built again, when the program was killed.

@@ -67,8 +67,7 @@ pub struct Region {
 ///
 /// An image that cannot be read. One that makes no sense is no error, but a difference.
 pub fn compare(first: &Path, second: &Path, regions: &[Region]) -> Result<Vec<Difference>> {
-    let open = |path: &Path| File::open(path).context_at(path, || "cannot open the image");
-    let (a, b) = (open(first)?, open(second)?);
+    let (a, b) = (crate::image::open(first)?, crate::image::open(second)?);
     let length = |file: &File, path: &Path| {
         file.metadata().context_at(path, || "cannot look at the image").map(|meta| meta.len())
     };

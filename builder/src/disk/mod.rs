@@ -31,7 +31,7 @@ pub use ext4::{TreeSize, ext4_size, write_ext4};
 pub use fat::{fat_name, fat32_size};
 pub(crate) use lvm::DATA as LVM_DATA;
 pub use lvm::{EXTENT, lvm_name_fault, lvm_size, lvm_uuid};
-pub(crate) use partial::Partial;
+pub(crate) use partial::{PARTIAL, Partial};
 pub(crate) use sparse::data_from;
 use sparse::{Writer, clear};
 pub(crate) use sums::{CHUNK, Claim, Sums, Written, sum};
@@ -117,7 +117,7 @@ pub struct PartitionSpec {
 pub enum Content {
     /// Nothing: a hole.
     Empty,
-    /// What is there already, in the image that this one is made from.
+    /// An ext4 file system that is there already, in the image that this one is made from.
     Same,
     /// These bytes at its start, and a hole behind them.
     Raw(Arc<[u8]>),

@@ -8,6 +8,9 @@ use rustix::fs::ioctl_ficlone;
 use crate::error::{Error, Result, ResultExt};
 use crate::lock::{hidden, open_locked};
 
+/// What the temporary name of a file ends with.
+pub(crate) const PARTIAL: &str = "partial";
+
 /// The file under its temporary name, `.NAME.partial`; removed when dropped before it was kept.
 ///
 /// The name is fixed, so that what a killed build leaves is taken over by the next one and never piles up; a lock on
@@ -31,7 +34,7 @@ impl Partial {
             _ => Path::new("."),
         };
         fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
-        let temporary = hidden(path, "partial")?;
+        let temporary = hidden(path, PARTIAL)?;
         let file = open_locked(&temporary, path)?;
         file.set_len(0).context_at(&temporary, || "cannot empty the image of a build that was killed")?;
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
@@ -47,7 +50,7 @@ impl Partial {
 
     /// The file at `from` itself, which has its name no more.
     pub(crate) fn taken(path: &Path, from: &Path) -> Result<Self> {
-        let temporary = hidden(path, "partial")?;
+        let temporary = hidden(path, PARTIAL)?;
         let file = open_locked(from, path)?;
         fs::rename(from, &temporary).context_at(from, || "cannot rename the file")?;
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })

@@ -46,7 +46,11 @@ impl Trust {
                 None => bad.push(place.clone()),
             }
         }
-        let spans = same.and(&Spans::of(good)).without(&Spans::of(bad)).and(&Spans::of([open]));
+        // Evidence itself is compared: so it is read from the image too, and one that was edited behind its map is noticed.
+        let evidence = memory.parts.iter().filter_map(|part| part.evidence.as_ref());
+        let evidence = Spans::of(evidence.flat_map(|evidence| evidence.places.iter().cloned()));
+        let spans = same.and(&Spans::of(good)).without(&Spans::of(bad)).without(&evidence);
+        let spans = spans.and(&Spans::of([open]));
         Ok(Self { spans, since: Some(memory.since), written_to })
     }
 

@@ -132,7 +132,7 @@ impl<'a> Bases<'a> {
 
 impl Known {
     fn of_this_builder(&self) -> bool {
-        self.builder == builder_stamp()
+        builder_stamp().is_some_and(|stamp| stamp == self.builder)
     }
 }
 
@@ -168,6 +168,10 @@ impl Spare {
         let (path, about) = spare_paths(image).ok()?;
         let map = own_map(&self.map)?;
         if Stamp::of(&path).ok()? != self.stamp || read_since_watched(&path) {
+            return None;
+        }
+        // It may have been mounted in another way since.
+        if !watch(&path) {
             return None;
         }
         // From here on it is no spare any more.
@@ -283,7 +287,7 @@ mod tests {
         let text = bmap::render(&BlockMap::new(BLOCK, SIZE, vec![range], Rest::Any).unwrap()).unwrap();
         fs::write(map_path(image), &text).unwrap();
         let placed = vec![Placed::ext4(0, 4096, "root", [byte; 16], 0)];
-        let known = Known { builder: builder_stamp(), placed, root: None, watched: watch(image) };
+        let known = Known { builder: builder_stamp().unwrap(), placed, root: None, watched: watch(image) };
         Last { known, stamp: Stamp::of(image).unwrap(), map: sha256(text.as_bytes()) }
     }
 

@@ -70,14 +70,18 @@ impl Packing {
     ///
     /// A file that cannot be opened. Damage shows when the stream is read.
     pub fn open(self, path: &Path) -> Result<Box<dyn Read + Send>> {
-        let file = File::open(path).context_at(path, || "cannot open the image")?;
+        Ok(self.unpack(File::open(path).context_at(path, || "cannot open the image")?))
+    }
+
+    /// The stream of what is in `file`, from where that is.
+    pub fn unpack(self, file: File) -> Box<dyn Read + Send> {
         let packed = BufReader::with_capacity(1 << 17, file);
-        Ok(match self {
+        match self {
             Self::None => Box::new(packed),
             Self::Gzip => Box::new(MultiGzDecoder::new(packed)),
             Self::Xz => Box::new(XzReader::new_mem_limit(packed, true, MAX_DECODER_KIB)),
             Self::Zstd => Box::new(Frames::new(packed)),
-        })
+        }
     }
 }
 

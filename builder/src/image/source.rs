@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::report::size;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub struct Piece {
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
+    /// As long as it is open, no build writes to it; a build that gives its name to another one changes nothing here.
+    file: File,
     packing: Packing,
     map: BlockMap,
     beside: Option<PathBuf>,
@@ -63,7 +65,7 @@ impl Image {
                 format!("the image has {} bytes, and its block map says {}", meta.len(), map.image_size());
             return Err(foreign(Error::new(text), beside.as_deref()).at(path));
         }
-        Ok(Self { path: path.to_owned(), packing, map, beside })
+        Ok(Self { path: path.to_owned(), file, packing, map, beside })
     }
 
     /// Its file.
@@ -92,11 +94,10 @@ impl Image {
         skipped: impl Fn(std::ops::Range<u64>) -> bool,
         mut take: impl FnMut(Piece) -> bool,
     ) -> Result<()> {
-        let mut stream = self.packing.open(&self.path)?;
-        let plain = match self.packing {
-            Packing::None => Some(open(&self.path)?),
-            _ => None,
-        };
+        let plain = (self.packing == Packing::None).then_some(&self.file);
+        let again = || self.file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
+        let file = again().context_at(&self.path, || "cannot read the image")?;
+        let mut stream = self.packing.unpack(file);
         let mut at = 0;
         for range in self.map.ranges() {
             let (start, end) = self.map.bytes(range);

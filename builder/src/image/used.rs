@@ -49,7 +49,7 @@ pub(crate) fn map_and_check(
     mut claims: Vec<Claim>,
 ) -> Result<BlockMap> {
     let file = File::open(path).context_at(path, || "cannot open the image")?;
-    let used = used(&file, path, spec, base).map_err(|error| error.at(path))?;
+    let used = used(&file, path, spec).map_err(|error| error.at(path))?;
     let starts: Vec<u64> = spec.partitions.iter().map(|partition| partition.start / BLOCK).collect();
     let ranges = blocks(used, spec.size, &starts);
     let known = base.map(BlockMap::ranges).unwrap_or_default();
@@ -105,7 +105,7 @@ fn same(spec: &DiskSpec) -> Vec<Range<u64>> {
 }
 
 /// The bytes in use, in no order; they may overlap.
-fn used(file: &File, path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> Result<Vec<Range<u64>>> {
+fn used(file: &File, path: &Path, spec: &DiskSpec) -> Result<Vec<Range<u64>>> {
     let mut used: Vec<_> =
         spec.raw.iter().map(|blob| blob.offset..blob.offset + blob.data.len() as u64).collect();
     if let Table::Gpt(table) = &spec.table {
@@ -128,11 +128,6 @@ fn used(file: &File, path: &Path, spec: &DiskSpec, base: Option<&BlockMap>) -> R
         content(file, &source, place, &partition.content, &mut used)
             .map_err(|error| error.context(format!("partition `{}`", partition.name)))?;
     }
-    for same in same(spec) {
-        let known = base.into_iter().flat_map(|base| base.ranges().iter().map(|range| base.bytes(range)));
-        let inside = known.map(|(start, end)| start.max(same.start)..end.min(same.end));
-        used.extend(inside.filter(|range| range.start < range.end));
-    }
     Ok(used)
 }
 
@@ -145,12 +140,11 @@ fn content(
     used: &mut Vec<Range<u64>>,
 ) -> Result<()> {
     match content {
-        // The map of the image that this one was made from tells.
-        Content::Same => {}
         Content::Empty => used.push(start..start + size.min(SIGNATURES)),
         Content::Raw(data) => used.push(start..start + (data.len() as u64).max(size.min(SIGNATURES))),
         Content::Fat32(_) => used.extend(fat::open(file, start, size)?.0.used()),
-        Content::Ext4(_) => used.extend(Groups::open(source.clone(), start, size)?.used()?),
+        // What is the same is an ext4 file system too.
+        Content::Ext4(_) | Content::Same => used.extend(Groups::open(source.clone(), start, size)?.used()?),
         Content::Lvm(group) => {
             used.push(start..start + LVM_DATA);
             for (volume, place, size) in group.placed() {
@@ -354,7 +348,7 @@ mod tests {
         let image = std::fs::read(at("anew")).unwrap();
         let make = |known: bool, name: &str| {
             let mut spec = changed.clone();
-            for partition in spec.partitions.iter_mut().skip(3).filter(|_| known) {
+            for partition in spec.partitions.iter_mut().skip(3).take(1).filter(|_| known) {
                 partition.content = Content::Same;
             }
             std::fs::copy(at("old"), at("base")).unwrap();

@@ -358,7 +358,7 @@ impl Maker<'_> {
         let Some(packages) = self.known_packages()? else { return Ok(None) };
         let decision = self.decision;
         let mut inputs = Inputs::new("image", 1);
-        inputs.add("builder", builder_stamp());
+        inputs.add("builder", builder_stamp().unwrap_or_default());
         inputs.add("epoch", self.epoch.to_string());
         inputs.add("board", format!("{:?} {:?} {:?}", decision.board, decision.method, decision.boot));
         inputs.add("layout", format!("{:?}", decision.layout));
@@ -411,7 +411,8 @@ fn artifact(stored: Stored, header: Option<Header>) -> Artifact {
 }
 
 /// How this program looks: another builder may make another image from the same inputs.
-pub(crate) fn builder_stamp() -> String {
-    let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok());
-    format!("{} {stamp:?}", env!("CARGO_PKG_VERSION"))
+/// `None` where it cannot be looked at, and nothing is known of it.
+pub(crate) fn builder_stamp() -> Option<String> {
+    let stamp = std::env::current_exe().ok().and_then(|path| crate::cache::Stamp::of(&path).ok())?;
+    Some(format!("{} {stamp:?}", env!("CARGO_PKG_VERSION")))
 }

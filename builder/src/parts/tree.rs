@@ -97,6 +97,12 @@ impl Maker<'_> {
         Ok(crate::build::derive(&inputs.key(), "root"))
     }
 
+    /// The UUID that the root file system has by what its inputs are at this moment.
+    pub(crate) fn root_uuid_now(&self) -> Result<Option<[u8; 16]>> {
+        self.cache.look_again();
+        self.root_key()?.map(|key| self.root_uuid(&key)).transpose()
+    }
+
     /// dom0's root file system, where it is on the medium.
     ///
     /// # Errors

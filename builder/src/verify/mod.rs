@@ -1,7 +1,7 @@
 //! Reading a finished image back, with code that had no part in writing it.
 //!
 //! Nothing here calls the crates that made the image: tables and file systems are taken apart by the letter of their
-//! specifications, ext4 by a reader of other people, and compared with what was asked for.
+//! specifications, ext4 with the checksums of all its structures, and compared with what was asked for.
 
 pub(crate) mod ext4;
 pub(crate) mod fat;

@@ -87,15 +87,19 @@ fn matches(pattern: &str, name: &str) -> bool {
     reached[0] = true;
     for wanted in pattern {
         let mut next = vec![false; name.len() + 1];
+        let first = reached.iter().position(|&reached| reached);
         for (index, slot) in next.iter_mut().enumerate() {
             let before = index.checked_sub(1);
             *slot = match wanted {
-                '*' => reached.iter().take(index + 1).any(|&before| before),
+                '*' => first.is_some_and(|first| first <= index),
                 '?' => before.is_some_and(|before| reached[before]),
                 c => before.is_some_and(|before| reached[before] && name[before] == c),
             };
         }
         reached = next;
+        if !reached.contains(&true) {
+            return false;
+        }
     }
     reached.last() == Some(&true)
 }
