@@ -1,6 +1,6 @@
 //! Building an image: parts, plan, disk, read-back, and only then the name of the image.
 
-use crate::cache::{Cache, Inputs, Stamp, hex, read_json, replace_file, sha256, to_json};
+use crate::cache::{Cache, Inputs, Stamp, hash_reader, read_json, replace_file, sha256, to_json};
 use crate::companions::{self, Described};
 use crate::decision::{Decision, HypervisorSource};
 use crate::disk::{
@@ -314,8 +314,8 @@ fn disk_spec(
         }
         let hashed = |content| {
             let data = loaded(content);
-            let sha256 = data.sha256().context(|| "cannot read a file of the slot")?;
-            Ok((data.len(), hex(&sha256)))
+            let sha256 = hash_reader(data.reader()).context(|| "cannot read a file of the slot")?;
+            Ok((data.len(), sha256))
         };
         Ok(listing(decision, &parts.kernel.artifact.from, hashed)?.text().into())
     };

@@ -496,13 +496,17 @@ pub fn sha256(data: &[u8]) -> String {
 }
 
 /// The SHA-256 of everything `reader` gives, in hexadecimal.
-pub(crate) fn hash_reader(mut reader: impl Read) -> std::io::Result<String> {
+pub(crate) fn hash_reader(reader: impl Read) -> std::io::Result<String> {
+    digest(reader, &mut vec![0; 1 << 17]).map(|digest| hex(&digest))
+}
+
+/// The SHA-256 of everything `reader` gives, as it is read with the help of `buffer`.
+pub(crate) fn digest(mut reader: impl Read, buffer: &mut [u8]) -> std::io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 17];
     loop {
-        let count = reader.read(&mut buffer)?;
+        let count = reader.read(buffer)?;
         if count == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hash.finalize().into());
         }
         hash.update(buffer.get(..count).unwrap_or_default());
     }

@@ -7,7 +7,7 @@ use crate::companions;
 use crate::disk::PARTIAL;
 use crate::error::{Result, ResultExt};
 use crate::flash;
-use crate::image::remove_spare;
+use crate::image::{ABOUT, SPARE, remove_spare};
 use crate::lock::{ImageLock, hidden};
 use crate::parts::CONFIGURING;
 use crate::persistent::is_persistent;
@@ -61,7 +61,7 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
             }
             // What another process is just making stays.
             let _lock = ImageLock::take(&image)?;
-            count += remove_loaded(&direct::folder(&image))? + remove_spare(&image)?;
+            count += remove_loaded(&direct::folder(&image))?;
             let beside = [manifest_path(&image), image.with_extension("log")];
             for path in companions::paths(&image).into_iter().chain(beside).chain([image]) {
                 count += usize::from(companions::remove(&path)?);
@@ -88,7 +88,7 @@ pub(super) fn run(workspace: &Workspace, command: &Clean) -> Result<ExitCode> {
 /// The image that the hidden file at `path` is of: its spare, or what a build that was killed has left of it.
 fn hidden_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?.strip_prefix('.')?;
-    let suffixes = ["spare", "spare.json", PARTIAL].map(|suffix| format!(".{suffix}"));
+    let suffixes = [SPARE, ABOUT, PARTIAL].map(|suffix| format!(".{suffix}"));
     let image = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix.as_str()))?;
     image.ends_with(".img").then(|| path.with_file_name(image))
 }

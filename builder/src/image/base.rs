@@ -186,9 +186,13 @@ fn own_map(text: &str) -> Option<BlockMap> {
     bmap::parse(text).ok().filter(|map| map.block_size() == BLOCK && map.identity().is_some())
 }
 
+/// What the names of a spare, and of what is known of it, end with.
+pub(crate) const SPARE: &str = "spare";
+pub(crate) const ABOUT: &str = "spare.json";
+
 /// The spare of the image at `image`, and what is known of it.
 pub(crate) fn spare_paths(image: &Path) -> Result<(PathBuf, PathBuf)> {
-    Ok((hidden(image, "spare")?, hidden(image, "spare.json")?))
+    Ok((hidden(image, SPARE)?, hidden(image, ABOUT)?))
 }
 
 /// Removes the spare of `image`, and says how many files that were.

@@ -11,8 +11,8 @@ pub mod packing;
 mod source;
 mod used;
 
+pub(crate) use base::{ABOUT, SPARE, open, remove_spare, replace, watch};
 pub use base::{Base, Bases, Known, Last, Placed};
-pub(crate) use base::{open, remove_spare, replace, watch};
 pub(crate) use map::is_zero;
 pub use map::{BlockMap, Range, Rest};
 pub(crate) use pack::beside;

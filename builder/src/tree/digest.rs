@@ -1,33 +1,13 @@
 //! What a tree holds, as a hash.
 
-use super::{Data, Entry, Kind, Tree};
-use crate::cache::hex;
+use super::{Entry, Kind, Tree};
+use crate::cache::{digest, hex};
 use crate::error::{Result, ResultExt};
 use crate::parallel;
 use sha2::{Digest, Sha256};
-use std::io::{self, Read};
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 17;
-
-impl Data {
-    /// The SHA-256 of all of it.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub fn sha256(&self) -> io::Result<[u8; 32]> {
-        let mut hash = Sha256::new();
-        let mut piece = vec![0; usize::try_from(self.len()).unwrap_or(PIECE).min(PIECE)];
-        let mut reader = self.reader();
-        loop {
-            let count = reader.read(&mut piece)?;
-            if count == 0 {
-                return Ok(hash.finalize().into());
-            }
-            hash.update(piece.get(..count).unwrap_or_default());
-        }
-    }
-}
 
 impl Tree {
     /// A hash of all names with everything that they stand for. Files are read on all CPUs.
@@ -38,7 +18,8 @@ impl Tree {
         let entries: Vec<Entry<'_>> = self.iter().collect();
         let contents = parallel::map(&entries, |entry| -> Result<[u8; 32]> {
             let Some(data) = entry.node.data() else { return Ok([0; 32]) };
-            data.sha256().context(|| format!("cannot read `{}`", entry.shown()))
+            let mut piece = vec![0; usize::try_from(data.len()).unwrap_or(PIECE).min(PIECE)];
+            digest(data.reader(), &mut piece).context(|| format!("cannot read `{}`", entry.shown()))
         })?;
         let mut hash = Sha256::new();
         for (entry, content) in entries.iter().zip(&contents) {
