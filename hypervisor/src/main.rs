@@ -23,7 +23,7 @@ use vambrace_core::idregs::IdRegisters;
 use vambrace_core::machine::{Console as _, Interrupts, Machine};
 use vambrace_core::p2m::Shape;
 use vambrace_core::platform::tree::Tree;
-use vambrace_core::platform::{self, Cpu, GicFrames, Platform, subtract};
+use vambrace_core::platform::{self, Cpu, GicFrames, Platform, Timer, subtract};
 use vambrace_core::{boot, dom0, static_guest};
 use vambrace_hal::boot::BootInfo;
 use vambrace_hal::cpu::world;
@@ -77,6 +77,7 @@ fn main(info: BootInfo) -> ! {
             }
         }
     }
+    set_clock(&platform.timer);
     cut_ram(&mut platform, world::physical_address_bits());
     let ram = map_ram(&platform);
     let gic = or_halt(devices::open_gic(&platform.gic), "Interrupt controller");
@@ -131,6 +132,19 @@ fn secondary(cpu: usize) -> ! {
     }
     join(hv, cpu);
     hv.run_cpu(cpu)
+}
+
+/// Has the counter count as the device tree says, or as the board wants it set up.
+fn set_clock(timer: &Timer) {
+    if let Some(counter) = &timer.counter
+        && let Err(e) = devices::set_counter(counter)
+    {
+        let _ = writeln!(Raw, "(VMB) The counter is left as it is: {e}");
+        return;
+    }
+    if let Some(frequency) = timer.frequency {
+        vambrace_hal::timer::set_frequency(frequency);
+    }
 }
 
 fn megabytes(ranges: &[PaRange]) -> u64 {

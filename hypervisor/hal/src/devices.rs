@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use vambrace_core::addr::PaRange;
-use vambrace_core::platform::{self, GicFrames};
+use vambrace_core::addr::{Pa, PaRange};
+use vambrace_core::platform::{self, GicFrames, RealtimeCounter};
 
 use crate::gic::{Gic, GicError};
+use crate::mmio::{Mmio, barrier};
 use crate::mmu;
 use crate::stage1::MapError;
 use crate::uart::Uart;
@@ -17,6 +18,8 @@ pub enum DeviceError {
     Map(PaRange, MapError),
     /// No driver for it was compiled in.
     NoDriver(&'static str),
+    /// The board's counter has an input clock that is not known.
+    Clock(u32),
     /// The interrupt controller is not as it has to be.
     Gic(GicError),
 }
@@ -28,6 +31,7 @@ impl fmt::Display for DeviceError {
                 write!(f, "registers at {}..{} cannot be mapped: {e:?}", range.start, range.end)
             }
             Self::NoDriver(what) => write!(f, "this build has no driver for the board's {what}"),
+            Self::Clock(input) => write!(f, "the counter's input clock, number {input:#x}, is not known"),
             Self::Gic(e) => write!(f, "{e}"),
         }
     }
@@ -41,6 +45,20 @@ impl From<GicError> for DeviceError {
 
 fn map(range: PaRange) -> Result<crate::mmio::Mmio, DeviceError> {
     mmu::map_device(range).map_err(|e| DeviceError::Map(range, e))
+}
+
+/// Sets the board's counter to its frequency.
+pub fn set_counter(counter: &RealtimeCounter) -> Result<(), DeviceError> {
+    let register = |at: Pa| map(PaRange { start: at, end: at.offset(4) });
+    let input = register(counter.input)?.read32(0);
+    let (numerator, denominator) = RealtimeCounter::fraction(input).ok_or(DeviceError::Clock(input))?;
+    let fraction = |mmio: &Mmio, value, also| {
+        mmio.write32(0, mmio.read32(0) & !RealtimeCounter::FRACTION | value | also);
+    };
+    fraction(&register(counter.numerator)?, numerator, 0);
+    fraction(&register(counter.denominator)?, denominator, RealtimeCounter::RELOAD);
+    barrier();
+    Ok(())
 }
 
 /// The driver for the board's console UART, set up.

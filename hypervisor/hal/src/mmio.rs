@@ -126,6 +126,16 @@ pub fn barrier() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+/// Wakes CPUs that wait for an event (SEV).
+#[inline]
+pub fn send_event() {
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+    // SAFETY: a hint, which changes no state that code depends on.
+    unsafe {
+        core::arch::asm!("sev", options(nostack, preserves_flags));
+    }
+}
+
 /// How often a device is asked before it is given up.
 pub const PATIENCE: u32 = if cfg!(test) { 100 } else { 1_000_000 };
 

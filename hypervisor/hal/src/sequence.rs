@@ -3,7 +3,7 @@
 use vambrace_core::addr::{Pa, PaRange};
 use vambrace_core::platform::{PowerMethod, Step};
 
-use crate::mmio::{Mmio, barrier};
+use crate::mmio::{Mmio, barrier, send_event};
 use crate::{cpu, mmu, timer};
 
 /// What a step may need besides registers.
@@ -68,6 +68,7 @@ pub fn carry_out(steps: &[Step], entry: Option<Pa>, host: &impl Host) -> Result<
                 }
             }
             Step::Interrupt => host.interrupt_others(),
+            Step::Event => send_event(),
             Step::Idle => timer::idle_a_second(),
         }
         barrier();

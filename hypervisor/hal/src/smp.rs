@@ -4,10 +4,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use spin::Mutex;
 use vambrace_core::addr::{Pa, PaRange};
-use vambrace_core::platform::{Cpu, EnableMethod, Psci};
+use vambrace_core::platform::{Arrival, Cpu, EnableMethod, Psci};
 
 use crate::cpu;
 use crate::firmware::{self, CpuOnError};
+use crate::mmio::{barrier, send_event};
 use crate::sequence::{self, Host, StepError};
 use crate::stage1::Kind;
 use crate::{memory, mmu, private, timer};
@@ -22,7 +23,7 @@ pub enum StartError {
     /// The device tree names no way to start it, or one that is not known.
     NoWay,
     /// It would arrive in a state that this kind of CPU cannot be brought out of.
-    Secure,
+    Arrival(Arrival),
     /// The firmware did not do it.
     Firmware(CpuOnError),
     /// A step of the board's own way.
@@ -106,8 +107,10 @@ pub fn start(number: usize, cpu: &Cpu, psci: Option<&Psci>, host: &impl Host) ->
 
 /// Where a CPU that is started so is to begin (physical).
 fn entry_for(way: &EnableMethod) -> Result<Pa, StartError> {
-    let entry = match way {
-        EnableMethod::Registers { secure: true, .. } => cpu::smp::secure_entry().ok_or(StartError::Secure)?,
+    let entry = match *way {
+        EnableMethod::Registers { arrival, .. } if arrival != Arrival::Hypervisor => {
+            cpu::smp::entry_from(arrival).ok_or(StartError::Arrival(arrival))?
+        }
         _ => &raw const vambrace_secondary_entry as usize,
     };
     Ok(Pa(entry as u64))
@@ -119,8 +122,7 @@ fn call(mpidr: u64) {
     clean(Pa(&raw const SLOT as usize as u64));
     SLOT.mpidr.store(mpidr, Ordering::Release);
     clean(Pa(&raw const SLOT as usize as u64));
-    // SAFETY: wakes CPUs that wait for an event.
-    unsafe { core::arch::asm!("sev", options(nostack, preserves_flags)) };
+    send_event();
 }
 
 /// Cleans the word at `pa` out to memory.
@@ -147,8 +149,8 @@ fn write_release(release: Pa, entry: Pa) -> Result<(), StartError> {
             mmio.write32(0, entry.0 as u32);
         }
     }
-    // SAFETY: a barrier, and a wake-up for CPUs that wait for an event.
-    unsafe { core::arch::asm!("dsb sy", "sev", options(nostack, preserves_flags)) };
+    barrier();
+    send_event();
     Ok(())
 }
 

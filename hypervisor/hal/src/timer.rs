@@ -4,6 +4,7 @@
 //! Counter values and deadlines are in ticks of the system counter, `frequency` of them a second.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use vambrace_core::machine::TimerState;
 
@@ -27,10 +28,21 @@ pub fn now() -> u64 {
     read_sysreg!("cntpct_el0")
 }
 
-/// Ticks per second as firmware left them in CNTFRQ_EL0; 0 where firmware forgot.
+/// Ticks per second where CNTFRQ_EL0 does not count, else 0.
+static FREQUENCY: AtomicU32 = AtomicU32::new(0);
+
+/// Ticks per second: what the board's description says, or what firmware left in CNTFRQ_EL0; 0 where neither does.
 #[inline]
 pub fn frequency() -> u64 {
-    read_sysreg!("cntfrq_el0") & 0xffff_ffff
+    match FREQUENCY.load(Ordering::Relaxed) {
+        0 => read_sysreg!("cntfrq_el0") & 0xffff_ffff,
+        known => known.into(),
+    }
+}
+
+/// Has the counter run at `frequency` ticks per second, whatever firmware left in CNTFRQ_EL0.
+pub fn set_frequency(frequency: u32) {
+    FREQUENCY.store(frequency, Ordering::Relaxed);
 }
 
 /// Sets this CPU's timers up for a hypervisor: its own off, the guest's virtual one off and unshifted, EL1 and EL0 kept

@@ -68,12 +68,16 @@ impl<'b, 'a> Builder<'b, 'a> {
                 "interrupt-names",
                 "interrupt-parent",
                 "status",
+                "clock-frequency",
                 // The hypervisor is the firmware that configures them.
                 "arm,cpu-registers-not-fw-configured",
             ],
         )?;
         self.out.cells("interrupt-parent", &[self.gic_phandle])?;
         self.out.cells("interrupts", &specifiers)?;
+        if let Some(frequency) = self.platform.timer.frequency {
+            self.out.cells("clock-frequency", &[frequency])?;
+        }
         self.out.end()
     }
 

@@ -106,8 +106,8 @@ pub(crate) fn to_physical(
                 .into_iter()
                 .find_map(|[child, above, length]| {
                     let offset = address.checked_sub(child)?;
-                    // The whole range must pass, else its end would reach something else than its start.
-                    (offset.checked_add(size)? <= length).then(|| above.checked_add(offset))?
+                    // The first byte decides, as in Linux: some trees have registers that go on in the next window.
+                    (offset < length).then(|| above.checked_add(offset))?
                 })
                 .ok_or_else(lost)?;
         }

@@ -31,13 +31,24 @@ pub enum EnableMethod {
         name: &'static str,
         /// What is to be done, in order.
         steps: Vec<Step>,
-        /// The CPU arrives in the Secure state, in Supervisor mode, and has to leave that by itself.
-        secure: bool,
+        /// In which state the CPU arrives.
+        arrival: Arrival,
     },
     /// A way that is not known, by its name in the tree.
     Other(String),
     /// The tree does not say.
     Unknown,
+}
+
+/// In which state a CPU arrives that the board's registers start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// As firmware starts a hypervisor: at EL2, or in Hyp mode.
+    Hypervisor,
+    /// In the Secure state, in Supervisor mode: it leaves that by itself.
+    Secure,
+    /// In the Non-secure state, in Supervisor mode: the monitor in a TI OMAP5's ROM takes it to Hyp mode.
+    OmapMonitor,
 }
 
 /// A CPU of the host.

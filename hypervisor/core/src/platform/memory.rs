@@ -42,12 +42,20 @@ pub(crate) fn ram(tree: &Tree<'_>) -> Result<Vec<PaRange>, PlatformError> {
     Ok(banks)
 }
 
-/// Reserved ranges: memory reservations, then the children of `/reserved-memory` that have a fixed place.
+/// Whether a child of `/reserved-memory` describes memory of the operating system's that a driver may have emptied for
+/// itself. With a fixed place it is ordinary memory here: dom0's RAM lies elsewhere, and a kernel falls over what its tree
+/// says of memory that it has not.
+pub(crate) fn is_reusable(node: Node<'_, '_>) -> bool {
+    node.has("reusable") && !node.has("no-map")
+}
+
+/// Reserved ranges: memory reservations, then the children of `/reserved-memory` that have a fixed place and are not
+/// [reusable](is_reusable).
 pub(crate) fn reserved(tree: &Tree<'_>) -> Result<Vec<Reserved>, PlatformError> {
     let mut found: Vec<Reserved> =
         tree.reservations().iter().map(|&range| Reserved { range, node: None, no_map: false }).collect();
     let Some(parent) = tree.root().child("reserved-memory") else { return Ok(found) };
-    for node in parent.children().filter(Node::is_available) {
+    for node in parent.children().filter(|node| node.is_available() && !is_reusable(*node)) {
         for range in registers(node)? {
             if !range.is_empty() {
                 found.push(Reserved { range, node: Some(node.id()), no_map: node.has("no-map") });

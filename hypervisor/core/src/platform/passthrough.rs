@@ -10,7 +10,7 @@ use super::address::{
 };
 use super::error::PlatformError;
 use super::interrupt::{Interrupt, Resolver};
-use super::memory::is_memory;
+use super::memory::{is_memory, is_reusable};
 use super::tree::{Node, NodeId, Tree};
 use crate::addr::PaRange;
 
@@ -75,6 +75,9 @@ pub(crate) fn hidden(tree: &Tree<'_>, own: &[NodeId]) -> BTreeSet<NodeId> {
                 "arm,gic-v3-its",
             ])
             || node.is_compatible("xen,xen")
+            || (is_reusable(node)
+                && node.has("reg")
+                && node.parent().is_some_and(|parent| parent.name() == "reserved-memory"))
             || super::psci::is_psci(node)
             || node.has("xen,passthrough");
         let top = node.parent().is_some_and(|parent| parent.parent().is_none());
@@ -123,6 +126,15 @@ pub(crate) fn collect<'t, 'a>(
             }
         }
         devices.occupied.extend(&regions);
+        let windows = if below_pci { Vec::new() } else { module_windows(node).unwrap_or_default() };
+        if !windows.is_empty() && !hidden.contains(&id) {
+            devices.occupied.extend(&windows);
+            devices.passthrough.push(Passthrough {
+                path: node.path(),
+                regions: windows,
+                interrupts: Vec::new(),
+            });
+        }
         if pci_host {
             below_pci_until = Some(node.subtree().end);
         }
@@ -169,6 +181,18 @@ fn regions_of(node: Node<'_, '_>, pci_host: bool) -> Result<Vec<PaRange>, Platfo
         }
     }
     Ok(regions)
+}
+
+/// What a module of TI's interconnect answers to: its `ranges` (Linux binding bus/ti,sysc). Linux's platform code uses
+/// modules that no node is below, and that are marked as disabled for that.
+fn module_windows(node: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformError> {
+    let Some(bus) = node.parent().filter(|bus| node.is_compatible("ti,sysc") && is_memory_mapped(*bus))
+    else {
+        return Ok(Vec::new());
+    };
+    let cells = [address_cells(node)?, address_cells(bus)?, size_cells(node)?];
+    let windows = entries(node, "ranges", cells)?;
+    windows.into_iter().map(|[_, address, size]| to_physical(node, "ranges", bus, address, size)).collect()
 }
 
 /// The page-rounded union of all regions, without `kept` (also rounded): what stage 2 maps for dom0.

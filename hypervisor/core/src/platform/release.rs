@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::address::registers;
-use super::cpu::EnableMethod;
+use super::cpu::{Arrival, EnableMethod};
 use super::error::PlatformError;
 use super::sequence::Step;
 use super::tree::{Node, Tree};
@@ -25,13 +25,18 @@ pub(crate) enum Release {
     },
     /// Allwinner A20 whose firmware has no PSCI: they are held in reset.
     AllwinnerA20,
+    /// TI OMAP5 and its successor DRA7: the ROM holds them until a word of the wake-up generator says otherwise.
+    Omap5 {
+        /// The wake-up generator.
+        wakeup: Pa,
+    },
 }
 
 /// Versatile Express system registers (ARM DUI 0447, 4.3.8): bits of SYS_FLAGS are set and cleared.
 const SYS_FLAGSSET: u64 = 0x30;
 const SYS_FLAGSCLR: u64 = 0x34;
 
-/// Cores of an Exynos 5250 and of an A20, in the one cluster that each has.
+/// Cores of an Exynos 5250, an A20, an OMAP5 and a DRA7, in the one cluster that each has.
 const CORES: u64 = 2;
 
 /// Exynos 5250: configuration of CPU 0's power domain, those of the others 0x80 further each; its status follows.
@@ -52,6 +57,12 @@ const A20_DEBUG_CONTROL: u64 = 0x1e4;
 /// Both reset lines of a CPU let go.
 const A20_RUN: u32 = 3;
 
+/// OMAP5's words for the ROM in the wake-up generator (OMAP543x TRM, AUX_CORE_BOOT_0 and _1): the number of the CPU that
+/// is to leave, from bit 5, and where it goes.
+const AUX_CORE_BOOT_0: u64 = 0x800;
+const AUX_CORE_BOOT_1: u64 = 0x804;
+const AUX_CORE_BOOT_CPU: u32 = 5;
+
 impl Release {
     /// The board's way, if it is one of these.
     pub(crate) fn find(tree: &Tree<'_>) -> Result<Option<Self>, PlatformError> {
@@ -70,6 +81,10 @@ impl Release {
             let power = block("samsung,exynos5250-pmu", 0x3000)?;
             return Ok(entry.zip(power).map(|(entry, power)| Self::Exynos5250 { entry, power }));
         }
+        if root.is_compatible_any(&["ti,omap5", "ti,dra7"]) {
+            let wakeup = block("ti,omap4-wugen-mpu", AUX_CORE_BOOT_1 + 4)?;
+            return Ok(wakeup.map(|wakeup| Self::Omap5 { wakeup }));
+        }
         Ok(root.is_compatible("allwinner,sun7i-a20").then_some(Self::AllwinnerA20))
     }
 
@@ -84,9 +99,11 @@ impl Release {
                     Step::WriteEntry { register: registers.offset(SYS_FLAGSSET) },
                     Step::Interrupt,
                 ]),
-                secure: false,
+                arrival: Arrival::Hypervisor,
             },
-            Self::Exynos5250 { .. } | Self::AllwinnerA20 if core >= CORES => EnableMethod::Unknown,
+            Self::Exynos5250 { .. } | Self::AllwinnerA20 | Self::Omap5 { .. } if core >= CORES => {
+                EnableMethod::Unknown
+            }
             Self::Exynos5250 { entry, power } => {
                 let configuration = power.offset(ARM_CORE_CONFIGURATION + core * ARM_CORE_DISTANCE);
                 let on = CORE_LOCAL_POWER;
@@ -98,12 +115,26 @@ impl Release {
                         Step::Await { register: configuration.offset(ARM_CORE_STATUS), mask: on, value: on },
                         Step::Interrupt,
                     ]),
-                    secure: false,
+                    arrival: Arrival::Hypervisor,
                 }
             }
-            Self::AllwinnerA20 => {
-                EnableMethod::Registers { name: "Allwinner A20", steps: allwinner_a20(core), secure: true }
-            }
+            Self::AllwinnerA20 => EnableMethod::Registers {
+                name: "Allwinner A20",
+                steps: allwinner_a20(core),
+                arrival: Arrival::Secure,
+            },
+            Self::Omap5 { wakeup } => EnableMethod::Registers {
+                name: "AuxCoreBoot",
+                steps: Vec::from([
+                    Step::WriteEntry { register: wakeup.offset(AUX_CORE_BOOT_1) },
+                    Step::Write {
+                        register: wakeup.offset(AUX_CORE_BOOT_0),
+                        value: (core as u32) << AUX_CORE_BOOT_CPU,
+                    },
+                    Step::Event,
+                ]),
+                arrival: Arrival::OmapMonitor,
+            },
         }
     }
 }

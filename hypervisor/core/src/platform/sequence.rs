@@ -58,6 +58,8 @@ pub enum Step {
     /// Raises an SGI on all CPUs but this one: the CPU that is being started sleeps in `wfi`, and is not known by a number
     /// to the interrupt controller yet.
     Interrupt,
+    /// Sends an event (`sev`): the CPU that is being started sleeps in `wfe`.
+    Event,
     /// Has this CPU wait for interrupts (`wfi`), as power controllers ask a CPU to before they take its power away. After a
     /// second it goes on: nothing came of it.
     Idle,

@@ -92,14 +92,52 @@ fn addresses_are_translated_through_buses() {
 
 #[test]
 fn a_device_outside_its_bus_is_a_warning() {
-    let bus = node("bus")
+    let bus = |at: u32| {
+        node("bus")
+            .cells("#address-cells", &[1])
+            .cells("#size-cells", &[1])
+            .cells("ranges", &[0, 0, 0x0800_0000, 0x1000])
+            .with(node("dev").cells("reg", &[at, 0x200]))
+    };
+    let platform = Platform::parse(&board().with(bus(0x1000)).blob()).unwrap();
+    assert_eq!(platform.warnings.len(), 1);
+    assert!(platform.warnings[0].contains("/bus/dev: property reg"), "{}", platform.warnings[0]);
+    // Where they begin decides, as in Linux.
+    let platform = Platform::parse(&board().with(bus(0xf00)).blob()).unwrap();
+    assert_eq!(platform.passthrough[0].regions, [range(0x0800_0f00, 0x200)]);
+}
+
+#[test]
+fn a_module_of_ti_s_interconnect_is_dom0_s_with_all_that_it_answers_to() {
+    let module = |name: &str| {
+        node(name)
+            .strings("compatible", &["ti,sysc"])
+            .cells("#address-cells", &[1])
+            .cells("#size-cells", &[1])
+    };
+    let bus = node("interconnect")
         .cells("#address-cells", &[1])
         .cells("#size-cells", &[1])
-        .cells("ranges", &[0, 0, 0x0800_0000, 0x1000])
-        .with(node("dev@f00").cells("reg", &[0xf00, 0x200]));
+        .cells("ranges", &[0, 0, 0x0ae2_0000, 0x1_0000])
+        .with(
+            module("target-module@6000")
+                .strings("status", &["disabled"])
+                .cells("ranges", &[0, 0x6000, 0x1000, 0x1000, 0x7000, 0x400]),
+        );
     let platform = Platform::parse(&board().with(bus).blob()).unwrap();
-    assert_eq!(platform.warnings.len(), 1);
-    assert!(platform.warnings[0].contains("/bus/dev@f00: property reg"), "{}", platform.warnings[0]);
+    assert_eq!(platform.dom0_regions(), [range(0x0ae2_6000, 0x2000)]);
+    assert!(platform.occupied.contains(&range(0x0ae2_6000, 0x1400)));
+}
+
+#[test]
+fn the_realtime_counter_s_fraction_gives_its_frequency() {
+    for (input, clock) in [(1, 12_000_000_u64), (4, 19_200_000), (0xf0 | 6, 27_000_000), (7, 38_400_000)] {
+        let (numerator, denominator) = RealtimeCounter::fraction(input).unwrap();
+        assert_eq!(clock * u64::from(numerator) / u64::from(denominator), 6_144_000, "{input}");
+        assert!(denominator <= RealtimeCounter::FRACTION);
+    }
+    assert_eq!(RealtimeCounter::fraction(4), Some((8, 25)));
+    assert_eq!(RealtimeCounter::fraction(0), None);
 }
 
 #[test]
@@ -247,12 +285,17 @@ fn reserved_memory() {
             .cells("#size-cells", &[2])
             .flag("ranges")
             .with(node("ipc@50000000").cells("reg", &[0, 0x5000_0000, 0, 0x1000]).flag("no-map"))
-            .with(node("pool").cells("size", &[0, 0x10_0000]).flag("reusable")),
+            .with(node("pool").cells("size", &[0, 0x10_0000]).flag("reusable"))
+            .with(node("dsp@51000000").cells("reg", &[0, 0x5100_0000, 0, 0x80_0000]).flag("reusable")),
     );
     let blob = tree.blob_with_reservations(&[(0x4000_0000, 0x1_0000)]);
     let platform = Platform::parse(&blob).unwrap();
     let found: Vec<_> = platform.reserved.iter().map(|r| (r.range, r.no_map)).collect();
     assert_eq!(found, [(range(0x4000_0000, 0x1_0000), false), (range(0x5000_0000, 0x1000), true)]);
+    let hidden: Vec<String> =
+        platform.hidden.iter().map(|id| Tree::parse(&blob).unwrap().node(*id).path()).collect();
+    let (fixed, anywhere) = ("/reserved-memory/dsp@51000000", "/reserved-memory/pool");
+    assert!(hidden.iter().any(|path| path == fixed) && !hidden.iter().any(|path| path == anywhere));
     assert_eq!(platform.dom0_reserved(PaRange::default()), [range(0x5000_0000, 0x1000)]);
     assert_eq!(platform.dom0_reserved(range(0x4fff_0000, 0x2_0000)), []);
 }

@@ -5,6 +5,7 @@ use alloc::string::String;
 use super::error::{PlatformError, Problem};
 use super::interrupt::{Interrupt, Resolver};
 use super::tree::NodeId;
+use crate::addr::Pa;
 use crate::machine::Intid;
 
 const NAMES: &[&str] = &["arm,armv8-timer", "arm,armv7-timer"];
@@ -24,8 +25,48 @@ pub struct Timer {
     pub virtual_: Intid,
     /// INTID of the hypervisor's physical timer.
     pub hypervisor: Intid,
-    /// Frequency in Hz, where the tree overrides CNTFRQ.
+    /// Frequency in Hz, where CNTFRQ does not count: the tree says it, or the board's counter is set to it.
     pub frequency: Option<u32>,
+    /// The board's counter, where it has to be set before it counts at that frequency.
+    pub counter: Option<RealtimeCounter>,
+}
+
+/// TI OMAP5's realtime counter, which is what the generic timers count: `numerator / denominator` of an input clock that
+/// the board chooses (OMAP543x TRM, realtime counter and CM_CLKSEL_SYS). All are physical addresses of 32-bit registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RealtimeCounter {
+    /// Which input clock it is, in the lowest bits.
+    pub input: Pa,
+    /// The numerator, in the lowest bits.
+    pub numerator: Pa,
+    /// The denominator, in the lowest bits, and the bit that has both taken over.
+    pub denominator: Pa,
+}
+
+impl RealtimeCounter {
+    /// What it is made to count at, in Hz.
+    pub const FREQUENCY: u32 = 6_144_000;
+    /// The bits of numerator and denominator in their registers.
+    pub const FRACTION: u32 = 0xfff;
+    /// Has a new fraction taken over, in the denominator's register.
+    pub const RELOAD: u32 = 1 << 24;
+    const INPUT: u32 = 7;
+    /// The input clocks in Hz, by their number less 1.
+    const INPUTS: [u32; 7] =
+        [12_000_000, 13_000_000, 16_800_000, 19_200_000, 26_000_000, 27_000_000, 38_400_000];
+    const OMAP5: Self =
+        Self { input: Pa(0x4ae0_6110), numerator: Pa(0x4824_3210), denominator: Pa(0x4824_3214) };
+
+    /// Numerator and denominator for the input clock that `input` says; `None` where that is no clock's number.
+    pub fn fraction(input: u32) -> Option<(u32, u32)> {
+        let number = (input & Self::INPUT).checked_sub(1)?;
+        let clock = *Self::INPUTS.get(number as usize)?;
+        let (mut a, mut b) = (Self::FREQUENCY, clock);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        Some((Self::FREQUENCY / a, clock / a))
+    }
 }
 
 /// Finds the timer node.
@@ -53,6 +94,8 @@ pub(crate) fn find(resolver: Resolver<'_, '_>) -> Result<Timer, PlatformError> {
             .map(|interrupt| interrupt.intid)
             .ok_or_else(|| node.error("interrupts", Problem::Unsupported(what)))
     };
+    let counter = resolver.tree.root().is_compatible("ti,omap5").then_some(RealtimeCounter::OMAP5);
+    let set_to = counter.map(|_| RealtimeCounter::FREQUENCY);
     Ok(Timer {
         node: node.id(),
         path: node.path(),
@@ -60,6 +103,7 @@ pub(crate) fn find(resolver: Resolver<'_, '_>) -> Result<Timer, PlatformError> {
         physical: need(at("phys", 1), "the physical timer's interrupt is missing")?,
         virtual_: need(at("virt", 2), "the virtual timer's interrupt is missing")?,
         hypervisor: need(at("hyp-phys", 3), "the hypervisor timer's interrupt is missing")?,
-        frequency: node.cell("clock-frequency")?.filter(|&frequency| frequency != 0),
+        frequency: node.cell("clock-frequency")?.filter(|&frequency| frequency != 0).or(set_to),
+        counter,
     })
 }

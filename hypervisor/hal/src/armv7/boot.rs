@@ -33,9 +33,20 @@ pub(crate) fn install_vectors() {
     isb!();
 }
 
-/// The loader started the image in another mode than Hyp.
-pub(super) extern "C" fn wrong_mode(mode: u32) -> ! {
+/// SoCs whose ROM has a monitor that can be asked for Hyp mode, as the root of their device tree names them.
+const WITH_MONITOR: [&[u8]; 2] = [b"ti,omap5\0", b"ti,dra7\0"];
+/// The first bytes of a device tree, in which the root's properties are.
+const TREE_HEAD: usize = 4 << 10;
+
+/// The loader started the image in another mode than Hyp, with a device tree at `tree`. Returns if the SoC's ROM can be
+/// asked for that mode.
+///
+/// # Safety
+/// `tree` is what the loader passed: null or an address of readable memory.
+pub(super) unsafe extern "C" fn wrong_mode(mode: u32, tree: *const u8) {
     match mode {
+        // SAFETY: the loader's contract, which is all there is before translation; nothing else runs.
+        0x13 if unsafe { names_any(tree, &WITH_MONITOR) } => {}
         0x13 => fail(
             "started in Supervisor mode; the hypervisor needs Hyp mode (QEMU: -M virt,virtualization=on or -M \
              vexpress-a15,secure=off,virtualization=on; U-Boot: CONFIG_ARMV7_NONSEC and _VIRT)",
@@ -43,6 +54,28 @@ pub(super) extern "C" fn wrong_mode(mode: u32) -> ! {
         0x16 => fail("started in Monitor mode; the hypervisor needs firmware that starts it in Hyp mode"),
         _ => fail("not started in Hyp mode"),
     }
+}
+
+/// Whether one of `names` is in the first bytes of the device tree blob at `tree`.
+///
+/// # Safety
+/// `tree` is null or an address of readable memory.
+unsafe fn names_any(tree: *const u8, names: &[&[u8]]) -> bool {
+    if tree.is_null() {
+        return false;
+    }
+    // SAFETY: the caller's promise; the blob's own size is no smaller than its header, which is read first, byte by byte,
+    // as it may lie anywhere.
+    let byte = |at: usize| unsafe { tree.add(at).read_volatile() };
+    let word = |at: usize| u32::from_be_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
+    if word(0) != 0xd00d_feed {
+        return false;
+    }
+    let length = TREE_HEAD.min(word(4) as usize);
+    let is_at = |name: &[u8], start: usize| {
+        name.iter().enumerate().all(|(at, &expected)| byte(start + at) == expected)
+    };
+    names.iter().any(|name| (0..length.saturating_sub(name.len())).any(|start| is_at(name, start)))
 }
 
 /// An exception before the real vectors are in place.

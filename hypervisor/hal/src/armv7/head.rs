@@ -67,6 +67,7 @@ vambrace_primary_entry:
         and     r0, r0, #0x1f
         cmp     r0, #0x1a
         bne     wrong_mode
+in_hyp_mode:
         mrrc    p15, 0, r10, r11, c14   // CNTPCT
 
         // What the loader left in the caches, over the image and the memory that belongs to it, must neither hide
@@ -104,10 +105,26 @@ vambrace_primary_entry:
         bl      {main}
         b       park
 
+    // Returns only where the monitor in ROM can be asked for Hyp mode; what that leaves in registers is not known.
 wrong_mode:
         address r1, __boot_stack_top
         mov     sp, r1
+        address r1, saved_tree
+        str     r9, [r1]
+        mov     r1, r9
         bl      {wrong_mode}
+        address r0, from_monitor
+        movw    r12, #{omap_hyp}
+        smc     #0
+        b       park
+from_monitor:
+        cpsid   aif
+        address r1, saved_tree
+        ldr     r9, [r1]
+        mrs     r0, cpsr
+        and     r0, r0, #0x1f
+        cmp     r0, #0x1a
+        beq     in_hyp_mode
 
 park:   wfe
         b       park
@@ -252,6 +269,21 @@ vambrace_secure_entry:
         msr     spsr_cxsf, r0
         movs    pc, lr
 
+    // Another CPU of an OMAP5, in Supervisor mode in the Non-secure state: the monitor in ROM continues at r0 in Hyp mode.
+    .balign 4
+    .globl vambrace_monitor_entry
+    .type   vambrace_monitor_entry, %function
+vambrace_monitor_entry:
+        cpsid   aif
+        mrs     r0, cpsr
+        and     r0, r0, #0x1f
+        cmp     r0, #0x1a
+        beq     vambrace_secondary_entry
+        address r0, vambrace_secondary_entry
+        movw    r12, #{omap_hyp}
+        smc     #0
+        b       park
+
     // Another CPU, in Hyp mode from the firmware or a holding pen, with translation off.
     .balign 4
     .globl vambrace_secondary_entry
@@ -312,6 +344,8 @@ relocated_to:
     .long   0
 counter_frequency:
     .long   0
+saved_tree:
+    .long   0
     "#,
     build_tables = sym crate::boot::build_tables,
     main = sym crate::boot::start,
@@ -319,9 +353,14 @@ counter_frequency:
     exception = sym super::boot::early_exception,
     secondary = sym crate::smp::secondary_start,
     slot = sym crate::smp::SLOT,
+    omap_hyp = const OMAP_HYP,
     hsctlr_off = const HSCTLR_OFF,
     hsctlr_on = const HSCTLR_ON,
 );
+
+/// The service of the monitor in OMAP5's ROM that continues at the address in r0 in Hyp mode; its number is in r12 (Linux,
+/// arch/arm/mach-omap2/omap-smc.S and omap-headsmp.S).
+const OMAP_HYP: u32 = 0x102;
 
 /// HSCTLR with the bits that are RES1 (ARMv7 ARM, B4.1.74): no translation, no caches.
 const HSCTLR_OFF: u32 = 0x30c5_0878;

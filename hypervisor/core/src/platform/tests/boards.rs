@@ -36,10 +36,10 @@ fn parsed(tree: &TestNode) -> Platform {
     Platform::parse(&tree.blob()).unwrap()
 }
 
-/// The steps that start CPU 1, and whether it arrives in the Secure state.
-fn start(tree: &TestNode) -> (Vec<Step>, bool) {
+/// The steps that start CPU 1, and how it arrives.
+fn start(tree: &TestNode) -> (Vec<Step>, Arrival) {
     match &parsed(tree).cpus[1].enable {
-        EnableMethod::Registers { steps, secure, .. } => (steps.clone(), *secure),
+        EnableMethod::Registers { steps, arrival, .. } => (steps.clone(), *arrival),
         other => panic!("{other:?}"),
     }
 }
@@ -85,7 +85,7 @@ fn versatile_express_starts_cpus_by_its_flags() {
         Step::WriteEntry { register: flags(0x30) },
         Step::Interrupt,
     ];
-    assert_eq!(start(&versatile()), (expected.to_vec(), false));
+    assert_eq!(start(&versatile()), (expected.to_vec(), Arrival::Hypervisor));
     // Firmware with PSCI has the CPUs, whatever the board.
     let psci = node("psci").strings("compatible", &["arm,psci-0.2"]).strings("method", &["smc"]);
     assert_eq!(parsed(&versatile().with(psci)).cpus[1].enable, EnableMethod::Psci);
@@ -212,10 +212,10 @@ fn exynos_and_a20_take_cpus_out_of_reset() {
         Step::Await { register: Pa(0x1004_2084), mask: 3, value: 3 },
         Step::Interrupt,
     ];
-    assert_eq!(start(&tree.clone().with(exynos.clone())), (expected.to_vec(), false));
+    assert_eq!(start(&tree.clone().with(exynos.clone())), (expected.to_vec(), Arrival::Hypervisor));
     assert_eq!(parsed(&tree).cpus[1].enable, EnableMethod::Unknown, "without the blocks there is no way");
-    let (steps, secure) = start(&without_psci().strings("compatible", &["allwinner,sun7i-a20"]));
-    assert!(secure);
+    let (steps, arrival) = start(&without_psci().strings("compatible", &["allwinner,sun7i-a20"]));
+    assert_eq!(arrival, Arrival::Secure);
     assert_eq!(steps[0], Step::WriteEntry { register: Pa(0x01c2_5da4) });
     assert_eq!(steps[1], Step::Write { register: Pa(0x01c2_5c80), value: 0 }, "CPU 1's reset");
     assert_eq!(steps.last(), Some(&Step::Update { register: Pa(0x01c2_5de4), mask: 2, value: 2 }));
@@ -234,6 +234,28 @@ fn exynos_and_a20_take_cpus_out_of_reset() {
         }
         step => matches!(step, Step::Delay { .. }),
     }));
+}
+
+#[test]
+fn omap5_s_rom_lets_its_second_cpu_go() {
+    let wakeup = || {
+        node("interrupt-controller@48281000")
+            .strings("compatible", &["ti,omap5-wugen-mpu", "ti,omap4-wugen-mpu"])
+            .cells("reg", &[0, 0x4828_1000, 0, 0x1000])
+    };
+    let expected = [
+        Step::WriteEntry { register: Pa(0x4828_1804) },
+        Step::Write { register: Pa(0x4828_1800), value: 0x20 },
+        Step::Event,
+    ];
+    for soc in ["ti,omap5", "ti,dra7"] {
+        let tree = without_psci().strings("compatible", &["ti,some-board", soc]).with(wakeup());
+        assert_eq!(start(&tree), (expected.to_vec(), Arrival::OmapMonitor), "{soc}");
+        assert_eq!(parsed(&tree).timer.counter.is_some(), soc == "ti,omap5");
+    }
+    let tree = without_psci().strings("compatible", &["ti,some-board", "ti,omap5"]);
+    assert_eq!(parsed(&tree).cpus[1].enable, EnableMethod::Unknown, "without the wake-up generator");
+    assert_eq!(parsed(&tree).timer.frequency, Some(6_144_000));
 }
 
 #[test]
