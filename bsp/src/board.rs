@@ -122,6 +122,9 @@ pub enum DeviceTree {
     Kernel {
         /// The path below the folder of the package's trees, as `allwinner/sun50i-a64-pine64-plus.dtb`.
         path: String,
+        /// What is different on the image.
+        #[serde(default)]
+        amend: Vec<Amendment>,
     },
     /// A file in a Debian package, which the image carries.
     Package {
@@ -129,6 +132,9 @@ pub enum DeviceTree {
         package: String,
         /// The file's absolute path in the package.
         path: String,
+        /// What is different on the image.
+        #[serde(default)]
+        amend: Vec<Amendment>,
     },
     /// A file beside the board's description, which the image carries.
     File {
@@ -142,6 +148,29 @@ impl DeviceTree {
     pub const fn is_carried(&self) -> bool {
         !matches!(self, Self::Firmware {})
     }
+
+    /// What is different on the image from the tree as somebody else made it.
+    pub fn amendments(&self) -> &[Amendment] {
+        match self {
+            Self::Kernel { amend, .. } | Self::Package { amend, .. } => amend,
+            Self::Firmware {} | Self::File { .. } => &[],
+        }
+    }
+}
+
+/// A property of a device tree that the image has otherwise than the tree it comes from, where that is wrong for the
+/// hypervisor or for the board's firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Amendment {
+    /// The node's path; the tree has to have it.
+    pub node: String,
+    /// The property's name. One that is there is replaced.
+    pub property: String,
+    /// Its value, as 32-bit cells.
+    pub cells: Vec<u32>,
+    /// Why.
+    pub why: String,
 }
 
 /// What dom0's kernel needs before it can reach the medium.
@@ -152,11 +181,13 @@ pub struct Dom0 {
     pub modules: Vec<String>,
     /// How long the ramdisk waits for the root partition to appear, in seconds.
     pub root_device_wait: u32,
+    /// The virtual CPUs of dom0 where none are asked for; as many as the machine has CPUs unless given.
+    pub cpus: Option<u32>,
 }
 
 impl Default for Dom0 {
     fn default() -> Self {
-        Self { modules: Vec::new(), root_device_wait: 30 }
+        Self { modules: Vec::new(), root_device_wait: 30, cpus: None }
     }
 }
 
@@ -355,6 +386,10 @@ pub struct Qemu {
     pub machine: String,
     /// The first version of QEMU whose machine does not serve this board any more.
     pub before: Option<QemuVersion>,
+    /// Whether the machine is none of QEMU's own but one of the board models in `ci/board-models`, which are compiled for
+    /// the QEMU that is installed and loaded into it.
+    #[serde(default)]
+    pub model: bool,
     /// Options of the machine.
     #[serde(default)]
     pub machine_options: Vec<String>,

@@ -170,7 +170,7 @@ fn paths(board: &Board) -> Option<Fault> {
     };
     match &board.device_tree {
         DeviceTree::Firmware {} => {}
-        DeviceTree::Kernel { path } => {
+        DeviceTree::Kernel { path, .. } => {
             if path.is_empty() || path.starts_with('/') || climbs(path) || !path.ends_with(".dtb") {
                 return Some(
                     Fault::new("device-tree.path", format!("`{path}` is not a device tree of the kernel"))
@@ -190,6 +190,12 @@ fn paths(board: &Board) -> Option<Fault> {
                         .help("put the file beside board.toml and give its relative path"),
                 );
             }
+        }
+    }
+    for (index, change) in board.device_tree.amendments().iter().enumerate() {
+        if !change.node.starts_with('/') {
+            let path = format!("device-tree.amend.{index}.node");
+            return Some(Fault::new(path, format!("`{}` is not the path of a node", change.node)));
         }
     }
     board.firmware.iter().find_map(|(name, firmware)| {
@@ -310,6 +316,9 @@ fn loader(board: &Board) -> Option<Fault> {
 
 /// Names of modules become words of a list and files' names.
 fn dom0(board: &Board) -> Option<Fault> {
+    if board.dom0.cpus == Some(0) {
+        return Some(Fault::new("dom0.cpus", "dom0 cannot run without a CPU"));
+    }
     let wrong = |name: &str| {
         name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };

@@ -22,8 +22,8 @@ pub mod text;
 mod version;
 
 pub use board::{
-    Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware, Hypervisor,
-    Loader, Memory, Method, Qemu, Reserved, Serial, Variant,
+    Amendment, Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware,
+    Hypervisor, Loader, Memory, Method, Qemu, Reserved, Serial, Variant,
 };
 pub use catalog::{Catalog, Source, parse};
 pub use error::{Error, Result};

@@ -76,7 +76,7 @@ pub fn qemu_command(
     };
     args.extend(["-display", "none", "-no-reboot"].iter().chain(console).map(|arg| (*arg).to_owned()));
     args.extend(extra.iter().cloned());
-    Ok(QemuCommand { binary: qemu.binary.clone(), args })
+    Ok(QemuCommand { binary: qemu.binary.clone(), args, preload: None })
 }
 
 /// An argument that attaches `image`. Boards attach it with `snapshot=on`; of an option that is there twice, QEMU takes

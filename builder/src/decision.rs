@@ -221,7 +221,8 @@ impl Decision {
         if request.dom0_cpus == Some(0) {
             return Err(Error::new("dom0 cannot run without a CPU").help("give 1 or more with --dom0-cpus"));
         }
-        let Line { text: hypervisor_args, dom0_cpus, warnings } = hypervisor_line(dom0_mem, cpus, request)?;
+        let Line { text: hypervisor_args, dom0_cpus, warnings } =
+            hypervisor_line(&board, dom0_mem, cpus, request)?;
         vcpus_fit(&board, variant.as_ref(), dom0_cpus, &request.config)?;
         let mut own = "console=hvc0".to_owned();
         if request.slots {
@@ -538,13 +539,15 @@ struct Line {
 
 /// Puts the hypervisor's command line together and reads it as the hypervisor will. What that would ignore is refused
 /// here, where somebody reads it; only a hypervisor that was not compiled here may know more options than this one.
-fn hypervisor_line(dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line> {
+fn hypervisor_line(board: &Board, dom0_mem: Size, cpus: u32, request: &Request) -> Result<Line> {
     let mut own = format!("console=dtuart dom0_mem={}M", dom0_mem.bytes() / MIB);
     // Xen's resets by itself.
     if request.slots && request.kind == HypervisorKind::Vambrace {
         own.push_str(&format!(" panic={RESET_AFTER}"));
     }
-    if let Some(cpus) = request.dom0_cpus {
+    let said = request.hypervisor_args.as_deref().map(cmdline::Options::parse);
+    let said = said.is_some_and(|said| said.dom0_max_vcpus.is_some());
+    if let Some(cpus) = request.dom0_cpus.or(board.dom0.cpus.filter(|usual| *usual < cpus && !said)) {
         own.push_str(&format!(" dom0_max_vcpus={cpus}"));
     }
     let text = join(&own, request.hypervisor_args.as_deref());

@@ -5,7 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::guest::nodes as guest;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use vambrace_bsp::Amendment;
 use vambrace_core::platform::tree::{Node, NodeId, Tree, total_size};
 use writer::Writer;
 
@@ -233,7 +234,9 @@ impl BootModules {
             Error::new(format!("the device tree has no `{path}`, which a guest's partial device tree names"))
         };
         let device = |path: &String| tree.by_path(path).map(|node| node.id()).ok_or_else(|| missing(path));
-        let devices: BTreeSet<NodeId> = self.devices.iter().map(device).collect::<Result<_>>()?;
+        let marked = |id| (id, vec![("xen,passthrough", Vec::new())]);
+        let devices: Changes<'_> =
+            self.devices.iter().map(|path| device(path).map(marked)).collect::<Result<_>>()?;
         let mut writer = Writer::default();
         writer.begin("");
         for property in root.properties() {
@@ -260,13 +263,7 @@ impl BootModules {
         }
         self.write_chosen(&mut writer, chosen.as_ref(), &modules, cells)?;
         writer.end();
-        let reservations: Vec<(u64, u64)> =
-            tree.reservations().iter().map(|range| (range.start.0, range.size())).collect();
-        let boot_cpu = base.get(28..32).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes);
-        let made = writer.finish(&reservations, boot_cpu)?;
-        // What was written has to be read again, by the hypervisor too.
-        summary(&made)?;
-        Ok(made)
+        finish(writer, &tree, base)
     }
 
     /// The modules by address.
@@ -326,7 +323,7 @@ impl BootModules {
         writer.strings("xen,dom0-bootargs", &[&self.dom0_args])?;
         for child in there.into_iter().flat_map(|node| node.children()) {
             if !child.is_compatible("multiboot,module") {
-                copy(writer, &child, &BTreeSet::new())?;
+                copy(writer, &child, &Changes::new())?;
             }
         }
         for module in modules {
@@ -377,17 +374,53 @@ fn write_guest(writer: &mut Writer, node: &guest::Node) -> Result<()> {
     Ok(())
 }
 
-/// Copies a node with all below it, and marks those of `devices` as guests'; the reader has bounded how deep that goes.
-fn copy(writer: &mut Writer, from: &Node<'_, '_>, devices: &BTreeSet<NodeId>) -> Result<()> {
+/// Properties that nodes of a tree get, in place of those of the same name.
+type Changes<'a> = BTreeMap<NodeId, Vec<(&'a str, Vec<u8>)>>;
+
+/// Writes the device tree `base` anew with these properties in it.
+///
+/// # Errors
+/// When `base` is no sound device tree, or has not a node that is to be amended.
+pub fn amend(base: &[u8], amendments: &[Amendment]) -> Result<Vec<u8>> {
+    let tree = parse(base)?;
+    let mut changes = Changes::new();
+    for Amendment { node, property, cells, .. } in amendments {
+        let found = tree.by_path(node).ok_or_else(|| {
+            Error::new(format!("the device tree has no `{node}`, whose `{property}` is to be amended"))
+        })?;
+        let value = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+        changes.entry(found.id()).or_default().push((property, value));
+    }
+    let mut writer = Writer::default();
+    copy(&mut writer, &tree.root(), &changes)?;
+    finish(writer, &tree, base)
+}
+
+/// The tree that was written in place of `base`, which it takes its reservations and its boot CPU from. What was written
+/// has to be read again, by the hypervisor too.
+fn finish(writer: Writer, tree: &Tree<'_>, base: &[u8]) -> Result<Vec<u8>> {
+    let reservations: Vec<(u64, u64)> =
+        tree.reservations().iter().map(|range| (range.start.0, range.size())).collect();
+    let boot_cpu = base.get(28..32).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let made = writer.finish(&reservations, boot_cpu)?;
+    summary(&made)?;
+    Ok(made)
+}
+
+/// Copies a node with all below it; the reader has bounded how deep that goes.
+fn copy(writer: &mut Writer, from: &Node<'_, '_>, changes: &Changes<'_>) -> Result<()> {
     writer.begin(from.name());
-    for property in from.properties() {
+    let own = changes.get(&from.id()).map_or(&[][..], Vec::as_slice);
+    for property in
+        from.properties().iter().filter(|property| own.iter().all(|(name, _)| *name != property.name))
+    {
         writer.property(property.name, property.value)?;
     }
-    if devices.contains(&from.id()) && !from.has("xen,passthrough") {
-        writer.property("xen,passthrough", &[])?;
+    for (name, value) in own {
+        writer.property(name, value)?;
     }
     for child in from.children() {
-        copy(writer, &child, devices)?;
+        copy(writer, &child, changes)?;
     }
     writer.end();
     Ok(())

@@ -77,11 +77,14 @@ pub(crate) fn board_facts(board: &Board, profiles: &[String]) -> Vec<[String; 2]
         "device tree",
         match &board.device_tree {
             DeviceTree::Firmware {} => "from the firmware, at run time".to_owned(),
-            DeviceTree::Kernel { path } => format!("{path} of dom0's kernel package, on the image"),
-            DeviceTree::Package { package, path } => format!("{path} of the package {package}"),
+            DeviceTree::Kernel { path, .. } => format!("{path} of dom0's kernel package, on the image"),
+            DeviceTree::Package { package, path, .. } => format!("{path} of the package {package}"),
             DeviceTree::File { path } => format!("{path}, beside the description"),
         },
     );
+    for change in board.device_tree.amendments() {
+        row("changed in it", format!("{} of {}: {}", change.property, change.node, change.why));
+    }
     let memory = &board.memory;
     row("memory", format!("from {:#x}; {}, {} to {}", memory.base, memory.default, memory.min, memory.max));
     row(
@@ -150,8 +153,11 @@ pub(crate) fn board_facts(board: &Board, profiles: &[String]) -> Vec<[String; 2]
     }
     row("profiles", profiles.join(", "));
     if !board.dom0.modules.is_empty() {
-        let Dom0 { modules, root_device_wait } = &board.dom0;
+        let Dom0 { modules, root_device_wait, cpus } = &board.dom0;
         row("dom0", format!("loads {}; waits {root_device_wait} s for its root", modules.join(", ")));
+        if let Some(cpus) = cpus {
+            row("dom0", format!("at most {cpus} CPUs unless asked for more"));
+        }
     }
     for note in &board.notes {
         row("note", note.clone());

@@ -239,7 +239,13 @@ fn the_loader_takes_the_files_from_the_image_to_the_planned_addresses() {
     let plan = Plan::new(&decision, artifacts(&decision)).unwrap();
     let json = serde_json::to_value(&plan).unwrap();
     let path = image(dir.path(), &plan, |_, _| ());
-    let args = direct::load(&path, &json, Architecture::Armv7, 2).unwrap().join(" ");
+    let machine = direct::Machine {
+        architecture: Architecture::Armv7,
+        base: decision.board.memory.base,
+        cpus: 2,
+        holds_cpus: false,
+    };
+    let args = direct::load(&path, &json, machine).unwrap().join(" ");
     let kernel = plan.loads.iter().find(|load| load.content == Content::Kernel).unwrap();
     assert!(args.contains(&format!("kernel,addr={:#x},force-raw=on", kernel.address)), "{args}");
     let loaded = std::fs::read(direct::folder(&path).join("kernel")).unwrap();
@@ -261,8 +267,8 @@ fn the_loader_takes_the_files_from_the_image_to_the_planned_addresses() {
             data.push(0);
         }
     });
-    let error = direct::load(&other, &json, Architecture::Armv7, 2).unwrap_err();
+    let error = direct::load(&other, &json, machine).unwrap_err();
     assert!(error.report().contains("vambrace/kernel on the image has"), "{}", error.report());
     std::fs::write(&other, vec![0; 1 << 20]).unwrap();
-    assert!(direct::load(&other, &json, Architecture::Armv7, 2).is_err());
+    assert!(direct::load(&other, &json, machine).is_err());
 }

@@ -8,7 +8,11 @@ use vambrace::progress::Progress;
 use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, check_version, follow};
 
 fn command(binary: &str, args: &[&str]) -> QemuCommand {
-    QemuCommand { binary: binary.into(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
+    QemuCommand {
+        binary: binary.into(),
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        preload: None,
+    }
 }
 
 fn stage(name: &str, words: &[&str], send: Option<&str>) -> Stage {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::parts::{Maker, epoch};
 use crate::persistent::persistent;
 use crate::progress::Progress;
-use crate::qemu::{check_version, direct, run_interactive};
+use crate::qemu::{check_version, direct, model, run_interactive};
 use crate::workspace::Workspace;
 use clap::Args;
 use std::io::IsTerminal;
@@ -67,10 +67,19 @@ pub(super) fn run(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Re
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let user =
         if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
-    let architecture = decision.board.architecture;
-    let loaded = || direct::load(&built.image, &built.manifest.plan, architecture, decision.cpus);
+    let qemu = decision.qemu()?;
+    let machine = direct::Machine {
+        architecture: decision.board.architecture,
+        base: decision.board.memory.base,
+        cpus: decision.cpus,
+        holds_cpus: qemu.model,
+    };
+    let loaded = || direct::load(&built.image, &built.manifest.plan, machine);
     let firmware = |name: &str| maker.firmware_file(name);
-    let command = qemu_command(&decision, &built.image, firmware, loaded, user, writes, &boot.qemu)?;
+    let mut command = qemu_command(&decision, &built.image, firmware, loaded, user, writes, &boot.qemu)?;
+    if qemu.model {
+        model::add_models(&mut command, workspace.root(), progress)?;
+    }
     if boot.print {
         return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
     }

@@ -65,7 +65,7 @@ impl Machine<'_> {
         let disk = name(self.disk)?.replace(',', ",,");
         args.extend(["-drive".into(), format!("if=none,id=disk,format=raw,cache=unsafe,file={disk}")]);
         args.extend(["-device".into(), "virtio-blk-device,drive=disk".into()]);
-        Ok(QemuCommand { binary: binary.to_owned(), args })
+        Ok(QemuCommand { binary: binary.to_owned(), args, preload: None })
     }
 
     /// Runs the machine, which configures this many packages, until it turns itself off.

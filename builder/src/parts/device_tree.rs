@@ -28,7 +28,7 @@ impl Maker<'_> {
         let Some((name, arch)) = self.tree_package_name()? else { return Ok(None) };
         let package = self.package(&name, &arch)?;
         let path = match &self.decision.board.device_tree {
-            DeviceTree::Kernel { path } => {
+            DeviceTree::Kernel { path, .. } => {
                 let version = package.name.trim_start_matches("linux-image-").trim_end_matches("-unsigned");
                 format!("/usr/lib/linux-image-{version}/{path}")
             }
@@ -48,6 +48,9 @@ impl Maker<'_> {
         Ok(self.tree_in_package()?.map(|(package, path)| {
             inputs.add("package", package.sha256);
             inputs.add("path", path);
+            for change in self.decision.board.device_tree.amendments() {
+                inputs.add("amend", format!("{} {} {:x?}", change.node, change.property, change.cells));
+            }
             inputs.key()
         }))
     }
@@ -72,7 +75,11 @@ impl Maker<'_> {
         let (data, stored) = self.part("device-tree", key, &from, || {
             let deb = self.fetch(&package)?;
             let _step = self.progress.step(format!("unpacking the device tree of {}", package.name));
-            deb.read(&path)
+            let data = deb.read(&path)?;
+            match self.decision.board.device_tree.amendments() {
+                [] => Ok(data),
+                changes => fdt::amend(&data, changes).map_err(|error| error.context(path.clone())),
+            }
         })?;
         checked(stored, &data).map(Some)
     }

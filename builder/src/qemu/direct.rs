@@ -3,8 +3,8 @@
 //!
 //! QEMU starts the hypervisor as it starts a Linux kernel (`hw/arm/boot.c`): with the device tree's address in the
 //! register for it, in HYP mode or at EL2. It puts the device tree to a place of its own, with the machine's memory in
-//! it, and PSCI where the machine has that. What it does not do for 64-bit CPUs without PSCI is to hold the other CPUs
-//! until they are released; a few instructions do that here, as a boot wrapper would.
+//! it, and PSCI where the machine has that. What its own machines do not do for 64-bit CPUs without PSCI is to hold the
+//! other CPUs until they are released; a few instructions do that here, as a boot wrapper would.
 
 use crate::error::{Error, Result, ResultExt};
 use crate::fdt;
@@ -66,18 +66,26 @@ pub fn folder(image: &Path) -> PathBuf {
     image.with_extension("files")
 }
 
+/// The machine that an image is loaded into.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// The CPUs' architecture.
+    pub architecture: Architecture,
+    /// The first address of RAM.
+    pub base: u64,
+    /// How many CPUs there are.
+    pub cpus: u32,
+    /// Whether the machine itself holds the CPUs other than the first.
+    pub holds_cpus: bool,
+}
+
 /// Takes the files out of `image`, which was made by `plan`, into its [`folder`], and gives QEMU's arguments that load
-/// them into a machine of `cpus` CPUs.
+/// them into `machine`.
 ///
 /// # Errors
 ///
 /// An image that is not as the plan says, and a folder that cannot be written.
-pub fn load(
-    image: &Path,
-    plan: &serde_json::Value,
-    architecture: Architecture,
-    cpus: u32,
-) -> Result<Vec<String>> {
+pub fn load(image: &Path, plan: &serde_json::Value, machine: Machine) -> Result<Vec<String>> {
     let planned = Planned::deserialize(plan).map_err(|error| {
         Error::new("the image's plan does not say what is loaded")
             .because(error)
@@ -107,10 +115,7 @@ pub fn load(
             .at(image)
             .help("make the image anew with --force"));
         }
-        args.extend(hand_over(&folder, load, &data, architecture)?);
-        if load.content == Content::DeviceTree && architecture == Architecture::Aarch64 {
-            args.extend(waiting(&folder, &data, cpus)?);
-        }
+        args.extend(hand_over(&folder, load, data, machine)?);
     }
     Ok(args)
 }
@@ -127,31 +132,50 @@ fn read(image: &mut File, partition: &Partition, path: &str) -> Result<Vec<u8>> 
 }
 
 /// QEMU's arguments for one file.
-fn hand_over(folder: &Path, load: &Load, data: &[u8], architecture: Architecture) -> Result<Vec<String>> {
+fn hand_over(folder: &Path, load: &Load, mut data: Vec<u8>, machine: Machine) -> Result<Vec<String>> {
     let keep = |name: &str, data: &[u8]| -> Result<String> {
         let path = folder.join(name);
         fs::write(&path, data).context_at(&path, || "cannot write the file")?;
         Ok(path.display().to_string())
     };
     let Load { address, .. } = load;
-    Ok(match load.content {
-        Content::Hypervisor => {
-            // QEMU takes the address from the header of this format only.
+    // Of the two formats with an address QEMU takes it from the header.
+    Ok(match (load.content, machine.architecture) {
+        (Content::Hypervisor, Architecture::Aarch64) => {
+            at_offset(&mut data, address.checked_sub(machine.base))?;
+            vec!["-kernel".to_owned(), keep("hypervisor.image", &data)?]
+        }
+        (Content::Hypervisor, Architecture::Armv7) => {
             let address = u32::try_from(*address).map_err(|_| {
                 Error::new(format!("QEMU cannot load the hypervisor to {address:#x}, above 4 GiB"))
             })?;
-            vec![
-                "-kernel".to_owned(),
-                keep("hypervisor.uimage", &kernel_image(data, architecture, address)?)?,
-            ]
+            let image = kernel_image(&data, machine.architecture, address)?;
+            vec!["-kernel".to_owned(), keep("hypervisor.uimage", &image)?]
         }
-        Content::DeviceTree => vec!["-dtb".to_owned(), keep("device-tree.dtb", data)?],
-        other => {
+        (Content::DeviceTree, architecture) => {
+            let mut args = vec!["-dtb".to_owned(), keep("device-tree.dtb", &data)?];
+            if architecture == Architecture::Aarch64 && !machine.holds_cpus {
+                args.extend(waiting(folder, &data, machine.cpus)?);
+            }
+            args
+        }
+        (other, _) => {
             // In a list, a comma that is meant is doubled.
-            let path = keep(&other.label(), data)?.replace(',', ",,");
+            let path = keep(&other.label(), &data)?.replace(',', ",,");
             vec!["-device".to_owned(), format!("loader,file={path},addr={address:#x},force-raw=on")]
         }
     })
+}
+
+/// Writes into the header of an arm64 image at which offset from the start of RAM it is to be loaded (`text_offset`;
+/// Linux, Documentation/arch/arm64/booting.rst). QEMU adds 2 MiB to what is below 4 KiB, where its own instructions are.
+fn at_offset(image: &mut [u8], offset: Option<u64>) -> Result<()> {
+    let field = image.get_mut(8..16);
+    let (Some(offset), Some(field)) = (offset.filter(|offset| *offset >= 4 << 10), field) else {
+        return Err(Error::new("the plan has the hypervisor where QEMU cannot load it"));
+    };
+    field.copy_from_slice(&offset.to_le_bytes());
+    Ok(())
 }
 
 /// The arguments that hold the CPUs other than the first at the address where the device tree says they wait.
@@ -265,9 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn an_offset_that_qemu_would_change_is_refused() {
+        let mut image = vec![0xff; 64];
+        at_offset(&mut image, Some(0x20_0000)).unwrap();
+        assert_eq!(image[8..16], 0x20_0000_u64.to_le_bytes());
+        for (size, offset) in [(64, None), (64, Some(0)), (12, Some(0x20_0000))] {
+            assert!(at_offset(&mut vec![0; size], offset).is_err(), "{size}, {offset:?}");
+        }
+    }
+
+    #[test]
     fn a_plan_of_another_kind_is_an_error() {
         let plan = serde_json::json!({ "loads": [{ "content": "kernel" }] });
-        let error = load(Path::new("/nowhere/x.img"), &plan, Architecture::Armv7, 1).unwrap_err();
+        let machine = Machine { architecture: Architecture::Armv7, base: 0, cpus: 1, holds_cpus: false };
+        let error = load(Path::new("/nowhere/x.img"), &plan, machine).unwrap_err();
         assert!(error.report().contains("--force"), "{}", error.report());
     }
 }

@@ -17,6 +17,7 @@ use crate::progress::Progress;
 
 mod console;
 pub mod direct;
+pub mod model;
 
 use console::Console;
 pub use console::Speaker;
@@ -35,32 +36,42 @@ pub struct QemuCommand {
     pub binary: String,
     /// Its arguments.
     pub args: Vec<String>,
+    /// A shared object that is loaded into the program before its own libraries.
+    pub preload: Option<PathBuf>,
 }
 
 impl QemuCommand {
     /// The command as one line that a POSIX shell takes.
     #[must_use]
     pub fn shell_line(&self) -> String {
-        std::iter::once(&self.binary)
-            .chain(&self.args)
-            .map(|word| shell_word(word))
+        let preload = self.preload_setting().map(|(name, path)| format!("{name}={}", shell_word(&path)));
+        preload
+            .into_iter()
+            .chain(std::iter::once(&self.binary).chain(&self.args).map(|word| shell_word(word)))
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    /// The environment variable by which the dynamic linker loads an object first (ld.so(8)).
+    fn preload_setting(&self) -> Option<(&'static str, String)> {
+        self.preload.as_ref().map(|path| ("LD_PRELOAD", path.display().to_string()))
     }
 
     /// Makes the command ready to start. QEMU is to end with the thread that starts it, even if that is killed: that
     /// takes a call between fork and exec, which `setpriv` makes for us without any unsafe code.
     pub(crate) fn command(&self) -> Result<Command> {
-        let binary = emulator(&self.binary)?;
-        let mut command = match find("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        command.args(&self.args);
+        let mut words = Vec::new();
+        if let Some(setpriv) = find("setpriv") {
+            words.extend([setpriv, "--pdeathsig".into(), "KILL".into(), "--".into()]);
+        }
+        if let Some((name, path)) = self.preload_setting() {
+            // By `env`, so that it is QEMU alone that gets the object.
+            words.extend(["env".into(), format!("{name}={path}").into()]);
+        }
+        words.push(emulator(&self.binary)?);
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(&self.args);
         Ok(command)
     }
 }
