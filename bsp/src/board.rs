@@ -354,12 +354,29 @@ pub struct BootMethod {
     pub firmware: Vec<String>,
     /// The physical address U-Boot loads the boot script to (its `scriptaddr`).
     pub script_address: Option<u64>,
+    /// What the board's own U-Boot lacks of what U-Boot has had since 2014; nothing where this is not given.
+    pub old: Option<OldUboot>,
     /// Memory the firmware uses while it loads; nothing may be loaded there.
     #[serde(default)]
     pub reserved: Vec<Reserved>,
     /// Options added to QEMU's `-machine`.
     #[serde(default)]
     pub machine_options: Vec<String>,
+}
+
+/// A U-Boot from before distributions agreed on how it boots (2014): its environment does not say which medium it boots from,
+/// and it reads files and starts kernels by other commands.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OldUboot {
+    /// The medium's interface, as `scsi` or `mmc`.
+    pub interface: String,
+    /// The medium's number at the interface.
+    #[serde(default)]
+    pub device: u32,
+    /// Where `bootm` puts the hypervisor, as an offset in bytes from the start of RAM. It is in a file of U-Boot's own format
+    /// then: there is neither `booti` nor `bootz`.
+    pub bootm: Option<u32>,
 }
 
 /// Memory that must not be loaded to.

@@ -249,6 +249,21 @@ fn boot(board: &Board) -> Option<Fault> {
             }
             _ => {}
         }
+        if let Some(old) = &boot.old {
+            if *method != Method::Uboot {
+                return Some(Fault::new(path("old"), format!("{method} has no U-Boot")));
+            }
+            if old.interface.is_empty() || !old.interface.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                let text = format!("`{}` is no interface of U-Boot's", old.interface);
+                return Some(Fault::new(path("old.interface"), text).help("such as scsi, mmc, usb"));
+            }
+            let beyond =
+                |offset: u32| !offset.is_multiple_of(4096) || u64::from(offset) >= board.memory.min.bytes();
+            if let Some(offset) = old.bootm.filter(|offset| beyond(*offset)) {
+                let text = format!("{offset:#x} is no page of the smallest RAM");
+                return Some(Fault::new(path("old.bootm"), text));
+            }
+        }
         boot.reserved.iter().enumerate().find_map(|(index, reserved)| {
             let end = reserved.base.map_or(Some(0), |base| base.checked_add(reserved.size.bytes()));
             (reserved.size.bytes() == 0 || end.is_none()).then(|| {

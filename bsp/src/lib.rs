@@ -23,7 +23,7 @@ mod version;
 
 pub use board::{
     Amendment, Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware,
-    Hypervisor, Loader, Memory, Method, Qemu, Reserved, Serial, Variant,
+    Hypervisor, Loader, Memory, Method, OldUboot, Qemu, Reserved, Serial, Variant,
 };
 pub use catalog::{Catalog, Source, parse};
 pub use error::{Error, Result};

@@ -15,7 +15,7 @@ use crate::image::{
 };
 use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
-use crate::parts::{Maker, Parts, builder_stamp, epoch};
+use crate::parts::{MAX_MODULE, Maker, Parts, builder_stamp, epoch};
 use crate::pins::lockfile::LockFile;
 use crate::plan::{Plan, listing};
 use crate::progress::Progress;
@@ -25,7 +25,7 @@ use crate::slot::{SlotName, State};
 use crate::sources::Sources;
 use crate::staged::Staged;
 use crate::tree::Data;
-use crate::uboot::boot_script;
+use crate::uboot::{boot_script, kernel_image};
 use crate::verify::verify_written;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
@@ -285,6 +285,11 @@ fn disk_spec(
         Method::Uboot => boot_script(&plan.boot_text, architecture, epoch)?.into(),
         Method::Uefi | Method::Direct => plan.boot_text.as_bytes().into(),
     };
+    // Only what `bootm` reads has that format.
+    let uimage: Data = match decision.boot.old.as_ref().and_then(|old| old.bootm) {
+        Some(offset) => kernel_image(&parts.hypervisor.data.bytes(MAX_MODULE)?, architecture, offset)?.into(),
+        None => Data::default(),
+    };
     let tree: Data = plan.device_tree.clone().unwrap_or_default().into();
     let slot: Data = match plan.slot_text.as_str() {
         "" => Data::default(),
@@ -292,9 +297,11 @@ fn disk_spec(
     };
     let loaded = |content: Content| match content {
         Content::Hypervisor => parts.hypervisor.data.clone(),
+        Content::HypervisorUimage => uimage.clone(),
         Content::Kernel => parts.kernel.data.clone(),
         Content::Ramdisk => parts.ramdisk.data.clone(),
         Content::DeviceTree => tree.clone(),
+        Content::EfiConfig if decision.method == Method::Uboot => plan.efi_text.as_bytes().into(),
         Content::BootScript | Content::EfiConfig => boot.clone(),
         Content::Guest(module) => {
             let guest = parts.guests.get(module.guest);
@@ -415,6 +422,7 @@ fn identity(layout: &Layout, plan: &Plan, parts: &Parts, epoch: u64) -> String {
     inputs.add("layout", format!("{layout:?}"));
     inputs.add("epoch", epoch.to_string());
     inputs.add("boot", &plan.boot_text);
+    inputs.add("efi", &plan.efi_text);
     if !plan.slot_text.is_empty() {
         inputs.add("slot", &plan.slot_text);
     }

@@ -206,6 +206,13 @@ impl Decision {
         let layout = sized(layout, &request.config)?;
         let layout = configuring(carrying(layout, &board)?, request.kind);
         let layout = with_guests(layout, &request.config)?;
+        if request.slots && boot.old.is_some() {
+            return Err(Error::new(format!(
+                "the U-Boot of {} is too old for slots: it cannot note what it has tried",
+                board.id
+            ))
+            .help("leave out --slots"));
+        }
         let (layout, profile) = match request.slots {
             true => (with_slots(layout)?, profile.with_slots()?),
             false => (layout, profile),

@@ -467,6 +467,33 @@ mod tests {
         chosen { bootargs = \"quiet\"; stdout-path = \"/uart\"; }; };";
 
     #[test]
+    fn an_amended_tree_differs_in_what_was_amended() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(base) = dtc(dir.path(), BOARD) else { return };
+        let change = |node: &str, property: &str| Amendment {
+            node: node.into(),
+            property: property.into(),
+            cells: vec![1, 0x8000_0000, 0, 0x4000_0000],
+            why: "a test".into(),
+        };
+        let made =
+            amend(&base, &[change("/memory@140000000", "reg"), change("/memory@140000000", "vmb,new")])
+                .unwrap();
+        let (before, after) = (summary(&base).unwrap(), summary(&made).unwrap());
+        assert!(after.memory.contains(&(0x1_8000_0000, 0x4000_0000)), "{after:?}");
+        assert!(!after.memory.contains(&(0x1_4000_0000, 0x8000_0000)));
+        assert_eq!((before.model, before.reserved), (after.model, after.reserved));
+        let tree = parse(&made).unwrap();
+        let node = tree.by_path("/memory@140000000").unwrap();
+        assert_eq!(
+            (node.property("vmb,new").unwrap().len(), node.string("device_type")),
+            (16, Some("memory"))
+        );
+        let error = amend(&base, &[change("/memory@0", "reg")]).unwrap_err();
+        assert!(error.what().contains("no `/memory@0`"), "{error}");
+    }
+
+    #[test]
     fn a_board_s_tree_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let Some(blob) = dtc(dir.path(), BOARD) else { return };

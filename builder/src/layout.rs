@@ -163,6 +163,8 @@ pub struct File {
 pub enum Content {
     /// The hypervisor.
     Hypervisor,
+    /// The hypervisor in U-Boot's own format, for a U-Boot that starts nothing else.
+    HypervisorUimage,
     /// dom0's kernel.
     Kernel,
     /// dom0's ramdisk.
@@ -246,6 +248,7 @@ impl Content {
             Self::Slot(SlotFile::Good) => "good-slot",
             Self::Slot(SlotFile::Trial) => "slot-on-trial",
             Self::Hypervisor => "hypervisor",
+            Self::HypervisorUimage => "hypervisor-uimage",
             Self::Kernel => "kernel",
             Self::Ramdisk => "ramdisk",
             Self::BootScript => "boot-script",

@@ -309,7 +309,12 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
     text.push_str(&table(&rows));
 
     if verbose {
-        for (title, script) in [("BOOT FILE", &plan.boot_text), ("BOOT SCRIPT OF A SLOT", &plan.slot_text)] {
+        let texts = [
+            ("BOOT FILE", &plan.boot_text),
+            ("BOOT FILE UNDER UEFI", &plan.efi_text),
+            ("BOOT SCRIPT OF A SLOT", &plan.slot_text),
+        ];
+        for (title, script) in texts {
             if script.is_empty() {
                 continue;
             }

@@ -12,6 +12,8 @@ const ARCH_ARM64: u8 = 22;
 const TYPE_KERNEL: u8 = 2;
 const TYPE_SCRIPT: u8 = 6;
 const NAME: &[u8] = b"vambrace";
+/// Bytes of the header.
+pub const HEADER: usize = 64;
 /// Longest command line that U-Boot's shell takes, with room for the command itself (CONFIG_SYS_CBSIZE is 512 or more).
 const MAX_LINE: usize = 2048;
 
@@ -23,13 +25,13 @@ fn image(kind: u8, architecture: Architecture, address: u32, data: &[u8], time: 
         Architecture::Armv7 => ARCH_ARM,
     };
     let header = |header_crc: u32| {
-        let mut header = Vec::with_capacity(64);
+        let mut header = Vec::with_capacity(HEADER);
         for word in [MAGIC, header_crc, time, size, address, address, crc32(data)] {
             header.extend_from_slice(&word.to_be_bytes());
         }
         header.extend_from_slice(&[OS_LINUX, arch, kind, 0]);
         header.extend_from_slice(NAME);
-        header.resize(64, 0);
+        header.resize(HEADER, 0);
         header
     };
     // The header's sum is taken with its own field at zero.

@@ -33,7 +33,7 @@ class Image:
     def command(self, folder):
         """QEMU's command line."""
         options = self.options
-        board = BOARDS[options.arch] + (":gicv3" if options.gic == "3" else "")
+        board = options.board or BOARDS[options.arch] + (":gicv3" if options.gic == "3" else "")
         builder = options.vambrace or ROOT / "ci/vambrace"
         words = [
             builder, "boot", board, "--profile", f"debian:{options.release}", "--hypervisor", options.hypervisor,
@@ -47,13 +47,16 @@ class Image:
             words += ["--hypervisor-file", str(options.file)]
         run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         command = shlex.split(run.stdout.strip().splitlines()[-1])
+        # A board model is loaded into the program by a variable before its name.
+        program = next(at for at, word in enumerate(command) if "=" not in word)
+        environment = ["env", *command[:program]] if program else []
         # Before the image's disk: the last one is the first that is found, and U-Boot for ARMv7 looks at no other.
-        return [command[0], *spare(folder), *command[1:]]
+        return [*environment, command[program], *spare(folder), *command[program + 1:]]
 
 
 def brings_guests(options):
     """Whether the image brings guests along: of one release and architecture, for each has a root file system to install."""
-    return options.dom0 == "image" and (options.release, options.arch) == ("trixie", "arm64")
+    return options.dom0 == "image" and not options.board and (options.release, options.arch) == ("trixie", "arm64")
 
 
 def hypervisor_words(options):

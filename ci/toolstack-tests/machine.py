@@ -138,10 +138,11 @@ class Machine:
             self.expect(r"[#$] $", 60, self.mark())
             self.type("mkdir -p /run/t; modprobe 9pnet_virtio\n")
             time.sleep(1)
-            self.type(f"mount -t 9p -o version=9p2000.L {TAG} /run/t\n")
+            # Devices may still be on their way.
+            self.type(f"until mount -t 9p -o version=9p2000.L {TAG} /run/t; do sleep 3; done\n")
             time.sleep(1)
             self.type("setsid sh /run/t/agent </dev/null >/dev/null 2>&1 &\n")
-            timeout = 60
+            timeout = 180
         end = time.monotonic() + timeout
         while not (self.share / "out/agent").exists():
             if self.ended or self.process.poll() is not None:

@@ -29,6 +29,8 @@ pub(super) struct Booting {
     pub(super) loads: Vec<Load>,
     /// The boot script, or the configuration of the hypervisor as an EFI application.
     pub(super) text: String,
+    /// The configuration besides, where the image boots by U-Boot and has that too.
+    pub(super) efi_text: String,
     /// The boot script of a slot, where there are slots; `text` is then what chooses one.
     pub(super) slot_text: String,
     /// The device tree that the image carries, with everything the hypervisor is told in it.
@@ -51,7 +53,7 @@ pub(super) fn by_uefi(decision: &Decision) -> Result<Booting> {
         return Err(error.help("boot through U-Boot: --method uboot"));
     }
     let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
-    let text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args)?;
+    let text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args, false)?;
     Ok(Booting { text, ..Booting::default() })
 }
 
@@ -71,6 +73,13 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         why: "the file; the hypervisor copies it into dom0".into(),
     };
     let carried = artifacts.device_tree.is_some();
+    let size = header.image_size.max(artifacts.hypervisor.size);
+    let uimage = bootm(decision);
+    if let Some(offset) = uimage {
+        let (what, start) = (Content::Hypervisor.name().to_owned(), base.saturating_add(offset.into()));
+        keep(&mut kept, Region { what, start, size, why: "where the board's U-Boot moves it".into() });
+        memory::check(base, end, &kept)?;
+    }
     let mut wanted = vec![
         Wanted {
             what: Content::DeviceTree.name().into(),
@@ -84,16 +93,25 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             }
             .into(),
         },
-        Wanted {
-            what: Content::Hypervisor.name().into(),
-            size: header.image_size.max(artifacts.hypervisor.size),
-            alignment: 2 * MIB,
-            offset: header.text_offset,
-            why: match header.format {
-                Format::Image => "image_size at 2 MiB + text_offset, so U-Boot leaves it there",
-                Format::Zimage => "the file, and what it takes behind that when it starts",
-            }
-            .into(),
+        match uimage {
+            Some(_) => Wanted {
+                what: Content::HypervisorUimage.name().into(),
+                size: uimage_size(&artifacts.hypervisor),
+                alignment: MIB,
+                offset: 0,
+                why: "the file, from which U-Boot takes the hypervisor to its place".into(),
+            },
+            None => Wanted {
+                what: Content::Hypervisor.name().into(),
+                size,
+                alignment: 2 * MIB,
+                offset: header.text_offset,
+                why: match header.format {
+                    Format::Image => "image_size at 2 MiB + text_offset, so U-Boot leaves it there",
+                    Format::Zimage => "the file, and what it takes behind that when it starts",
+                }
+                .into(),
+            },
         },
         whole(Content::Kernel, &artifacts.kernel),
         whole(Content::Ramdisk, &artifacts.ramdisk),
@@ -118,6 +136,9 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         load(Content::Kernel, artifacts.kernel.size)?,
         load(Content::Ramdisk, artifacts.ramdisk.size)?,
     ];
+    if uimage.is_some() {
+        loads.push(load(Content::HypervisorUimage, uimage_size(&artifacts.hypervisor))?);
+    }
     for (content, artifact) in &modules {
         loads.push(load(*content, artifact.size)?);
     }
@@ -160,8 +181,10 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             Some(made.into())
         }
     };
-    let (mut text, mut slot_text) = (String::new(), String::new());
+    let (mut text, mut slot_text, mut efi_text) = (String::new(), String::new(), String::new());
     if decision.method == Method::Uboot {
+        // Counted from 1.
+        let partition = decision.layout.find(Content::BootScript).map_or(1, |(index, _)| index + 1);
         let script = Script {
             board: &decision.board.id,
             format: header.format,
@@ -172,6 +195,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             guests: &guests,
             devices: &devices,
             slot: decision.slots,
+            old: decision.boot.old.as_ref().map(|old| (old, partition)),
         };
         text = script.text()?;
         // The script's own size depends on the addresses in it, so its region was planned with room and is cut now.
@@ -188,7 +212,21 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
             region.size = size;
         }
     }
-    Ok(Booting { ram_map: regions, loads, text, slot_text, tree })
+    if decision.layout.find(Content::EfiConfig).is_some() {
+        let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
+        efi_text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args, carried)?;
+    }
+    Ok(Booting { ram_map: regions, loads, text, efi_text, slot_text, tree })
+}
+
+/// Where, from the start of RAM, an old U-Boot puts the hypervisor, if it starts nothing but its own format.
+fn bootm(decision: &Decision) -> Option<u32> {
+    decision.boot.old.as_ref().filter(|_| decision.method == Method::Uboot)?.bootm
+}
+
+/// The size of the hypervisor in U-Boot's own format.
+pub(super) fn uimage_size(hypervisor: &Artifact) -> u64 {
+    hypervisor.size + crate::uboot::HEADER as u64
 }
 
 /// The script that chooses a slot.

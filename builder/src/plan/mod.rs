@@ -178,6 +178,9 @@ pub struct Plan {
     pub never_booted: bool,
     /// U-Boot's boot script, or the EFI configuration; empty where a loader outside of the machine needs neither.
     pub boot_text: String,
+    /// The EFI configuration besides, where the image boots by U-Boot and as an EFI application.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub efi_text: String,
     /// The boot script of a slot, where there are slots: the other one then chooses one of them.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub slot_text: String,
@@ -218,11 +221,11 @@ impl Plan {
         let base = decision.board.memory.base;
         let end = base.saturating_add(decision.memory.bytes());
         fits_together(decision, &artifacts)?;
-        let Booting { ram_map, loads, text: boot_text, slot_text, tree: device_tree } = match decision.method
-        {
-            Method::Uboot | Method::Direct => boot::by_address(decision, &artifacts, base, end)?,
-            Method::Uefi => boot::by_uefi(decision)?,
-        };
+        let Booting { ram_map, loads, text: boot_text, efi_text, slot_text, tree: device_tree } =
+            match decision.method {
+                Method::Uboot | Method::Direct => boot::by_address(decision, &artifacts, base, end)?,
+                Method::Uefi => boot::by_uefi(decision)?,
+            };
         let blobs: Vec<Blob> = decision
             .boot
             .firmware
@@ -237,9 +240,11 @@ impl Plan {
         let slot_size = boot_file_size(decision.method, &slot_text);
         let size_of_file = |content| match content {
             Content::Hypervisor => artifacts.hypervisor.size,
+            Content::HypervisorUimage => boot::uimage_size(&artifacts.hypervisor),
             Content::Kernel => artifacts.kernel.size,
             Content::Ramdisk => artifacts.ramdisk.size,
             Content::DeviceTree => device_tree.as_ref().map_or(0, |tree| tree.len() as u64),
+            Content::EfiConfig if decision.method == Method::Uboot => efi_text.len() as u64,
             Content::BootScript | Content::EfiConfig => boot_size,
             Content::Guest(module) => {
                 let guest = artifacts.guests.get(module.guest);
@@ -292,6 +297,7 @@ impl Plan {
             loader: decision.board.qemu.as_ref().map_or(Loader::Firmware, |qemu| qemu.loader),
             never_booted: decision.board.never_booted(),
             boot_text,
+            efi_text,
             slot_text,
             device_tree,
             image: decision.image.clone(),

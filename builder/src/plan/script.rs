@@ -8,6 +8,7 @@ use crate::layout::{Content, Layout};
 use crate::slot::{self, SlotName, chooser};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use vambrace_bsp::OldUboot;
 
 /// A file that is loaded before the hypervisor starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct Script<'a> {
     /// Whether it is a slot's: its files are then in the folder of the slot that is being started, and what chose the slot adds
     /// to dom0's command line.
     pub slot: bool,
+    /// What the board's U-Boot lacks, and the number of the partition with the files, where it does not know that either.
+    pub old: Option<(&'a OldUboot, usize)>,
 }
 
 impl Script<'_> {
@@ -60,6 +63,7 @@ impl Script<'_> {
     ///
     /// A script without a hypervisor, kernel or ramdisk.
     pub fn text(&self) -> Result<String> {
+        let moved = self.load(Content::HypervisorUimage).ok();
         let hypervisor = self.load(Content::Hypervisor)?;
         let (tree, _) = self.tree;
         let mut text = String::new();
@@ -71,11 +75,20 @@ impl Script<'_> {
             "# Starts the hypervisor on {}. The addresses were planned for exactly these files.",
             self.board
         ));
-        for load in self.loads {
+        let mut read = "load";
+        if let Some((old, partition)) = &self.old {
+            read = "fatload";
+            line(&format!(
+                "if test -n \"${{distro_bootpart}}\"; then true; else setenv devtype {}; setenv devnum {}; setenv \
+                 distro_bootpart {partition}; fi",
+                old.interface, old.device
+            ));
+        }
+        for load in self.loads.iter().filter(|load| moved.is_none() || load.content != Content::Hypervisor) {
             let Load { address, size, .. } = load;
             let path = self.path(load);
             line(&checked(
-                &format!("load ${{devtype}} ${{devnum}}:${{distro_bootpart}} {address:#x} {path}"),
+                &format!("{read} ${{devtype}} ${{devnum}}:${{distro_bootpart}} {address:#x} {path}"),
                 &format!("cannot load {path}"),
             ));
             line(&checked(
@@ -89,6 +102,10 @@ impl Script<'_> {
             Format::Image => ("booti", "0xffffffffffffffff"),
             Format::Zimage => ("bootz", "0xffffffff"),
         };
+        let (command, start) = match moved {
+            Some(moved) => ("bootm", moved.address),
+            None => (command, hypervisor.address),
+        };
         line(&format!("setenv fdt_high {stay}"));
         let edits = match self.load(Content::DeviceTree) {
             Err(_) => self.edits()?,
@@ -101,7 +118,7 @@ impl Script<'_> {
             Ok(_) => Vec::new(),
         };
         edits.iter().for_each(|edit| line(&checked(edit, "cannot prepare the device tree")));
-        line(&format!("{command} {:#x} - {tree:#x}", hypervisor.address));
+        line(&format!("{command} {start:#x} - {tree:#x}"));
         line("echo \"vambrace: U-Boot could not start the hypervisor\"");
         Ok(text)
     }
@@ -167,7 +184,8 @@ fn checked(command: &str, otherwise: &str) -> String {
     format!("if {command}; then true; else echo \"vambrace: {otherwise}\"; exit 1; fi")
 }
 
-/// The configuration the hypervisor reads as an EFI application: `key=value` lines, files named beside itself.
+/// The configuration the hypervisor reads as an EFI application: `key=value` lines, files named beside itself. With
+/// `own_tree` it takes the image's device tree in place of the firmware's.
 ///
 /// # Errors
 ///
@@ -178,6 +196,7 @@ pub fn efi_config(
     kind: HypervisorKind,
     hypervisor_args: &str,
     dom0_args: &str,
+    own_tree: bool,
 ) -> Result<String> {
     let place = |content: Content| {
         layout
@@ -211,6 +230,9 @@ pub fn efi_config(
     let _ = writeln!(text, "options={hypervisor_args}");
     let _ = writeln!(text, "kernel={} {dom0_args}", beside(Content::Kernel)?);
     let _ = writeln!(text, "ramdisk={}", beside(Content::Ramdisk)?);
+    if own_tree {
+        let _ = writeln!(text, "dtb={}", beside(Content::DeviceTree)?);
+    }
     Ok(text)
 }
 
@@ -241,6 +263,7 @@ mod tests {
             guests: &[],
             devices: &[],
             slot: false,
+            old: None,
         }
         .text()
     }
@@ -276,6 +299,49 @@ mod tests {
     }
 
     #[test]
+    fn an_old_u_boot_is_told_its_medium_and_moves_the_hypervisor_itself() {
+        let mut loads = loads();
+        loads.push(Load {
+            content: Content::HypervisorUimage,
+            path: "v/hyp.uimage".into(),
+            address: 0x4200_0000,
+            size: 0x1274,
+        });
+        loads.push(Load {
+            content: Content::DeviceTree,
+            path: "v/tree".into(),
+            address: 0x4040_0000,
+            size: 0x5000,
+        });
+        let old = OldUboot { interface: "scsi".into(), device: 0, bootm: Some(0x8_0000) };
+        let script = Script {
+            board: "b",
+            format: Format::Image,
+            loads: &loads,
+            tree: (0x4040_0000, 0x20_0000),
+            hypervisor_args: "",
+            dom0_args: "",
+            guests: &[],
+            devices: &[],
+            slot: false,
+            old: Some((&old, 1)),
+        };
+        let text = script.text().unwrap();
+        let first = text.lines().nth(1).unwrap();
+        assert_eq!(
+            first,
+            "if test -n \"${distro_bootpart}\"; then true; else setenv devtype scsi; setenv devnum 0; setenv \
+             distro_bootpart 1; fi"
+        );
+        assert!(
+            text.contains("if fatload ${devtype} ${devnum}:${distro_bootpart} 0x42000000 v/hyp.uimage;"),
+            "{text}"
+        );
+        // The file for others is not read.
+        assert!(!text.contains("v/hyp;") && text.contains("\nbootm 0x42000000 - 0x40400000\n"), "{text}");
+    }
+
+    #[test]
     fn a_slot_s_script_names_the_slot_that_is_started() {
         let mut loads = loads();
         for load in &mut loads {
@@ -294,6 +360,7 @@ mod tests {
                 guests,
                 devices,
                 slot: true,
+                old: None,
             };
             script.text().unwrap()
         };
@@ -322,14 +389,14 @@ mod tests {
     fn the_efi_configuration_names_files_beside_the_hypervisor() {
         let toml = include_str!("../../../images/gpt-uefi.toml");
         let layout = Layout::parse("l", toml, "gpt-uefi").unwrap();
-        let text = efi_config(&layout, "b", OURS, "dom0_mem=1G", "console=hvc0").unwrap();
+        let text = efi_config(&layout, "b", OURS, "dom0_mem=1G", "console=hvc0", false).unwrap();
         assert!(
             text.ends_with("\noptions=dom0_mem=1G\nkernel=kernel console=hvc0\nramdisk=ramdisk\n"),
             "{text}"
         );
         for (from, to) in [("EFI/BOOT/kernel", "kernel"), ("EFI/BOOT/vambrace.cfg", "EFI/BOOT/other.cfg")] {
             let layout = Layout::parse("l", &toml.replace(from, to), "gpt-uefi").unwrap();
-            assert!(efi_config(&layout, "b", OURS, "", "").is_err(), "{to}");
+            assert!(efi_config(&layout, "b", OURS, "", "", false).is_err(), "{to}");
         }
     }
 }

@@ -95,7 +95,8 @@ pub fn load(image: &Path, plan: &serde_json::Value, machine: Machine) -> Result<
     fs::create_dir_all(&folder).context_at(&folder, || "cannot make the folder for the image's files")?;
     let mut file = crate::image::open(image)?;
     let mut args = Vec::new();
-    for load in &planned.loads {
+    // U-Boot's own format is for U-Boot.
+    for load in planned.loads.iter().filter(|load| load.content != Content::HypervisorUimage) {
         let partition = planned
             .disk
             .partitions

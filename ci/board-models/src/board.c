@@ -205,6 +205,20 @@ void board_virtio_nodes(void *tree, hwaddr base, int spi)
     }
 }
 
+void board_disable(void *tree, const char *const *compatible)
+{
+    for (; *compatible; compatible++) {
+        Error *error = NULL;
+        char **paths = qemu_fdt_node_path(tree, NULL, *compatible, &error);
+
+        error_free(error);
+        for (char **path = paths; path && *path; path++) {
+            qemu_fdt_setprop_string(tree, *path, "status", "disabled");
+        }
+        g_strfreev(paths);
+    }
+}
+
 void board_rom(const char *name, hwaddr base, uint64_t size, const uint32_t *words, size_t count)
 {
     MemoryRegion *region = g_new0(MemoryRegion, 1);

@@ -93,6 +93,10 @@ void board_virtio(DeviceState *gic, hwaddr base, int spi);
 /* Their nodes, under the root of the board's device tree. */
 void board_virtio_nodes(void *tree, hwaddr base, int spi);
 
+/* Marks the nodes of the board's device tree with one of these names as disabled: devices that the model has not. The list
+ * ends with NULL. */
+void board_disable(void *tree, const char *const *compatible);
+
 /* Read-only memory with `words` in it. */
 void board_rom(const char *name, hwaddr base, uint64_t size, const uint32_t *words, size_t count);
 

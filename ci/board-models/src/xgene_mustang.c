@@ -1,8 +1,8 @@
 /* AppliedMicro's X-Gene Mustang as far as a hypervisor and Linux need it to boot: eight CPUs, GICv2, UART, SATA.
  *
  * Addresses, interrupts and what the registers mean are those of Linux's device tree apm-mustang.dtb and of its drivers
- * phy-xgene, ahci_xgene and clk-xgene; the interrupt controller is where the board's newer firmware shows it, with its
- * pages repeated. What stands in for the firmware are some instructions in ROM that hold CPUs 1 to 7 until their address
+ * phy-xgene, ahci_xgene and clk-xgene; memory is where Debian's flash-kernel has U-Boot load to, and the interrupt
+ * controller where the board's newer firmware shows it, with its pages repeated. What stands in for the firmware are some instructions in ROM that hold CPUs 1 to 7 until their address
  * is at the place that the device tree names.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
@@ -10,8 +10,11 @@
 
 #include "board.h"
 
-#define DRAM            0x100000000ULL
+#define DRAM            0x4000000000ULL
 #define DRAM_LIMIT      (32ULL * GiB)
+/* The first 2 GiB are here too. */
+#define DRAM_LOW        0x100000000ULL
+#define DRAM_LOW_LIMIT  (2ULL * GiB)
 #define RELEASE         0x10000fff8ULL  /* cpu-release-addr */
 #define ROM             0x1d000000
 #define UART            0x1c020000
@@ -124,8 +127,17 @@ static Registers registers[] = {
     { .name = "xgene.sata3-axi", .base = 0x1f23e000, .size = 0x1000 },
 };
 
+/* What the board has besides, whose drivers would wait for it or fall over it. */
+static const char *const absent[] = {
+    "apm,xgene-enet", "apm,xgene1-sgenet", "apm,xgene1-xgenet", "apm,xgene-mdio-rgmii", "apm,xgene-storm-dma",
+    "apm,xgene-rng", "apm,xgene-rtc", "apm,xgene-edac", "apm,xgene-pmu-v2", "apm,xgene-slimpro-mbox",
+    "apm,xgene-slimpro-i2c", "apm,xgene-slimpro-hwmon", "apm,xgene-pcie", "apm,xgene1-msi", "arasan,sdhci-4.9a",
+    "apm,xgene-gpio", "apm,xgene-gpio-sb", "snps,dw-apb-gpio", NULL,
+};
+
 static void modify_tree(const struct arm_boot_info *info, void *tree)
 {
+    board_disable(tree, absent);
     board_virtio_nodes(tree, VIRTIO, VIRTIO_SPI);
 }
 
@@ -147,6 +159,9 @@ static void mustang_init(MachineState *machine)
         exit(1);
     }
     memory_region_add_subregion(get_system_memory(), DRAM, machine->ram);
+    MemoryRegion *low = g_new0(MemoryRegion, 1);
+    memory_region_init_alias(low, NULL, "xgene.dram-low", machine->ram, 0, MIN(machine->ram_size, DRAM_LOW_LIMIT));
+    memory_region_add_subregion(get_system_memory(), DRAM_LOW, low);
     DeviceState *gic = board_cluster(machine, &cluster);
     board_rom("xgene.rom", ROM, 4 * KiB, waiting, ARRAY_SIZE(waiting));
     /* Nobody has been released when the board comes out of reset. */

@@ -144,8 +144,11 @@ fn write_release(release: Pa, entry: Pa) -> Result<(), StartError> {
         }
         _ => {
             let mmio = mmu::map_device(word).map_err(|_| StartError::ReleaseAddress)?;
-            // The high half first: in one access or two, the CPU sees no address before it is whole.
-            mmio.write32(4, (entry.0 >> 32) as u32);
+            // In one access: a CPU goes wherever half an address leads.
+            #[cfg(target_pointer_width = "64")]
+            mmio.write64(0, entry.0);
+            // All is below 4 GiB here, and the high half is 0 from before.
+            #[cfg(not(target_pointer_width = "64"))]
             mmio.write32(0, entry.0 as u32);
         }
     }

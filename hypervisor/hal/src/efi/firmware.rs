@@ -360,8 +360,13 @@ impl Firmware {
                 )
             })?,
         };
-        let additions =
-            Additions { modules: &modules, options: config.options, memory: &memory, reserved: &reserved };
+        let additions = Additions {
+            modules: &modules,
+            options: config.options,
+            memory: &memory,
+            memory_counts: config.dtb.is_some(),
+            reserved: &reserved,
+        };
         let blob = tree::build(tree, &additions).map_err(|error| format!("the device tree: {error}"))?;
         let size = blob.len() as u64;
         let address = self.take_pages(size, PAGE_SIZE)?;

@@ -37,6 +37,8 @@ pub struct Additions<'a> {
     pub options: &'a str,
     /// RAM by the firmware's memory map (physical); used where the tree describes none.
     pub memory: &'a [PaRange],
+    /// Whether that is used in place of what the tree describes: it is a file's, which nobody has filled in.
+    pub memory_counts: bool,
     /// What the firmware keeps after it has ended (physical).
     pub reserved: &'a [PaRange],
 }
@@ -67,7 +69,7 @@ pub fn build(dtb: &[u8], additions: &Additions<'_>) -> Result<Vec<u8>, TreeError
         if child.base_name() == "chosen" && !has_chosen {
             has_chosen = true;
             chosen(&mut out, Some(child), additions)?;
-        } else {
+        } else if !is_memory(child) || !additions.memory_counts {
             has_memory |= is_memory(child);
             out.copy(child, &[])?;
         }
@@ -188,7 +190,7 @@ mod tests {
         memory: &'a [PaRange],
         reserved: &'a [PaRange],
     ) -> Additions<'a> {
-        Additions { modules, options: "dom0_mem=1G", memory, reserved }
+        Additions { modules, options: "dom0_mem=1G", memory, memory_counts: false, reserved }
     }
 
     #[test]
@@ -228,6 +230,15 @@ mod tests {
         let reg = node.property("reg").map(|p| Vec::from(p.value()));
         assert_eq!(reg, Some([0x4000_0000u64.to_be_bytes(), 0x2000u64.to_be_bytes()].concat()));
         assert!(fdt.find_node("/memory@80000000").is_some());
+    }
+
+    #[test]
+    fn a_file_s_tree_does_not_say_what_memory_there_is() {
+        let memory = [range(0x40_0000_0000, 0x1000)];
+        let own = Additions { memory_counts: true, ..additions(&[], &memory, &[]) };
+        let blob = build(&firmware_tree(true), &own).unwrap();
+        let fdt = Fdt::new(&blob).unwrap();
+        assert!(fdt.find_node("/memory@4000000000").is_some() && fdt.find_node("/memory@40000000").is_none());
     }
 
     /// More than half of all real arm64 trees have such names, and firmware leaves room behind its tree.
