@@ -185,6 +185,54 @@ static uint32_t uart_read(Registers *registers, hwaddr offset, uint32_t kept)
     return offset == 0x58 - 0x20 ? kept | 1 : kept;
 }
 
+/* The I2C controller that the power controller is behind, as far as it takes to switch off: sends what is written, at once. */
+enum { I2C_STATUS_RAW = 0x24, I2C_STATUS = 0x28, I2C_COUNT = 0x98, I2C_DATA = 0x9c, I2C_CONTROL = 0xa4, I2C_TARGET = 0xac };
+enum { I2C_START = 1, I2C_ON = 1 << 15, I2C_READY = 1 << 4, I2C_DONE = 1 << 2 };
+/* What has been sent since the last start condition. */
+static uint8_t sent[2];
+static unsigned sent_count;
+
+static void power_controller(uint8_t control, uint8_t value)
+{
+    if (control == 0xa0 && !(value & 1)) {
+        qemu_system_shutdown_request(SHUTDOWN_CAUSE_GUEST_SHUTDOWN);
+    }
+}
+
+static void i2c_wrote(Registers *registers, hwaddr offset, uint32_t value)
+{
+    uint32_t status = board_register(registers, I2C_STATUS_RAW);
+
+    switch (offset) {
+    case I2C_CONTROL:
+        if ((value & (I2C_ON | I2C_START)) == (I2C_ON | I2C_START)) {
+            sent_count = 0;
+            status |= I2C_READY;
+        }
+        break;
+    case I2C_STATUS:
+        status &= ~value;
+        if (sent_count && sent_count < board_register(registers, I2C_COUNT)) {
+            status |= I2C_READY;
+        }
+        break;
+    case I2C_DATA:
+        if (sent_count < ARRAY_SIZE(sent)) {
+            sent[sent_count++] = value;
+        }
+        if (sent_count == ARRAY_SIZE(sent)) {
+            status |= I2C_DONE;
+            if (board_register(registers, I2C_TARGET) == 0x48) {
+                power_controller(sent[0], sent[1]);
+            }
+        }
+        break;
+    default:
+        return;
+    }
+    board_set_register(registers, I2C_STATUS_RAW, status);
+}
+
 /* The serial PHYs' bus module: its reset is done at once. */
 static uint32_t phy_bus_read(Registers *registers, hwaddr offset, uint32_t kept)
 {
@@ -197,18 +245,21 @@ static uint32_t phy_read(Registers *registers, hwaddr offset, uint32_t kept)
     return offset == 0x804 ? 2 : kept;
 }
 
+enum { UART3, CLOCKS_ALWAYS_ON, CLOCKS, POWER };
+
 static Registers registers[] = {
+    [UART3] = { .name = "omap5.uart3", .base = UART + 0x20, .size = 0x1000 - 0x20, .read = uart_read },
+    [CLOCKS_ALWAYS_ON] = { .name = "omap5.clocks-always-on", .base = 0x4a004000, .size = 0x2000, .read = clocks_read },
+    [CLOCKS] = { .name = "omap5.clocks", .base = 0x4a008000, .size = 0x3000, .read = clocks_read },
+    [POWER] = { .name = "omap5.power", .base = 0x4ae06000, .size = 0x3000, .read = power_read, .wrote = power_wrote },
     { .name = "omap5.wakeup", .base = 0x48281000, .size = 0x1000 },
     { .name = "omap5.realtime", .base = 0x48243000, .size = 0x1000 },
-    { .name = "omap5.uart3", .base = UART + 0x20, .size = 0x1000 - 0x20, .read = uart_read },
-    { .name = "omap5.clocks-always-on", .base = 0x4a004000, .size = 0x2000, .read = clocks_read },
-    { .name = "omap5.clocks", .base = 0x4a008000, .size = 0x3000, .read = clocks_read },
+    { .name = "omap5.i2c1", .base = 0x48070000, .size = 0x1000, .wrote = i2c_wrote },
     { .name = "omap5.control", .base = 0x4a002000, .size = 0x2000 },
     { .name = "omap5.phys", .base = 0x4a090000, .size = 0x6000, .read = phy_bus_read },
     { .name = "omap5.sata-phy", .base = 0x4a096000, .size = 0x1000, .read = phy_read },
     { .name = "omap5.sata-wrapper", .base = SATA + 0x1100, .size = 0x100 },
     { .name = "omap5.ticker", .base = 0x4ae04000, .size = 0x1000, .read = ticker_read },
-    { .name = "omap5.power", .base = 0x4ae06000, .size = 0x3000, .read = power_read, .wrote = power_wrote },
 };
 
 /* As U-Boot leaves the clocks: 19.2 MHz in, and the DPLLs' multipliers and dividers (minus 1). */
@@ -217,13 +268,13 @@ static const struct {
     hwaddr offset;
     uint32_t value;
 } at_reset[] = {
-    { 3, 0x12c, 277 << 8 | 4 },     /* core: 1063.7 MHz */
-    { 3, 0x16c, 250 << 8 | 4 },     /* MPU: 960 MHz */
-    { 3, 0x1ac, 182 << 8 | 2 },     /* IVA: 1164.8 MHz */
-    { 4, 0x14c, 20 << 8 },          /* peripherals: 384 MHz */
-    { 4, 0x18c, 400 << 8 | 7 },     /* USB: 960 MHz */
-    { 10, 0x110, 4 },               /* 19.2 MHz */
-    { 2, 0x50 - 0x20, 0x50410602 }, /* the UART's identification */
+    { CLOCKS_ALWAYS_ON, 0x12c, 277 << 8 | 4 },     /* core: 1063.7 MHz */
+    { CLOCKS_ALWAYS_ON, 0x16c, 250 << 8 | 4 },     /* MPU: 960 MHz */
+    { CLOCKS_ALWAYS_ON, 0x1ac, 182 << 8 | 2 },     /* IVA: 1164.8 MHz */
+    { CLOCKS, 0x14c, 20 << 8 },          /* peripherals: 384 MHz */
+    { CLOCKS, 0x18c, 400 << 8 | 7 },     /* USB: 960 MHz */
+    { POWER, 0x110, 4 },               /* 19.2 MHz */
+    { UART3, 0x50 - 0x20, 0x50410602 }, /* the UART's identification */
 };
 
 static void modify_tree(const struct arm_boot_info *info, void *tree)

@@ -42,6 +42,13 @@ pub fn carry_out(steps: &[Step], entry: Option<Pa>, host: &impl Host) -> Result<
     for step in steps {
         match *step {
             Step::Write { register, value } => map(register)?.write32(0, value),
+            Step::WriteHalf { register, value } => map(register)?.write16(0, value),
+            Step::AwaitHalf { register, mask } => {
+                let mmio = map(register)?;
+                if !timer::wait_a_second(|| mmio.read16(0) & mask == mask) {
+                    return Err(StepError::Timeout(register));
+                }
+            }
             Step::Update { register, mask, value } => {
                 let mmio = map(register)?;
                 mmio.write32(0, mmio.read32(0) & !mask | value & mask);

@@ -85,6 +85,14 @@ fn of_node(node: Node<'_, '_>) -> Result<Option<(End, PowerMethod)>, PlatformErr
         method("watchdog", allwinner(node, &SUN6I)?).map(|found| (End::Reset, found))
     } else if node.is_compatible("allwinner,sun4i-a10-wdt") {
         method("watchdog", allwinner(node, &SUN4I)?).map(|found| (End::Reset, found))
+    } else if node.is_compatible("ti,palmas") && node.has("ti,system-power-controller") {
+        method("Palmas", palmas(node)?).map(|found| (End::Off, found))
+    } else if node.is_compatible("ti,omap5-prm") {
+        let reset = registers(node)?.first().filter(|range| range.size() >= OMAP5_RESET + 4).map(|range| {
+            let register = range.start.offset(OMAP5_RESET);
+            [Step::Write { register, value: OMAP5_RESET_COLD }].into()
+        });
+        method("OMAP5", reset).map(|found| (End::Reset, found))
     } else if node.is_compatible("apm,xgene-reboot") {
         let mask = node.cell("mask")?.unwrap_or(1);
         let steps = first_register(node)?.map(|register| [Step::Write { register, value: mask }].into());
@@ -92,6 +100,84 @@ fn of_node(node: Node<'_, '_>) -> Result<Option<(End, PowerMethod)>, PlatformErr
     } else {
         None
     })
+}
+
+/// PRM_RSTCTRL of OMAP5's device instance (OMAP543x TRM, 3.12): a cold reset of all.
+const OMAP5_RESET: u64 = 0x1c00;
+const OMAP5_RESET_COLD: u32 = 2;
+
+/// Registers of OMAP4's I2C controller, of 16 bits (OMAP543x TRM, 23.1.6), and what is written to them.
+const I2C_STATUS_RAW: u64 = 0x24;
+const I2C_STATUS: u64 = 0x28;
+const I2C_ENABLE_CLEAR: u64 = 0x30;
+const I2C_COUNT: u64 = 0x98;
+const I2C_DATA: u64 = 0x9c;
+const I2C_CONTROL: u64 = 0xa4;
+const I2C_TARGET: u64 = 0xac;
+const I2C_PRESCALER: u64 = 0xb0;
+const I2C_LOW: u64 = 0xb4;
+const I2C_HIGH: u64 = 0xb8;
+/// One past the last of them.
+const I2C_END: u64 = 0xbc;
+const I2C_READY_TO_SEND: u16 = 1 << 4;
+const I2C_DONE: u16 = 1 << 2;
+const I2C_ON: u16 = 1 << 15;
+/// On, as the one that sends, from a start condition to a stop condition.
+const I2C_SEND: u16 = I2C_ON | 1 << 10 | 1 << 9 | 1 << 1 | 1;
+/// 100 kHz out of 96 MHz by way of 4 MHz.
+const I2C_TIMES: [(u64, u16); 3] = [(I2C_PRESCALER, 23), (I2C_LOW, 13), (I2C_HIGH, 15)];
+/// Register DEV_CTRL of the Palmas power controllers, in their first block: 0 switches off (TWL6037 register manual).
+const PALMAS_DEVICE_CONTROL: u16 = 0xa0;
+
+/// The power controller of OMAP5 boards (Linux binding mfd/palmas), which is told over I2C. Whoever used the bus last has
+/// stopped its clock perhaps.
+fn palmas(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
+    let Some(bus) = node.parent().filter(|bus| bus.is_compatible("ti,omap4-i2c")) else { return Ok(None) };
+    let base = registers(bus)?.first().filter(|range| range.size() >= I2C_END).map(|range| range.start);
+    let target =
+        node.cell("reg")?.and_then(|address| u16::try_from(address).ok()).filter(|address| *address < 0x80);
+    let (Some(base), Some(target)) = (base, target) else { return Ok(None) };
+    let mut steps = module_clock(bus)?;
+    let mut write = |offset, value| steps.push(Step::WriteHalf { register: base.offset(offset), value });
+    write(I2C_CONTROL, 0);
+    write(I2C_ENABLE_CLEAR, u16::MAX);
+    I2C_TIMES.iter().for_each(|(offset, value)| write(*offset, *value));
+    write(I2C_CONTROL, I2C_ON);
+    write(I2C_STATUS, u16::MAX);
+    write(I2C_TARGET, target);
+    write(I2C_COUNT, 2);
+    write(I2C_CONTROL, I2C_SEND);
+    for byte in [PALMAS_DEVICE_CONTROL, 0] {
+        let register = base.offset(I2C_STATUS_RAW);
+        steps.push(Step::AwaitHalf { register, mask: I2C_READY_TO_SEND });
+        steps.push(Step::WriteHalf { register: base.offset(I2C_DATA), value: byte });
+        steps.push(Step::WriteHalf { register: base.offset(I2C_STATUS), value: I2C_READY_TO_SEND });
+    }
+    steps.push(Step::AwaitHalf { register: base.offset(I2C_STATUS_RAW), mask: I2C_DONE });
+    Ok(Some(steps))
+}
+
+/// Starts the clock of the module of TI's interconnect that `device` is in (Linux bindings bus/ti-sysc and
+/// clock/ti-clkctrl): nothing where the tree does not say which it is.
+fn module_clock(device: Node<'_, '_>) -> Result<Vec<Step>, PlatformError> {
+    const ENABLED: u32 = 2;
+    const IDLE_STATUS: u32 = 3 << 16;
+    let Some(module) = device.parent().filter(|module| module.is_compatible("ti,sysc")) else {
+        return Ok(Vec::new());
+    };
+    let &[phandle, offset, _, ..] = module.cells("clocks")?.as_slice() else { return Ok(Vec::new()) };
+    let clocks = device.tree().by_phandle(phandle).filter(|clocks| clocks.is_compatible("ti,clkctrl"));
+    let Some(clocks) = clocks else { return Ok(Vec::new()) };
+    let inside = registers(clocks)?
+        .first()
+        .filter(|range| offset.is_multiple_of(4) && u64::from(offset) + 4 <= range.size())
+        .map(|range| range.start.offset(offset.into()));
+    Ok(inside.map_or_else(Vec::new, |register| {
+        Vec::from([
+            Step::Update { register, mask: 3, value: ENABLED },
+            Step::Await { register, mask: IDLE_STATUS, value: 0 },
+        ])
+    }))
 }
 
 fn first_register(node: Node<'_, '_>) -> Result<Option<Pa>, PlatformError> {

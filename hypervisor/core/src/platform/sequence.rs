@@ -2,7 +2,7 @@
 
 use crate::addr::Pa;
 
-/// One step of a sequence. Registers are 32 bits wide, little-endian, at physical addresses, and are device memory.
+/// One step of a sequence. Registers are 32 bits wide unless the step says otherwise, little-endian, at physical addresses, and are device memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Writes a register.
@@ -11,6 +11,20 @@ pub enum Step {
         register: Pa,
         /// What.
         value: u32,
+    },
+    /// Writes a register of 16 bits, which takes no wider access.
+    WriteHalf {
+        /// Which.
+        register: Pa,
+        /// What.
+        value: u16,
+    },
+    /// Waits, at most for a second, until all bits of `mask` in a register of 16 bits are set.
+    AwaitHalf {
+        /// Which.
+        register: Pa,
+        /// Bits that are looked at.
+        mask: u16,
     },
     /// Reads a register and writes it back with the bits of `mask` as `value` has them.
     Update {

@@ -259,6 +259,60 @@ fn omap5_s_rom_lets_its_second_cpu_go() {
 }
 
 #[test]
+fn a_palmas_switches_off_over_i2c() {
+    let clocks = node("clock@20")
+        .strings("compatible", &["ti,clkctrl"])
+        .cells("reg", &[0x4a00_9020, 0x100])
+        .cells("phandle", &[0x40]);
+    let palmas = node("palmas@48").strings("compatible", &["ti,palmas"]).cells("reg", &[0x48]);
+    let tree = |palmas: TestNode, clock: u32| {
+        let i2c = node("i2c@0")
+            .strings("compatible", &["ti,omap4-i2c"])
+            .cells("reg", &[0, 0x100])
+            .cells("#address-cells", &[1])
+            .cells("#size-cells", &[0])
+            .with(palmas);
+        let module = node("target-module@70000")
+            .strings("compatible", &["ti,sysc-omap2", "ti,sysc"])
+            .cells("#address-cells", &[1])
+            .cells("#size-cells", &[1])
+            .cells("ranges", &[0, 0x4807_0000, 0x1000])
+            .cells("clocks", &[0x40, clock, 0])
+            .with(i2c);
+        without_psci().with(bus().with(clocks.clone()).with(module))
+    };
+    let control = palmas.clone().flag("ti,system-power-controller");
+    let power = parsed(&tree(control.clone(), 0x80)).power;
+    let [method] = power.off.as_slice() else { panic!("{power:?}") };
+    let clock = Pa(0x4a00_90a0);
+    assert_eq!(
+        method.steps[..2],
+        [
+            Step::Update { register: clock, mask: 3, value: 2 },
+            Step::Await { register: clock, mask: 3 << 16, value: 0 }
+        ]
+    );
+    let sent: Vec<u16> = method
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::WriteHalf { register: Pa(0x4807_009c), value } => Some(*value),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sent, [0xa0, 0], "register, and nothing on");
+    assert!(method.steps.contains(&Step::WriteHalf { register: Pa(0x4807_00ac), value: 0x48 }));
+    // One that does not control the power, one at no address, and a clock that the tree does not have.
+    assert_eq!(parsed(&tree(palmas, 0x80)).power.off, []);
+    assert_eq!(parsed(&tree(control.clone().cells("reg", &[0x1_0048]), 0x80)).power.off, []);
+    assert!(!parsed(&tree(control, 0x200)).power.off[0].steps.contains(&Step::Await {
+        register: clock,
+        mask: 3 << 16,
+        value: 0
+    }));
+}
+
+#[test]
 fn a_secure_view_of_the_gic_is_refused() {
     let gic = |base: u32| {
         node("gic@2c001000")
