@@ -3,11 +3,25 @@
  * SPDX-License-Identifier: MIT OR Apache-2.0
  */
 
+#include <malloc.h>
+
 #include "board.h"
 
 /* The order of the outputs of QEMU's ARM CPUs: its generic timers, and its inputs (target/arm/cpu.h). */
 enum { TIMER_PHYSICAL, TIMER_VIRTUAL, TIMER_HYPERVISOR, TIMER_SECURE };
 enum { INPUT_IRQ, INPUT_FIQ, INPUT_VIRQ, INPUT_VFIQ };
+
+/* Ends QEMU if an object of its own, as large as it made it, is not as large as these headers say: malloc rounds up to 16
+ * bytes and has 8 more to give. */
+static void check_size(const void *object, size_t size, const char *what)
+{
+    size_t room = malloc_usable_size((void *)object);
+
+    if (room < size || room - size >= 24) {
+        error_report("the board models were compiled for another QEMU: %s has %zu bytes here, and %zu there", what, room, size);
+        exit(1);
+    }
+}
 
 static DeviceState *cpu_device(int cpu)
 {
@@ -57,6 +71,7 @@ DeviceState *board_cluster(MachineState *machine, const Cluster *cluster)
 {
     int cpus = machine->smp.cpus;
 
+    check_size(machine, sizeof(MachineState), "a machine");
     make_cpus(machine, cluster);
     DeviceState *gic = qdev_new("arm_gic");
     qdev_prop_set_uint32(gic, "revision", 2);
@@ -232,8 +247,17 @@ void board_rom(const char *name, hwaddr base, uint64_t size, const uint32_t *wor
     rom_add_blob_fixed(name, code, count * sizeof(*code), base);
 }
 
+static void check_headers(void)
+{
+    Object *region = object_new(TYPE_MEMORY_REGION);
+
+    check_size(region, sizeof(MemoryRegion), "a memory region");
+    object_unref(region);
+}
+
 void board_class(MachineClass *class, const char *description, const char *cpu_type, int cpus, uint64_t memory)
 {
+    check_headers();
     class->desc = description;
     class->max_cpus = cpus;
     class->default_cpus = cpus;

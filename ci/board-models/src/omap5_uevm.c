@@ -17,8 +17,8 @@
 #define DRAM_BYTES      (2032 * MiB)
 #define ROM             0
 /* Where the CPU that boots goes, in the instructions below. */
-#define ROM_FIRST       0x74
-#define ROM_SUPERVISOR  0x90
+#define ROM_FIRST       0xa4
+#define ROM_SUPERVISOR  0xc0
 #define UART            0x48020000
 #define UART_SPI        0x4a
 #define UART_HZ         48000000
@@ -39,69 +39,92 @@ static const Cluster cluster = {
 };
 
 static const uint32_t rom[] = {
-    /* 0x00, where CPUs come out of reset */
-    0xea000029,                 /*    b    second */
-    0xe320f000, 0xe320f000, 0xe320f000, 0xe320f000, 0xe320f000, 0xe320f000, 0xe320f000,
-    /* 0x20, the monitor's vectors */
-    0xeafffffe, 0xeafffffd,
-    0xea00002d,                 /*    b    monitor */
-    0xeafffffb, 0xeafffffa, 0xeafffff9, 0xeafffff8, 0xeafffff7,
+    /* 0x00, reset: where CPUs come out of reset */
+    0xea000035,                 /*    b    second */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    0xe320f000,                 /*    nop */
+    /* 0x20, vectors: the monitor's vectors */
+    0xeafffffe,                 /*    b    vectors */
+    0xeafffffd,                 /*    b    vectors */
+    0xea000039,                 /*    b    monitor */
+    0xeafffffb,                 /*    b    vectors */
+    0xeafffffa,                 /*    b    vectors */
+    0xeafffff9,                 /*    b    vectors */
+    0xeafffff8,                 /*    b    vectors */
+    0xeafffff7,                 /*    b    vectors */
     /* 0x40, secure: sets up what only the Secure state can, and goes to r2 in Monitor mode */
-    0xe3a00020,                 /*    mov  r0, #0x20 */
+    0xe3a00020,                 /*    mov  r0, #32 */
     0xee0c0f30,                 /*    mcr  MVBAR, r0 */
     0xee110f51,                 /*    mrc  r0, NSACR */
-    0xe3800b03,                 /*    orr  r0, r0, #0xc00           cp10, cp11 */
-    0xe3800701,                 /*    orr  r0, r0, #0x40000         ACTLR.SMP */
+    0xe3800b03,                 /*    orr  r0, r0, #3072            cp10, cp11 */
+    0xe3800701,                 /*    orr  r0, r0, #262144          ACTLR.SMP */
     0xee010f51,                 /*    mcr  NSACR, r0 */
     0xe3a00000,                 /*    mov  r0, #0 */
-    0xee0e0f10,                 /*    mcr  CNTFRQ, r0               nobody has set it */
-    0xf1020016,                 /*    cps  #0x16                    Monitor mode */
-    0xe3000131,                 /*    movw r0, #0x131               HCE, AW, FW, NS */
+    0xee0e0f10,                 /*    mcr  CNTFRQ, r0 */
+    0xe3010080,                 /*    movw r0, #4224                GICD_IGROUPR0 */
+    0xe3440821,                 /*    movt r0, #18465 */
+    0xe3e01000,                 /*    mvn  r1, #0 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe4801004,                 /*    str  r1, [r0], #4 */
+    0xe3020004,                 /*    movw r0, #8196                GICC_PMR */
+    0xe3440821,                 /*    movt r0, #18465 */
+    0xe5801000,                 /*    str  r1, [r0] */
+    0xf1020016,                 /*    cps  #22                      Monitor mode */
+    0xe3000131,                 /*    movw r0, #305                 SCR: HCE, AW, FW, NS */
     0xee010f11,                 /*    mcr  SCR, r0 */
-    0xf57ff06f,                 /*    isb */
+    0xf57ff06f,                 /*    isb  sy */
     0xe12fff12,                 /*    bx   r2 */
-    /* 0x74, first: the CPU that boots, to Hyp mode and back */
+    /* 0xa4, first: the CPU that boots, to Hyp mode and back */
     0xe1a0300e,                 /*    mov  r3, lr */
     0xe28f2000,                 /*    add  r2, pc, #0 */
-    0xeaffffef,                 /*    b    secure */
-    0xe30001da,                 /*    movw r0, #0x1da               Hyp mode, A, I, F */
-    0xe16ff000,                 /*    msr  spsr_cxsf, r0 */
+    0xeaffffe3,                 /*    b    secure */
+    0xe30001da,                 /*    movw r0, #474                 Hyp mode, A, I, F */
+    0xe16ff000,                 /*    msr  SPSR_fsxc, r0 */
     0xe1a0e003,                 /*    mov  lr, r3 */
     0xe1b0f00e,                 /*    movs pc, lr */
-    /* 0x90, first_supervisor: the same to Supervisor mode in the Non-secure state */
+    /* 0xc0, first_svc: the same to Supervisor mode in the Non-secure state */
     0xe1a0300e,                 /*    mov  r3, lr */
     0xe28f2000,                 /*    add  r2, pc, #0 */
-    0xeaffffe8,                 /*    b    secure */
-    0xe30001d3,                 /*    movw r0, #0x1d3 */
-    0xe16ff000,                 /*    msr  spsr_cxsf, r0 */
+    0xeaffffdc,                 /*    b    secure */
+    0xe30001d3,                 /*    movw r0, #467                 Supervisor mode, A, I, F */
+    0xe16ff000,                 /*    msr  SPSR_fsxc, r0 */
     0xe1a0e003,                 /*    mov  lr, r3 */
     0xe1b0f00e,                 /*    movs pc, lr */
-    /* 0xac, second: CPU 1, to Supervisor mode in the Non-secure state */
+    /* 0xdc, second: CPU 1, to Supervisor mode in the Non-secure state */
     0xe28f2000,                 /*    add  r2, pc, #0 */
-    0xeaffffe2,                 /*    b    secure */
-    0xe30001d3,                 /*    movw r0, #0x1d3 */
-    0xe16ff000,                 /*    msr  spsr_cxsf, r0 */
+    0xeaffffd6,                 /*    b    secure */
+    0xe30001d3,                 /*    movw r0, #467                 Supervisor mode, A, I, F */
+    0xe16ff000,                 /*    msr  SPSR_fsxc, r0 */
     0xe28fe000,                 /*    add  lr, pc, #0 */
     0xe1b0f00e,                 /*    movs pc, lr */
-    /* 0xc4, waiting */
-    0xe3011800,                 /*    movw r1, #0x1800 */
-    0xe3441828,                 /*    movt r1, #0x4828              AuxCoreBoot0 */
-    0xe320f002,                 /* 1: wfe */
+    /* 0xf4, waiting */
+    0xe3011800,                 /*    movw r1, #6144                AuxCoreBoot0 */
+    0xe3441828,                 /*    movt r1, #18472 */
+    0xe320f002,                 /*    wfe */
     0xe5910000,                 /*    ldr  r0, [r1] */
-    0xe3100020,                 /*    tst  r0, #0x20 */
-    0x0afffffb,                 /*    beq  1b */
+    0xe3100020,                 /*    tst  r0, #32 */
+    0x0afffffb,                 /*    beq  waiting+0x8 */
     0xe5910004,                 /*    ldr  r0, [r1, #4]             AuxCoreBoot1 */
     0xe12fff10,                 /*    bx   r0 */
-    /* 0xe4, monitor: spoils nothing but its own sp */
-    0xe300d102,                 /*    movw sp, #0x102 */
+    /* 0x114, monitor: spoils nothing but its own sp */
+    0xe300d102,                 /*    movw sp, #258                 Hyp mode */
     0xe15c000d,                 /*    cmp  r12, sp */
-    0x0a000003,                 /*    beq  2f */
-    0xe300d109,                 /*    movw sp, #0x109 */
+    0x0a000003,                 /*    beq  monitor+0x1c */
+    0xe300d109,                 /*    movw sp, #265                 frequency */
     0xe15c000d,                 /*    cmp  r12, sp */
     0x0e0e0f10,                 /*    mcreq CNTFRQ, r0 */
     0xe1b0f00e,                 /*    movs pc, lr */
-    0xe300d1da,                 /* 2: movw sp, #0x1da */
-    0xe16ff00d,                 /*    msr  spsr_cxsf, sp */
+    0xe300d1da,                 /*    movw sp, #474 */
+    0xe16ff00d,                 /*    msr  SPSR_fsxc, sp */
     0xe1a0e000,                 /*    mov  lr, r0 */
     0xe1b0f00e,                 /*    movs pc, lr */
 };
@@ -286,7 +309,8 @@ static struct arm_boot_info boot = {
     .loader_start = DRAM,
     .board_id = -1,
     .psci_conduit = 0,
-    .secure_board_setup = true,
+    /* ROM takes the CPUs from there. */
+    .secure_boot = true,
     .write_board_setup = nothing_to_write,
     .write_secondary_boot = nothing_to_write,
     .secondary_cpu_reset_hook = second_from_reset,
