@@ -11,7 +11,8 @@ use crate::error::{Error, Result, ResultExt};
 use crate::guest;
 use crate::image::packing::Packing;
 use crate::image::{
-    Base, Bases, Known, Last, Packed, Placed, bmap, map_and_check, pack, remove_spare, replace, watch,
+    Base, Bases, Known, Last, Packed, Placed, bmap, map_and_check, pack, prepare, remove_spare, replace,
+    watch,
 };
 use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
@@ -100,7 +101,7 @@ pub fn build(
     let maker = Maker { root: workspace.root(), decision, cache, progress, epoch };
     let known = if options.force { None } else { up_to_date(decision, &maker)? };
     let up_to_date = known.is_some();
-    let made = known.map_or_else(|| make(workspace, decision, &maker, options.force, progress), Ok);
+    let made = known.map_or_else(|| make(workspace, decision, &maker, options, progress), Ok);
     // What was learned on the way holds even if the image could not be made.
     cache.save();
     let mut built = Built { image: decision.image.clone(), manifest: made?, up_to_date };
@@ -135,11 +136,7 @@ fn pack_missing(built: &mut Built, wanted: &[Packing], progress: &Progress) -> R
     }
     for &packing in wanted {
         if missing(manifest, packing) {
-            let packed = pack(image, packing, progress)?;
-            manifest.packed.retain(|before| before.packing != packing);
-            manifest.packed.push(packed);
-            manifest.packed.sort_by_key(|packed| packed.packing.suffix());
-            replace_file(&manifest_path(image), &to_json(manifest)?)?;
+            note_packed(image, manifest, pack(image, packing, progress)?)?;
         }
     }
     Ok(())
@@ -172,7 +169,7 @@ fn make(
     workspace: &Workspace,
     decision: &Decision,
     maker: &Maker<'_>,
-    anew: bool,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Manifest> {
     let epoch = maker.epoch;
@@ -191,7 +188,7 @@ fn make(
         maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;
     let last = read_json::<Manifest>(&manifest_path(image));
     let last = last.map(|last| Last { known: last.known, stamp: last.stamp, map: last.map });
-    let bases = (!anew).then(|| Bases::find(image, last.as_ref()));
+    let bases = (!options.force).then(|| Bases::find(image, last.as_ref()));
     let parts = maker.make(bases.as_ref())?;
     let plan = Plan::new(decision, parts.artifacts(&decision.guests))?;
     let base = match bases {
@@ -205,15 +202,21 @@ fn make(
     };
     let written = write_into(&fresh, &spec, before.is_some(), progress)?;
     let path = fresh.temporary();
-    let map = std::thread::scope(|scope| {
+    let (map, packed) = std::thread::scope(|scope| {
         // While it is read back, for most of that the CPU is not needed.
         let synced = scope.spawn(|| fresh.sync());
+        let packed = scope.spawn(|| {
+            let wanted = options.pack.iter().enumerate();
+            let once = wanted.filter(|(index, packing)| !options.pack[..*index].contains(packing));
+            once.map(|(_, packing)| prepare(fresh.file(), image, *packing, progress)).collect::<Vec<_>>()
+        });
         let verified = verify_written(path, &spec, &written, progress);
         let map = verified.and_then(|claims| map_and_check(path, &spec, before.as_ref(), claims));
-        let panicked = |_| Err(Error::new("writing the image ended in a panic of the builder"));
-        let synced = synced.join().unwrap_or_else(panicked);
-        // Where that fails, it is why others did.
-        synced.and(map)
+        let panicked = || Error::new("writing the image ended in a panic of the builder");
+        let synced = synced.join().unwrap_or_else(|_| Err(panicked()));
+        let packed = packed.join().map_err(|_| panicked());
+        // Where the first fails, it is why others did.
+        synced.and(map).and_then(|map| Ok((map, packed?)))
     })?;
     let text = bmap::render(&map)?;
     // What was changed while it was read is under no key.
@@ -263,7 +266,19 @@ fn make(
     manifest.stamp = Stamp::of(image)?;
     staged.rewrite(&to_json(&manifest)?)?;
     staged.put()?;
+    // The image is there whatever became of these.
+    for packed in packed {
+        note_packed(image, &mut manifest, packed?.put()?)?;
+    }
     Ok(manifest)
+}
+
+/// Notes in the manifest of `image` how it has been packed.
+fn note_packed(image: &Path, manifest: &mut Manifest, packed: Packed) -> Result<()> {
+    manifest.packed.retain(|before| before.packing != packed.packing);
+    manifest.packed.push(packed);
+    manifest.packed.sort_by_key(|packed| packed.packing.suffix());
+    replace_file(&manifest_path(image), &to_json(manifest)?)
 }
 
 /// The disk with its bytes, but for what `base` has already; and what is to be known of it.

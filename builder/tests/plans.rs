@@ -285,3 +285,87 @@ fn the_loader_takes_the_files_from_the_image_to_the_planned_addresses() {
     std::fs::write(&other, vec![0; 1 << 20]).unwrap();
     assert!(direct::load(&other, &json, machine).is_err());
 }
+
+/// What each kind of firmware asks of what it loads, with where it says so.
+#[test]
+fn every_boot_file_is_one_that_the_board_s_firmware_takes() {
+    const MIB: u64 = 1 << 20;
+    for decision in decisions() {
+        let what = format!("{} {} {}", decision.board.id, decision.method, decision.layout.id);
+        let plan = Plan::new(&decision, artifacts(&decision)).unwrap();
+        let bits64 = decision.board.architecture == Architecture::Aarch64;
+        let load = |content: Content| plan.loads.iter().find(|load| load.content == content);
+        let region = |what: &str| plan.ram_map.iter().find(|region| region.what == what);
+        let old = decision.boot.old.as_ref();
+        if decision.method == Method::Uefi || decision.layout.find(Content::EfiConfig).is_some() {
+            // UEFI 2.10, 3.5.1.1: the default application of a 64-bit ARM machine, on FAT (13.3) with the partition type of
+            // table 5-7 (the image tests read both back).
+            let (partition, path) = decision.layout.find(Content::Hypervisor).unwrap();
+            assert_eq!(path, "EFI/BOOT/BOOTAA64.EFI", "{what}");
+            assert_eq!(decision.layout.partitions[partition].kind, vambrace::layout::Kind::Esp, "{what}");
+            let text = if plan.efi_text.is_empty() { &plan.boot_text } else { &plan.efi_text };
+            // The firmware's tree, unless the image has a better one.
+            assert_eq!(text.contains("\ndtb="), decision.board.device_tree.is_carried(), "{what}: {text}");
+        }
+        if decision.method == Method::Uefi {
+            continue;
+        }
+        let hypervisor = load(Content::Hypervisor).unwrap();
+        if let Some(tree) = region("device-tree") {
+            // Linux, Documentation/arch/arm64/booting.rst, 2: 8 bytes aligned, at most 2 MiB; arm/booting.rst, 4b: 64 bits.
+            assert!(tree.start % 8 == 0 && tree.size <= 2 * MIB, "{what}: {tree:?}");
+            // U-Boot leaves a tree where it is only if that is told (doc/usage/environment.rst, fdt_high).
+            let stays =
+                if bits64 { "setenv fdt_high 0xffffffffffffffff\n" } else { "setenv fdt_high 0xffffffff\n" };
+            assert!(decision.method != Method::Uboot || plan.boot_text.contains(stays), "{what}");
+        }
+        match (bits64, old.and_then(|old| old.bootm)) {
+            // Linux, Documentation/arch/arm64/booting.rst, 4: a 2 MiB aligned address and text_offset, which is 0 here; U-Boot's
+            // booti moves what lies elsewhere (arch/arm/lib/image.c).
+            (true, None) => assert_eq!(hypervisor.address % (2 * MIB), 0, "{what}"),
+            // U-Boot 2013.04, common/cmd_bootm.c: it copies what follows the 64 bytes of header (include/image.h) to where
+            // the header says, counted from the start of RAM on X-Gene (Debian's flash-kernel, all.db), and over nothing
+            // that it was given.
+            (_, Some(offset)) => {
+                let uimage = load(Content::HypervisorUimage).unwrap();
+                assert_eq!(uimage.size, hypervisor.size + 64, "{what}");
+                assert_eq!(hypervisor.address, decision.board.memory.base + u64::from(offset), "{what}");
+                assert!(plan.boot_text.contains(&format!("\nbootm {:#x} - ", uimage.address)), "{what}");
+            }
+            // Linux, Documentation/arch/arm/booting.rst, 4 and 5: a zImage runs where it is loaded, in the first 4 GiB with all
+            // that it is given; so do U-Boot's bootz and the ROM's 32-bit loaders.
+            (false, None) => {
+                let ends = plan.loads.iter().map(|load| load.address + load.size).max().unwrap();
+                assert!(ends <= 1 << 32, "{what}: {ends:#x}");
+            }
+        }
+        if decision.method == Method::Uboot {
+            // U-Boot 2014 and later look for boot.scr by themselves on partitions that are marked (include/config_distro_bootcmd.h);
+            // an older one is told by its owner, and its script which medium that was.
+            let (partition, path) = decision.layout.find(Content::BootScript).unwrap();
+            assert_eq!((path, decision.layout.partitions[partition].bootable), ("boot.scr", true), "{what}");
+            let own = format!("setenv distro_bootpart {}", partition + 1);
+            assert_eq!(plan.boot_text.contains(&own), old.is_some(), "{what}");
+            // CONFIG_SYS_CBSIZE is 512 or more where the line has a command line, 256 elsewhere (include/configs).
+            let longest = plan.boot_text.lines().map(str::len).max().unwrap();
+            assert!(longest < 512, "{what}: a line of {longest}");
+            // The ROM of Allwinner's chips reads its loader at 8 KiB (U-Boot, doc/board/allwinner/sunxi.rst), where an MBR leaves
+            // room and a GPT has to have few entries.
+            for name in &decision.boot.firmware {
+                let Some(offset) = decision.board.firmware[name].offset else { continue };
+                let extent = plan
+                    .disk
+                    .extents
+                    .iter()
+                    .find(|extent| extent.what == format!("firmware {name}"))
+                    .unwrap();
+                assert_eq!(extent.start, offset.bytes(), "{what}");
+                let before = plan.disk.extents.iter().filter(|other| other.start < extent.start);
+                assert!(
+                    before.map(|other| other.start + other.size).max().unwrap() <= extent.start,
+                    "{what}"
+                );
+            }
+        }
+    }
+}

@@ -71,23 +71,53 @@ pub(crate) fn beside(image: &Path, suffix: &str) -> PathBuf {
 ///
 /// What cannot be read or written. What was there before is there then.
 pub fn pack(image: &Path, packing: Packing, progress: &Progress) -> Result<Packed> {
+    prepare(&open(image)?, image, packing, progress)?.put()
+}
+
+/// An image that has been packed, under a temporary name; gone when it is dropped before it was put in place.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    packing: Packing,
+    partial: Partial,
+    sha256: String,
+}
+
+impl Prepared {
+    /// Puts it beside the image, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be written.
+    pub(crate) fn put(self) -> Result<Packed> {
+        let path = self.partial.path().to_owned();
+        self.partial.keep()?;
+        Ok(Packed { packing: self.packing, stamp: Stamp::of(&path)?, sha256: self.sha256 })
+    }
+}
+
+/// Packs what `file` holds, which is the image at `image` or is going to be.
+///
+/// # Errors
+///
+/// What cannot be read or written.
+pub(crate) fn prepare(file: &File, image: &Path, packing: Packing, progress: &Progress) -> Result<Prepared> {
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    pack_in(image, packing, CHUNK, workers, progress)
+    pack_in(file, image, packing, CHUNK, workers, progress)
 }
 
 /// The same, in chunks of `chunk` bytes, by so many workers.
 fn pack_in(
+    file: &File,
     image: &Path,
     packing: Packing,
     chunk: usize,
     workers: usize,
     progress: &Progress,
-) -> Result<Packed> {
+) -> Result<Prepared> {
     let path = packed_path(image, packing);
     if packing == Packing::None {
         return Err(Error::new("an image that is not packed is packed already").at(image));
     }
-    let file = open(image)?;
     let looks = || file.metadata().map(|meta| Stamp::from_metadata(&meta));
     let before = looks().context_at(image, || "cannot look at the image")?;
     let length = before.size();
@@ -95,7 +125,7 @@ fn pack_in(
     let partial = Partial::create(&path)?;
     let mut to = BufWriter::new(partial.file());
     let mut hash = Sha256::new();
-    let work = Work { file: &file, length, packing, chunk };
+    let work = Work { file, length, packing, chunk };
     let hole = frame(packing, &vec![0; chunk]).context(|| "cannot pack zeros")?;
     let mut done = 0;
     work.each(workers, |packed| {
@@ -116,9 +146,8 @@ fn pack_in(
         .and_then(|()| partial.file().sync_all())
         .context_at(&path, || "cannot write the packed image")?;
     drop(to);
-    partial.keep()?;
     step.finish();
-    Ok(Packed { packing, stamp: Stamp::of(&path)?, sha256: hex(&hash.finalize()) })
+    Ok(Prepared { packing, partial, sha256: hex(&hash.finalize()) })
 }
 
 /// `data` as a frame of its own.
@@ -272,7 +301,8 @@ mod tests {
     }
 
     fn packed(image: &Path, packing: Packing, chunk: usize, workers: usize) -> Vec<u8> {
-        let told = pack_in(image, packing, chunk, workers, &Progress::quiet()).unwrap();
+        let file = open(image).unwrap();
+        let told = pack_in(&file, image, packing, chunk, workers, &Progress::quiet()).unwrap().put().unwrap();
         let path = packed_path(image, packing);
         let bytes = fs::read(&path).unwrap();
         assert_eq!((told.packing, &told.stamp), (packing, &Stamp::of(&path).unwrap()));
