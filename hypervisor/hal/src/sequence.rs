@@ -43,12 +43,7 @@ pub fn carry_out(steps: &[Step], entry: Option<Pa>, host: &impl Host) -> Result<
         match *step {
             Step::Write { register, value } => map(register)?.write32(0, value),
             Step::WriteHalf { register, value } => map(register)?.write16(0, value),
-            Step::AwaitHalf { register, mask } => {
-                let mmio = map(register)?;
-                if !timer::wait_a_second(|| mmio.read16(0) & mask == mask) {
-                    return Err(StepError::Timeout(register));
-                }
-            }
+            Step::AwaitHalf { register, mask } => wait(register, |mmio| mmio.read16(0) & mask == mask)?,
             Step::Update { register, mask, value } => {
                 let mmio = map(register)?;
                 mmio.write32(0, mmio.read32(0) & !mask | value & mask);
@@ -63,10 +58,7 @@ pub fn carry_out(steps: &[Step], entry: Option<Pa>, host: &impl Host) -> Result<
                 map(register.ok_or(StepError::Register(Pa(u64::MAX)))?)?.write32(0, value);
             }
             Step::Await { register, mask, value } => {
-                let mmio = map(register)?;
-                if !timer::wait_a_second(|| mmio.read32(0) & mask == value & mask) {
-                    return Err(StepError::Timeout(register));
-                }
+                wait(register, |mmio| mmio.read32(0) & mask == value & mask)?;
             }
             Step::Delay { microseconds } => timer::delay(microseconds),
             Step::Firmware { function } => {
@@ -81,6 +73,12 @@ pub fn carry_out(steps: &[Step], entry: Option<Pa>, host: &impl Host) -> Result<
         barrier();
     }
     Ok(())
+}
+
+/// Asks the register until it is `ready`, for a second at most.
+fn wait(register: Pa, ready: impl Fn(Mmio) -> bool) -> Result<(), StepError> {
+    let mmio = map(register)?;
+    if timer::wait_a_second(|| ready(mmio)) { Ok(()) } else { Err(StepError::Timeout(register)) }
 }
 
 fn map(register: Pa) -> Result<Mmio, StepError> {

@@ -75,6 +75,19 @@ pub(crate) fn registers(node: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformErro
         .collect()
 }
 
+/// Where the first registers of a node are, if they have `size` bytes or more (physical).
+pub(crate) fn block(node: Node<'_, '_>, size: u64) -> Result<Option<Pa>, PlatformError> {
+    Ok(registers(node)?.first().filter(|range| range.size() >= size).map(|range| range.start))
+}
+
+/// The windows of a bus, as its `ranges` have them, as physical ranges.
+pub(crate) fn windows(node: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformError> {
+    let Some(above) = node.parent() else { return Ok(Vec::new()) };
+    let cells = [address_cells(node)?, address_cells(above)?, size_cells(node)?];
+    let windows = entries(node, "ranges", cells)?;
+    windows.into_iter().map(|[_, address, size]| to_physical(node, "ranges", above, address, size)).collect()
+}
+
 /// Whether addresses on this bus reach the CPU: the bus and all above it have `ranges`, or it is the root.
 pub(crate) fn is_memory_mapped(bus: Node<'_, '_>) -> bool {
     let mut at = bus;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::address::{
-    address_cells, bus_registers, entries, is_memory_mapped, merge, size_cells, subtract, to_physical,
+    address_cells, bus_registers, is_memory_mapped, merge, size_cells, subtract, to_physical, windows,
 };
 use super::error::PlatformError;
 use super::interrupt::{Interrupt, Resolver};
@@ -126,12 +126,12 @@ pub(crate) fn collect<'t, 'a>(
             }
         }
         devices.occupied.extend(&regions);
-        let windows = if below_pci { Vec::new() } else { module_windows(node).unwrap_or_default() };
-        if !windows.is_empty() && !hidden.contains(&id) {
-            devices.occupied.extend(&windows);
+        let module = if below_pci { Vec::new() } else { module_windows(node).unwrap_or_default() };
+        if !module.is_empty() && !hidden.contains(&id) {
+            devices.occupied.extend(&module);
             devices.passthrough.push(Passthrough {
                 path: node.path(),
-                regions: windows,
+                regions: module,
                 interrupts: Vec::new(),
             });
         }
@@ -175,10 +175,7 @@ fn regions_of(node: Node<'_, '_>, pci_host: bool) -> Result<Vec<PaRange>, Platfo
         }
     }
     if pci_host {
-        let cells = [address_cells(node)?, address_cells(bus)?, size_cells(node)?];
-        for [_, address, size] in entries(node, "ranges", cells)? {
-            regions.push(to_physical(node, "ranges", bus, address, size)?);
-        }
+        regions.extend(windows(node)?);
     }
     Ok(regions)
 }
@@ -186,13 +183,8 @@ fn regions_of(node: Node<'_, '_>, pci_host: bool) -> Result<Vec<PaRange>, Platfo
 /// What a module of TI's interconnect answers to: its `ranges` (Linux binding bus/ti,sysc). Linux's platform code uses
 /// modules that no node is below, and that are marked as disabled for that.
 fn module_windows(node: Node<'_, '_>) -> Result<Vec<PaRange>, PlatformError> {
-    let Some(bus) = node.parent().filter(|bus| node.is_compatible("ti,sysc") && is_memory_mapped(*bus))
-    else {
-        return Ok(Vec::new());
-    };
-    let cells = [address_cells(node)?, address_cells(bus)?, size_cells(node)?];
-    let windows = entries(node, "ranges", cells)?;
-    windows.into_iter().map(|[_, address, size]| to_physical(node, "ranges", bus, address, size)).collect()
+    let is_module = node.is_compatible("ti,sysc") && node.parent().is_some_and(is_memory_mapped);
+    if is_module { windows(node) } else { Ok(Vec::new()) }
 }
 
 /// The page-rounded union of all regions, without `kept` (also rounded): what stage 2 maps for dom0.

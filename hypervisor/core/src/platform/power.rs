@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::address::registers;
+use super::address::block;
 use super::error::PlatformError;
 use super::psci::{Conduit, Psci, PsciVersion};
 use super::sequence::Step;
@@ -88,14 +88,11 @@ fn of_node(node: Node<'_, '_>) -> Result<Option<(End, PowerMethod)>, PlatformErr
     } else if node.is_compatible("ti,palmas") && node.has("ti,system-power-controller") {
         method("Palmas", palmas(node)?).map(|found| (End::Off, found))
     } else if node.is_compatible("ti,omap5-prm") {
-        let reset = registers(node)?.first().filter(|range| range.size() >= OMAP5_RESET + 4).map(|range| {
-            let register = range.start.offset(OMAP5_RESET);
-            [Step::Write { register, value: OMAP5_RESET_COLD }].into()
-        });
-        method("OMAP5", reset).map(|found| (End::Reset, found))
+        let reset = |register| [Step::Write { register, value: OMAP5_RESET_COLD }].into();
+        method("OMAP5", register(node, OMAP5_RESET)?.map(reset)).map(|found| (End::Reset, found))
     } else if node.is_compatible("apm,xgene-reboot") {
         let mask = node.cell("mask")?.unwrap_or(1);
-        let steps = first_register(node)?.map(|register| [Step::Write { register, value: mask }].into());
+        let steps = register(node, 0)?.map(|register| [Step::Write { register, value: mask }].into());
         method("X-Gene", steps).map(|found| (End::Reset, found))
     } else {
         None
@@ -103,7 +100,7 @@ fn of_node(node: Node<'_, '_>) -> Result<Option<(End, PowerMethod)>, PlatformErr
 }
 
 /// PRM_RSTCTRL of OMAP5's device instance (OMAP543x TRM, 3.12): a cold reset of all.
-const OMAP5_RESET: u64 = 0x1c00;
+const OMAP5_RESET: u32 = 0x1c00;
 const OMAP5_RESET_COLD: u32 = 2;
 
 /// Registers of OMAP4's I2C controller, of 16 bits (OMAP543x TRM, 23.1.6), and what is written to them.
@@ -133,7 +130,7 @@ const PALMAS_DEVICE_CONTROL: u16 = 0xa0;
 /// stopped its clock perhaps.
 fn palmas(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
     let Some(bus) = node.parent().filter(|bus| bus.is_compatible("ti,omap4-i2c")) else { return Ok(None) };
-    let base = registers(bus)?.first().filter(|range| range.size() >= I2C_END).map(|range| range.start);
+    let base = block(bus, I2C_END)?;
     let target =
         node.cell("reg")?.and_then(|address| u16::try_from(address).ok()).filter(|address| *address < 0x80);
     let (Some(base), Some(target)) = (base, target) else { return Ok(None) };
@@ -168,11 +165,7 @@ fn module_clock(device: Node<'_, '_>) -> Result<Vec<Step>, PlatformError> {
     let &[phandle, offset, _, ..] = module.cells("clocks")?.as_slice() else { return Ok(Vec::new()) };
     let clocks = device.tree().by_phandle(phandle).filter(|clocks| clocks.is_compatible("ti,clkctrl"));
     let Some(clocks) = clocks else { return Ok(Vec::new()) };
-    let inside = registers(clocks)?
-        .first()
-        .filter(|range| offset.is_multiple_of(4) && u64::from(offset) + 4 <= range.size())
-        .map(|range| range.start.offset(offset.into()));
-    Ok(inside.map_or_else(Vec::new, |register| {
+    Ok(register(clocks, offset)?.map_or_else(Vec::new, |register| {
         Vec::from([
             Step::Update { register, mask: 3, value: ENABLED },
             Step::Await { register, mask: IDLE_STATUS, value: 0 },
@@ -180,8 +173,10 @@ fn module_clock(device: Node<'_, '_>) -> Result<Vec<Step>, PlatformError> {
     }))
 }
 
-fn first_register(node: Node<'_, '_>) -> Result<Option<Pa>, PlatformError> {
-    Ok(registers(node)?.first().filter(|range| range.size() >= 4).map(|range| range.start))
+/// The register of a node at `offset` bytes, if it has that one.
+fn register(node: Node<'_, '_>, offset: u32) -> Result<Option<Pa>, PlatformError> {
+    let base = block(node, u64::from(offset) + 4)?.filter(|_| offset.is_multiple_of(4));
+    Ok(base.map(|base| base.offset(offset.into())))
 }
 
 /// A bit in a system controller (Linux bindings power/reset/syscon-reboot and syscon-poweroff). The controller is the
@@ -196,11 +191,7 @@ fn syscon(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
         None => node.cell("reg")?,
     };
     let (Some(controller), Some(offset)) = (controller, offset) else { return Ok(None) };
-    let inside = registers(controller)?
-        .first()
-        .filter(|range| offset.is_multiple_of(4) && u64::from(offset) + 4 <= range.size())
-        .map(|range| range.start.offset(offset.into()));
-    let Some(register) = inside else { return Ok(None) };
+    let Some(register) = register(controller, offset)? else { return Ok(None) };
     // Of an old binding with a mask alone, the mask is what is written.
     Ok(match (node.cell("value")?, node.cell("mask")?) {
         (Some(value), Some(mask)) => Some([Step::Update { register, mask, value }].into()),
@@ -230,9 +221,7 @@ fn vexpress(node: Node<'_, '_>) -> Result<Option<Vec<Step>>, PlatformError> {
     let site = topology(node, "arm,vexpress,site")?;
     let position = topology(node, "arm,vexpress,position")?;
     let dcc = topology(node, "arm,vexpress,dcc")?;
-    let large_enough =
-        registers(bridge)?.first().filter(|range| range.size() >= SYS_CFG_END).map(|range| range.start);
-    let Some(base) = large_enough else { return Ok(None) };
+    let Some(base) = block(bridge, SYS_CFG_END)? else { return Ok(None) };
     // A site of 0xf is whichever daughterboard is the master, which the motherboard's controller has no way to name.
     if function > 0x3f || device > 0xfff || site > 3 || position > 0xf || dcc > 0xf {
         return Ok(None);
@@ -266,8 +255,7 @@ const CALXEDA_SHUTDOWN: u32 = 3;
 const CALXEDA_CPU_POWER: u64 = 0x200;
 
 fn calxeda(node: Node<'_, '_>, request: u32) -> Result<Option<Vec<Step>>, PlatformError> {
-    let base = registers(node)?.first().filter(|range| range.size() >= 0x1000).map(|range| range.start);
-    Ok(base.map(|base| {
+    Ok(block(node, 0x1000)?.map(|base| {
         Vec::from([
             Step::Write { register: base.offset(CALXEDA_REQUEST), value: request },
             Step::WriteOwn { register: base.offset(CALXEDA_CPU_POWER), stride: 4, value: 1 },
@@ -313,9 +301,7 @@ const WATCHDOG_ENABLE: u32 = 1;
 
 /// Has the watchdog bite at its shortest interval, half a second.
 fn allwinner(node: Node<'_, '_>, watchdog: &Watchdog) -> Result<Option<Vec<Step>>, PlatformError> {
-    let base =
-        registers(node)?.first().filter(|range| range.size() >= watchdog.size).map(|range| range.start);
-    Ok(base.map(|base| {
+    Ok(block(node, watchdog.size)?.map(|base| {
         Vec::from([
             Step::Update {
                 register: base.offset(watchdog.configuration),

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::address::registers;
+use super::address;
 use super::cpu::{Arrival, EnableMethod};
 use super::error::PlatformError;
 use super::sequence::Step;
@@ -71,7 +71,7 @@ impl Release {
             let node: Option<Node<'_, '_>> =
                 tree.nodes().find(|node| node.is_compatible(name) && node.is_available());
             let Some(node) = node else { return Ok(None) };
-            Ok(registers(node)?.first().filter(|range| range.size() >= size).map(|range| range.start))
+            address::block(node, size)
         };
         if root.is_compatible("arm,vexpress") {
             return Ok(block("arm,vexpress-sysreg", 0x38)?.map(|registers| Self::Versatile { registers }));
