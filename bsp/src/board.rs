@@ -364,6 +364,13 @@ pub struct BootMethod {
     pub machine_options: Vec<String>,
 }
 
+impl BootMethod {
+    /// Where an old U-Boot puts the hypervisor, if it starts nothing but its own format ([`OldUboot::bootm`]).
+    pub fn bootm(&self) -> Option<u32> {
+        self.old.as_ref()?.bootm
+    }
+}
+
 /// A U-Boot from before distributions agreed on how it boots (2014): its environment does not say which medium it boots from,
 /// and it reads files and starts kernels by other commands.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

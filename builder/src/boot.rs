@@ -5,7 +5,7 @@ use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::guest::Module;
 use crate::progress::Progress;
-use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow, quoted};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vambrace_bsp::{Loader, Method};
@@ -198,9 +198,8 @@ pub fn check(
 fn judge(report: &FollowReport, log: &Path) -> Result<Checked> {
     let told = |error: Error| {
         const LAST: usize = 24;
-        let from = report.lines.len().saturating_sub(LAST);
-        let lines: Vec<String> = report.lines.iter().skip(from).map(|line| format!("  | {line}")).collect();
-        let text = if lines.is_empty() { "  the console was silent".to_owned() } else { lines.join("\n") };
+        let silent = report.lines.is_empty();
+        let text = if silent { "  the console was silent".to_owned() } else { quoted(&report.lines, LAST) };
         error.snippet(text).help(format!("the whole console is in {}", log.display()))
     };
     if let Some(missed) = &report.missed {

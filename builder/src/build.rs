@@ -301,7 +301,7 @@ fn disk_spec(
         Method::Uefi | Method::Direct => plan.boot_text.as_bytes().into(),
     };
     // Only what `bootm` reads has that format.
-    let uimage: Data = match decision.boot.old.as_ref().and_then(|old| old.bootm) {
+    let uimage: Data = match decision.boot.bootm() {
         Some(offset) => kernel_image(&parts.hypervisor.data.bytes(MAX_MODULE)?, architecture, offset)?.into(),
         None => Data::default(),
     };

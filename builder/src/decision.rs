@@ -6,7 +6,7 @@ use crate::guest::{Guests, layout::with_guests};
 use crate::hypervisor::HypervisorKind;
 use crate::layout::{Content, Filesystem, Kind, Layout, Partition, not_for};
 use crate::profile::Profile;
-use crate::slot::{check_method, with_slots};
+use crate::slot::{check_slots, with_slots};
 use crate::workspace::{Workspace, described};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -190,7 +190,7 @@ impl Decision {
                 .help(format!("it boots with: {known}"))
         })?;
         if request.slots {
-            check_method(method)?;
+            check_slots(&board, method, boot)?;
             check_root(&request.config)?;
         }
         let boot = boot.clone();
@@ -206,13 +206,6 @@ impl Decision {
         let layout = sized(layout, &request.config)?;
         let layout = configuring(carrying(layout, &board)?, request.kind);
         let layout = with_guests(layout, &request.config)?;
-        if request.slots && boot.old.is_some() {
-            return Err(Error::new(format!(
-                "the U-Boot of {} is too old for slots: it cannot note what it has tried",
-                board.id
-            ))
-            .help("leave out --slots"));
-        }
         let (layout, profile) = match request.slots {
             true => (with_slots(layout)?, profile.with_slots()?),
             false => (layout, profile),

@@ -96,7 +96,7 @@ fn every_board_can_be_planned_and_nothing_lies_over_anything() {
         for load in &plan.loads {
             assert!(load.address >= base && load.address + load.size <= end, "{what}: {load:?}");
             // An old U-Boot moves the hypervisor to a place of its own choice.
-            let offset = decision.boot.old.as_ref().and_then(|old| old.bootm).map(u64::from);
+            let offset = decision.boot.bootm().map(u64::from);
             match offset.filter(|_| load.content == Content::Hypervisor) {
                 Some(offset) => assert_eq!(load.address, base + offset, "{what}"),
                 None => assert!(load.address % (1 << 20) == 0, "{what}: {load:?}"),
@@ -112,9 +112,7 @@ fn every_board_can_be_planned_and_nothing_lies_over_anything() {
             assert!(plan.disk.size.is_power_of_two(), "{what}: {}", plan.disk.size);
         }
         let starts = match (decision.method, decision.board.architecture) {
-            (Method::Uboot, _) if decision.boot.old.as_ref().is_some_and(|old| old.bootm.is_some()) => {
-                "\nbootm 0x"
-            }
+            (Method::Uboot, _) if decision.boot.bootm().is_some() => "\nbootm 0x",
             (Method::Uboot, Architecture::Aarch64) => "\nbooti 0x",
             (Method::Uboot, Architecture::Armv7) => "\nbootz 0x",
             (Method::Uefi, _) => "\nkernel=",
@@ -319,7 +317,7 @@ fn every_boot_file_is_one_that_the_board_s_firmware_takes() {
                 if bits64 { "setenv fdt_high 0xffffffffffffffff\n" } else { "setenv fdt_high 0xffffffff\n" };
             assert!(decision.method != Method::Uboot || plan.boot_text.contains(stays), "{what}");
         }
-        match (bits64, old.and_then(|old| old.bootm)) {
+        match (bits64, decision.boot.bootm()) {
             // Linux, Documentation/arch/arm64/booting.rst, 4: a 2 MiB aligned address and text_offset, which is 0 here; U-Boot's
             // booti moves what lies elsewhere (arch/arm/lib/image.c).
             (true, None) => assert_eq!(hypervisor.address % (2 * MIB), 0, "{what}"),

@@ -52,9 +52,14 @@ pub(super) fn by_uefi(decision: &Decision) -> Result<Booting> {
         let error = config.at(&format!("guest.{index}.passthrough"), text);
         return Err(error.help("boot through U-Boot: --method uboot"));
     }
+    Ok(Booting { text: efi_config(decision)?, ..Booting::default() })
+}
+
+/// The configuration of the hypervisor as an EFI application. Where the image carries a device tree, that one counts.
+fn efi_config(decision: &Decision) -> Result<String> {
     let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
-    let text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args, false)?;
-    Ok(Booting { text, ..Booting::default() })
+    let own_tree = board.device_tree.is_carried();
+    script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args, own_tree)
 }
 
 /// Plans how a boot script, or a loader outside of the machine, puts things to their addresses in the RAM from `base`
@@ -74,7 +79,7 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
     };
     let carried = artifacts.device_tree.is_some();
     let size = header.image_size.max(artifacts.hypervisor.size);
-    let uimage = bootm(decision);
+    let uimage = decision.boot.bootm();
     if let Some(offset) = uimage {
         let (what, start) = (Content::Hypervisor.name().to_owned(), base.saturating_add(offset.into()));
         keep(&mut kept, Region { what, start, size, why: "where the board's U-Boot moves it".into() });
@@ -213,15 +218,9 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
         }
     }
     if decision.layout.find(Content::EfiConfig).is_some() {
-        let Decision { layout, board, hypervisor_args, dom0_args, .. } = decision;
-        efi_text = script::efi_config(layout, &board.id, decision.kind, hypervisor_args, dom0_args, carried)?;
+        efi_text = efi_config(decision)?;
     }
     Ok(Booting { ram_map: regions, loads, text, efi_text, slot_text, tree })
-}
-
-/// Where, from the start of RAM, an old U-Boot puts the hypervisor, if it starts nothing but its own format.
-fn bootm(decision: &Decision) -> Option<u32> {
-    decision.boot.old.as_ref().filter(|_| decision.method == Method::Uboot)?.bootm
 }
 
 /// The size of the hypervisor in U-Boot's own format.

@@ -98,13 +98,14 @@ impl Script<'_> {
         }
         // The hypervisor's own command line is in the device tree, and the tree stays where it is put.
         line("setenv bootargs");
-        let (command, stay) = match self.format {
-            Format::Image => ("booti", "0xffffffffffffffff"),
-            Format::Zimage => ("bootz", "0xffffffff"),
+        let stay = match self.format {
+            Format::Image => "0xffffffffffffffff",
+            Format::Zimage => "0xffffffff",
         };
-        let (command, start) = match moved {
-            Some(moved) => ("bootm", moved.address),
-            None => (command, hypervisor.address),
+        let (command, start) = match (moved, self.format) {
+            (Some(moved), _) => ("bootm", moved.address),
+            (None, Format::Image) => ("booti", hypervisor.address),
+            (None, Format::Zimage) => ("bootz", hypervisor.address),
         };
         line(&format!("setenv fdt_high {stay}"));
         let edits = match self.load(Content::DeviceTree) {

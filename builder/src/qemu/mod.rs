@@ -1,6 +1,7 @@
 //! Starting QEMU: with its console on the user's terminal, or followed line by line through the stages of a boot.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -123,8 +124,18 @@ impl FollowReport {
     /// The last `count` lines of the console.
     #[must_use]
     pub fn tail(&self, count: usize) -> &[String] {
-        self.lines.get(self.lines.len().saturating_sub(count)..).unwrap_or_default()
+        last(&self.lines, count)
     }
+}
+
+/// The last `count` of `lines`.
+fn last<T>(lines: &[T], count: usize) -> &[T] {
+    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default()
+}
+
+/// The last `count` of `lines`, as an error shows what another program has said.
+pub(crate) fn quoted<T: Display>(lines: &[T], count: usize) -> String {
+    last(lines, count).iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Ends the process when it goes out of scope, by its own id.

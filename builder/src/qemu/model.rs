@@ -3,7 +3,7 @@
 //! A script of the sources compiles them for the QEMU that is installed, once, and says how they are had: as a shared
 //! object that is loaded before the program, or as a QEMU of its own.
 
-use super::{QemuCommand, emulator};
+use super::{QemuCommand, emulator, quoted};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
@@ -52,10 +52,8 @@ pub fn add_models(command: &mut QemuCommand, root: &Path, progress: &Progress) -
     if !output.status.success() {
         const LAST: usize = 12;
         let lines: Vec<&str> = said.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(LAST)..).unwrap_or_default();
-        let text: Vec<String> = last.iter().map(|line| format!("  | {line}")).collect();
         return Err(Error::new(failed())
-            .snippet(text.join("\n"))
+            .snippet(quoted(&lines, LAST))
             .help(format!("`{SCRIPT} {}` is what does it", program.display())));
     }
     let printed = String::from_utf8_lossy(&output.stdout);

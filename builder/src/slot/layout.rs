@@ -3,14 +3,14 @@
 use super::{FOLDER, LISTING, SCRIPT, SlotName, State, path};
 use crate::error::{Error, Result};
 use crate::layout::{Content, File, Layout, SlotFile};
-use vambrace_bsp::Method;
+use vambrace_bsp::{Board, BootMethod, Method};
 
 /// Whether something runs at each boot that can choose a slot.
 ///
 /// # Errors
 ///
 /// Nothing does with this boot method.
-pub fn check_method(method: Method) -> Result<()> {
+fn check_method(method: Method) -> Result<()> {
     if method == Method::Uboot {
         return Ok(());
     }
@@ -18,6 +18,21 @@ pub fn check_method(method: Method) -> Result<()> {
         "there are no slots with the boot method {method}: nobody chooses between them before the hypervisor starts"
     ))
     .help("boot through U-Boot (--method uboot), or leave out --slots"))
+}
+
+/// The same for what starts `board` by `method`, which `boot` describes.
+///
+/// # Errors
+///
+/// Nothing does with this boot method, or it is too old for that.
+pub(crate) fn check_slots(board: &Board, method: Method, boot: &BootMethod) -> Result<()> {
+    check_method(method)?;
+    if boot.old.is_none() {
+        return Ok(());
+    }
+    let id = &board.id;
+    Err(Error::new(format!("the U-Boot of {id} is too old for slots: it cannot note what it has tried"))
+        .help("leave out --slots"))
 }
 
 /// `layout` with what is loaded in the folder of slot a, and the files that tell slots apart.

@@ -23,7 +23,8 @@ mod state;
 
 pub use bundle::Bundle;
 pub use command::{SlotCommand, run};
-pub use layout::{check_method, with_slots};
+pub(crate) use layout::check_slots;
+pub use layout::with_slots;
 pub use listing::{Listed, Listing};
 pub use medium::{Medium, install};
 pub use name::SlotName;
