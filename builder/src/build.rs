@@ -183,6 +183,9 @@ fn make(
         fs::metadata(path).context_at(path, || "cannot find the hypervisor")?;
     }
     maker.resolve_packages()?;
+    if options.force {
+        maker.read_ahead()?;
+    }
     // Taken before the parts are made: what changes meanwhile makes the next build do its work.
     let fingerprint =
         maker.fingerprint()?.ok_or_else(|| Error::new("some packages could not be looked up"))?;

@@ -5,7 +5,7 @@ use crate::apt::Package;
 use crate::error::{Error, Result, ResultExt};
 use crate::pins::Pins;
 use crate::staged::Staged;
-use crate::tree::{Data, Owners, Source, look_at_folder, read_file, read_folder};
+use crate::tree::{Data, Looks, Owners, Source, Tree, look_at_folder, read_and_look, read_file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +24,8 @@ pub struct Cache {
     folders: Mutex<Remembered<BTreeMap<String, Folder>>>,
     /// The hashes of folders that this process has looked at: what changes while it runs is the next one's matter.
     looked: Mutex<BTreeMap<String, String>>,
+    /// A folder that was read before it was asked for, under the key of its hash.
+    ahead: Mutex<Option<(String, Tree)>>,
     pins: Mutex<Remembered<Pins>>,
     keeper: Keeper,
 }
@@ -151,7 +153,15 @@ impl Cache {
         let hashes = Mutex::new(Remembered::load(dir.join(FILES)));
         let folders = Mutex::new(Remembered::load(dir.join(FOLDERS)));
         let pins = Mutex::new(Remembered::load(dir.join(PINS)));
-        Ok(Self { dir, hashes, folders, looked: Mutex::default(), pins, keeper: Keeper::Machine })
+        Ok(Self {
+            dir,
+            hashes,
+            folders,
+            looked: Mutex::default(),
+            ahead: Mutex::default(),
+            pins,
+            keeper: Keeper::Machine,
+        })
     }
 
     /// The folder that [`Cache::open`] opens.
@@ -262,17 +272,60 @@ impl Cache {
     ///
     /// What cannot be read.
     pub fn hash_folder(&self, path: &Path, owners: Owners) -> Result<String> {
-        let path = std::path::absolute(path).context_at(path, || "cannot find the folder")?;
-        let key = format!("{owners:?} {}", path.to_string_lossy());
+        let (path, key) = Self::folder_key(path, owners)?;
         if let Some(sha256) = lock(&self.looked).get(&key) {
             return Ok(sha256.clone());
         }
         let looks = look_at_folder(&path)?;
-        let known = lock(&self.folders).items.get(&key).filter(|known| known.looks == looks.sha256).cloned();
-        let sha256 = match known {
-            Some(known) => known.sha256,
-            None => read_folder(&path, owners)?.digest()?,
-        };
+        match self.known_folder(&key, &looks) {
+            Some(known) => Ok(self.note_folder(&path, key, looks, known)),
+            None => self.read_folder(&path, owners).map(|(_, sha256)| sha256),
+        }
+    }
+
+    /// Everything in the folder at `path`, and the hash that [`Cache::hash_folder`] gives of it from here on.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn read_folder(&self, path: &Path, owners: Owners) -> Result<(Tree, String)> {
+        let (path, key) = Self::folder_key(path, owners)?;
+        let ahead = lock(&self.ahead).take_if(|(of, _)| *of == key);
+        if let (Some((_, tree)), Some(sha256)) = (ahead, lock(&self.looked).get(&key)) {
+            return Ok((tree, sha256.clone()));
+        }
+        let (tree, looks) = read_and_look(&path, owners)?;
+        let sha256 = self.known_folder(&key, &looks).map_or_else(|| tree.digest(), Ok)?;
+        let sha256 = self.note_folder(&path, key, looks, sha256);
+        Ok((tree, sha256))
+    }
+
+    /// Reads the folder at `path` for the first who asks [`Cache::read_folder`] for it, who has to want it as it is now.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub(crate) fn read_ahead(&self, path: &Path, owners: Owners) -> Result<()> {
+        let (tree, _) = self.read_folder(path, owners)?;
+        let (_, key) = Self::folder_key(path, owners)?;
+        *lock(&self.ahead) = Some((key, tree));
+        Ok(())
+    }
+
+    /// The folder's path from the root on, and what is known of it under which key.
+    fn folder_key(path: &Path, owners: Owners) -> Result<(PathBuf, String)> {
+        let path = std::path::absolute(path).context_at(path, || "cannot find the folder")?;
+        let key = format!("{owners:?} {}", path.to_string_lossy());
+        Ok((path, key))
+    }
+
+    /// The hash of the folder that looked like this before.
+    fn known_folder(&self, key: &str, looks: &Looks) -> Option<String> {
+        let folders = lock(&self.folders);
+        folders.items.get(key).filter(|known| known.looks == looks.sha256).map(|known| known.sha256.clone())
+    }
+
+    fn note_folder(&self, path: &Path, key: String, looks: Looks, sha256: String) -> String {
         // What was changed while it was read is read again by the next one who asks.
         if looks.settled && path.to_str().is_some() {
             let mut folders = lock(&self.folders);
@@ -280,12 +333,13 @@ impl Cache {
             folders.changed |= folders.items.insert(key.clone(), folder.clone()) != Some(folder);
         }
         lock(&self.looked).insert(key, sha256.clone());
-        Ok(sha256)
+        sha256
     }
 
     /// From here on folders count as they are now.
     pub(crate) fn look_again(&self) {
         lock(&self.looked).clear();
+        *lock(&self.ahead) = None;
     }
 
     /// The package that is in use under this name, if one is.

@@ -126,7 +126,8 @@ fn pack_in(
     let mut to = BufWriter::new(partial.file());
     let mut hash = Sha256::new();
     let work = Work { file, length, packing, chunk };
-    let hole = frame(packing, &vec![0; chunk]).context(|| "cannot pack zeros")?;
+    let hole = Packer::new(packing).and_then(|mut packer| packer.frame(&vec![0; chunk]));
+    let hole = hole.context(|| "cannot pack zeros")?;
     let mut done = 0;
     work.each(workers, |packed| {
         let packed = packed.as_deref().unwrap_or(&hole);
@@ -150,31 +151,49 @@ fn pack_in(
     Ok(Prepared { packing, partial, sha256: hex(&hash.finalize()) })
 }
 
-/// `data` as a frame of its own.
-fn frame(packing: Packing, data: &[u8]) -> io::Result<Vec<u8>> {
-    match packing {
-        Packing::None => Ok(data.to_vec()),
-        Packing::Gzip => {
-            // Neither a time nor a name: the same bytes everywhere.
-            let header = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
-            let mut writer = header.write(Vec::new(), Compression::default());
-            writer.write_all(data)?;
-            writer.finish()
-        }
-        Packing::Zstd => {
-            let mut writer = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
-            writer.include_checksum(true)?;
-            writer.set_pledged_src_size(Some(data.len() as u64))?;
-            writer.write_all(data)?;
-            writer.finish()
-        }
-        Packing::Xz => {
-            let mut options = XzOptions::with_preset(XZ_LEVEL);
-            // A dictionary that is larger than the chunk is memory for nothing, also where it is unpacked.
-            options.lzma_options.dict_size = options.lzma_options.dict_size.min(CHUNK as u32);
-            let mut writer = XzWriter::new(Vec::new(), options)?;
-            writer.write_all(data)?;
-            writer.finish()
+/// Packs frame after frame.
+enum Packer {
+    None,
+    Gzip,
+    Xz,
+    /// Its memory is asked for once, and cleared by the page that was written to.
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Packer {
+    fn new(packing: Packing) -> io::Result<Self> {
+        Ok(match packing {
+            Packing::None => Self::None,
+            Packing::Gzip => Self::Gzip,
+            Packing::Xz => Self::Xz,
+            Packing::Zstd => {
+                let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+                compressor.include_checksum(true)?;
+                Self::Zstd(compressor)
+            }
+        })
+    }
+
+    /// `data` as a frame of its own.
+    fn frame(&mut self, data: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(data.to_vec()),
+            Self::Gzip => {
+                // Neither a time nor a name: the same bytes everywhere.
+                let header = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
+                let mut writer = header.write(Vec::new(), Compression::default());
+                writer.write_all(data)?;
+                writer.finish()
+            }
+            Self::Zstd(compressor) => compressor.compress(data),
+            Self::Xz => {
+                let mut options = XzOptions::with_preset(XZ_LEVEL);
+                // A dictionary that is larger than the chunk is memory for nothing, also where it is unpacked.
+                options.lzma_options.dict_size = options.lzma_options.dict_size.min(CHUNK as u32);
+                let mut writer = XzWriter::new(Vec::new(), options)?;
+                writer.write_all(data)?;
+                writer.finish()
+            }
         }
     }
 }
@@ -198,8 +217,14 @@ impl Work<'_> {
             for _ in 0..workers {
                 let (sender, window) = (sender.clone(), &window);
                 scope.spawn(move || {
+                    let mut packer = Packer::new(self.packing);
+                    let mut data = Vec::new();
                     while let Some(number) = window.next(count) {
-                        if sender.send((number, self.packed(number))).is_err() {
+                        let packed = match &mut packer {
+                            Ok(packer) => self.packed(number, packer, &mut data),
+                            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                        };
+                        if sender.send((number, packed)).is_err() {
                             break;
                         }
                     }
@@ -223,20 +248,20 @@ impl Work<'_> {
         })
     }
 
-    /// The frame of the chunk of this number.
-    fn packed(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+    /// The frame of the chunk of this number, which is read into `data`.
+    fn packed(&self, number: u64, packer: &mut Packer, data: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
         let start = number * self.chunk as u64;
         let end = self.length.min(start + self.chunk as u64);
         let whole = end - start == self.chunk as u64;
         if whole && data_from(self.file, start)?.is_none_or(|data| data >= end) {
             return Ok(None);
         }
-        let mut data = vec![0; usize::try_from(end - start).unwrap_or(self.chunk)];
-        self.file.read_exact_at(&mut data, start)?;
-        if whole && is_zero(&data) {
+        data.resize(usize::try_from(end - start).unwrap_or(self.chunk), 0);
+        self.file.read_exact_at(data, start)?;
+        if whole && is_zero(data) {
             return Ok(None);
         }
-        frame(self.packing, &data).map(Some)
+        packer.frame(data).map(Some)
     }
 }
 

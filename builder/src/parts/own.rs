@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Format, KernelImage};
 use crate::own::with_own;
 use crate::plan::Artifact;
-use crate::tree::{Data, Owners, Source, Tree, read_folder, read_tar};
+use crate::tree::{Data, Owners, Source, Tree, read_tar};
 use std::path::{Path, PathBuf};
 use vambrace_bsp::Architecture;
 
@@ -102,13 +102,26 @@ impl Maker<'_> {
         Ok(Some(inputs.key()))
     }
 
+    /// Reads the folder that is the root file system of the user's: for its hash, which is known from then on without another
+    /// look, and for the first who asks for it.
+    pub(crate) fn read_ahead(&self) -> Result<()> {
+        let config = self.decision.config();
+        match config.dom0.root.as_ref().map(|root| config.dir.join(root)).filter(|path| path.is_dir()) {
+            Some(path) => {
+                let read = self.cache.read_ahead(&path, config.dom0.owners);
+                read.map_err(|error| config.blame("dom0.root", error))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The root file system that is the user's; `None` where the profile's is used. Its contents stay where they are.
     pub(super) fn own_root(&self) -> Result<Option<(Tree, Stored)>> {
         let config = self.decision.config();
-        let (Some(root), Some(key)) = (&config.dom0.root, self.own_root_key()?) else { return Ok(None) };
+        let Some(root) = &config.dom0.root else { return Ok(None) };
         let path = config.dir.join(root);
         let tree = if path.is_dir() {
-            read_folder(&path, config.dom0.owners)
+            self.cache.read_folder(&path, config.dom0.owners).map(|(tree, _)| tree)
         } else {
             read_tar(&Source::archive(&path)).map_err(|error| error.at(&path))
         };
@@ -117,6 +130,7 @@ impl Maker<'_> {
                 .blame("dom0.root", error)
                 .help("a root file system is a folder, or a tar archive that is not packed")
         })?;
+        let Some(key) = self.own_root_key()? else { return Ok(None) };
         let size = tree.iter().filter_map(|entry| entry.node.data()).map(crate::tree::Data::len).sum();
         Ok(Some((tree, Stored { from: path.display().to_string(), size, sha256: key })))
     }

@@ -40,12 +40,23 @@ const MAX_ENTRIES: usize = 4 << 20;
 /// # Errors
 /// What cannot be looked at, and what a [`Tree`] does not take.
 pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
+    read_and_look(path, owners).map(|(tree, _)| tree)
+}
+
+/// The same, with how the folder looked while it was read: what is changed after a file was looked at is refused when that
+/// file is read.
+///
+/// # Errors
+/// As [`read_folder`].
+pub fn read_and_look(path: &Path, owners: Owners) -> Result<(Tree, Looks)> {
     let (mut tree, mut linked) = (Tree::new(), BTreeMap::<(u64, u64), Vec<u8>>::new());
+    let mut seen = Vec::new();
     walk(
         path,
         |found| Ok((node(&found.host, &found.meta, owners)?, found)),
         |(node, found)| {
             let (meta, at) = (&found.meta, &found.inside);
+            seen.push((found.host.clone(), Stamp::from_metadata(meta)));
             if meta.nlink() > 1 && !meta.is_dir() {
                 let inode = (meta.dev(), meta.ino());
                 if let Some(first) = linked.get(&inode) {
@@ -56,7 +67,7 @@ pub fn read_folder(path: &Path, owners: Owners) -> Result<Tree> {
             tree.insert(at, node).map_err(|error| error.at(&found.host))
         },
     )?;
-    Ok(tree)
+    Ok((tree, Looks::of(seen)))
 }
 
 /// A name in a folder.
@@ -125,6 +136,22 @@ pub struct Looks {
     pub settled: bool,
 }
 
+impl Looks {
+    /// Of everything in a folder, in any order.
+    fn of(mut seen: Vec<(PathBuf, Stamp)>) -> Self {
+        // By bytes: a comparison part by part costs as much as the rest.
+        seen.sort_by(|a, b| a.0.as_os_str().as_bytes().cmp(b.0.as_os_str().as_bytes()));
+        let (mut hash, mut settled) = (Sha256::new(), true);
+        for (host, stamp) in &seen {
+            hash.update(host.as_os_str().as_bytes());
+            hash.update(b"\0");
+            hash.update(stamp.bytes());
+            settled &= stamp.is_settled();
+        }
+        Self { sha256: hex(&hash.finalize()), settled }
+    }
+}
+
 /// Looks at the folder at `path` and everything below it, and reads nothing.
 ///
 /// # Errors
@@ -136,16 +163,7 @@ pub fn look_at_folder(path: &Path) -> Result<Looks> {
         seen.push(one);
         Ok(())
     })?;
-    // By bytes: a comparison part by part costs as much as the rest.
-    seen.sort_by(|a, b| a.0.as_os_str().as_bytes().cmp(b.0.as_os_str().as_bytes()));
-    let (mut hash, mut settled) = (Sha256::new(), true);
-    for (host, stamp) in &seen {
-        hash.update(host.as_os_str().as_bytes());
-        hash.update(b"\0");
-        hash.update(stamp.bytes());
-        settled &= stamp.is_settled();
-    }
-    Ok(Looks { sha256: hex(&hash.finalize()), settled })
+    Ok(Looks::of(seen))
 }
 
 /// The contents of the file at `path`, links followed, and whether its owner can execute it.

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 pub use cpio::{read_cpio, write_cpio, write_initramfs};
 use data::MAX_PIECES;
 pub use data::{Data, Reader};
-pub use folder::{Looks, Owners, look_at_folder, read_file, read_folder};
+pub use folder::{Looks, Owners, look_at_folder, read_and_look, read_file, read_folder};
 use node::PATH_MAX;
 pub use node::{Device, Kind, Node, Owner, Xattrs};
 pub use source::{Source, Store};
