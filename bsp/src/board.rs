@@ -293,21 +293,94 @@ pub struct Hypervisor {
     pub drivers: Vec<Driver>,
 }
 
-/// A firmware file of the board.
+/// A firmware file of the board. It is in a Debian package, or beside the board's description, or the user's: see
+/// [`Firmware::origin`]. An image's description can name a file in place of it, whatever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Firmware {
     /// The Debian package it is in.
-    pub package: String,
+    pub package: Option<String>,
     /// The package's architecture in Debian's words, where it is not the board's (`all` packages need none).
     pub architecture: Option<String>,
-    /// The absolute path in the package.
-    pub path: String,
+    /// The absolute path in the package; without a package, the path of a file beside the description, relative to the
+    /// board's folder.
+    pub path: Option<String>,
     /// The byte of the medium it is written to, where the board's ROM reads it from there.
     pub offset: Option<Size>,
+    /// The file's name in the root of the FAT partition that is marked, where the board's ROM reads files. A layout says
+    /// whether it is there or at `offset`.
+    pub file: Option<String>,
+    /// What it has to be; a file that is none is refused. Anything is taken where this is not given.
+    pub format: Option<FirmwareFormat>,
+    /// The memory that the board's ROM may load it to.
+    pub memory: Option<LoadWindow>,
     /// QEMU's arguments for it; `{file}` stands for the file's path.
     #[serde(default)]
     pub qemu: Vec<String>,
+}
+
+impl Firmware {
+    /// Where the file comes from unless an image's description names another one.
+    pub fn origin(&self) -> Origin<'_> {
+        match (&self.package, &self.path) {
+            (Some(package), path) => Origin::Package { package, path: path.as_deref().unwrap_or_default() },
+            (None, Some(path)) => Origin::Beside { path },
+            (None, None) => Origin::User,
+        }
+    }
+
+    /// Whether it is written to the medium; else it is QEMU's alone.
+    pub const fn is_on_medium(&self) -> bool {
+        self.offset.is_some() || self.file.is_some()
+    }
+}
+
+/// Where a firmware file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A Debian package.
+    Package {
+        /// The package's name.
+        package: &'a str,
+        /// The absolute path in the package.
+        path: &'a str,
+    },
+    /// A file beside the board's description.
+    Beside {
+        /// The path, relative to the board's folder.
+        path: &'a str,
+    },
+    /// The user, who may name it in an image's description. Where that does not, the firmware is not on the medium, and
+    /// the board has it elsewhere.
+    User,
+}
+
+/// What a firmware file is, where its form is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirmwareFormat {
+    /// What the boot ROMs of TI's OMAP and its relatives load: U-Boot's first stage behind TI's headers (U-Boot,
+    /// tools/omapimage.h and tools/gpheader.h).
+    Mlo,
+    /// U-Boot as its first stage loads it, in a legacy image (U-Boot, include/image.h) or a FIT.
+    UBootImage,
+}
+
+/// Memory that something is loaded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LoadWindow {
+    /// The first physical address.
+    pub base: u64,
+    /// The size.
+    pub size: Size,
+}
+
+impl LoadWindow {
+    /// The first address behind it.
+    pub const fn end(&self) -> u64 {
+        self.base.saturating_add(self.size.bytes())
+    }
 }
 
 /// How a board gets from its firmware to the hypervisor.

@@ -1,6 +1,6 @@
 //! What has to agree within one description, beyond the type of each field.
 
-use crate::board::{Board, DeviceTree, Loader, Method, Qemu, Serial};
+use crate::board::{Board, DeviceTree, Firmware, FirmwareFormat, Loader, Method, Origin, Qemu, Serial};
 use crate::error::{Error, Result};
 use crate::suggest::did_you_mean;
 use crate::text::fault_at;
@@ -164,6 +164,12 @@ fn variants_gic(board: &Board) -> Option<Fault> {
 /// Paths may name files in a package or beside the board, and nothing outside.
 fn paths(board: &Board) -> Option<Fault> {
     let climbs = |path: &str| path.split('/').any(|part| part == "..");
+    let in_folder = |field: String, path: &str| {
+        (path.is_empty() || path.ends_with('/') || path.starts_with('/') || climbs(path)).then(|| {
+            Fault::new(field, format!("`{path}` is not in the board's folder"))
+                .help("put the file beside board.toml and give its relative path")
+        })
+    };
     let in_package = |field: String, path: &str| {
         (!path.starts_with('/') || path.ends_with('/') || climbs(path))
             .then(|| Fault::new(field, format!("`{path}` is not the absolute path of a file in the package")))
@@ -184,11 +190,8 @@ fn paths(board: &Board) -> Option<Fault> {
             }
         }
         DeviceTree::File { path } => {
-            if path.is_empty() || path.starts_with('/') || climbs(path) {
-                return Some(
-                    Fault::new("device-tree.path", format!("`{path}` is not in the board's folder"))
-                        .help("put the file beside board.toml and give its relative path"),
-                );
+            if let Some(fault) = in_folder("device-tree.path".into(), path) {
+                return Some(fault);
             }
         }
     }
@@ -199,9 +202,59 @@ fn paths(board: &Board) -> Option<Fault> {
         }
     }
     board.firmware.iter().find_map(|(name, firmware)| {
-        in_package(format!("firmware.{name}.path"), &firmware.path)
-            .or_else(|| templates(&format!("firmware.{name}.qemu"), &firmware.qemu, "file"))
+        let field = |key: &str| format!("firmware.{name}.{key}");
+        let path = match firmware.origin() {
+            Origin::Package { path, .. } => in_package(field("path"), path),
+            Origin::Beside { path } => in_folder(field("path"), path),
+            Origin::User => None,
+        };
+        path.or_else(|| self::firmware(name, firmware))
+            .or_else(|| templates(&field("qemu"), &firmware.qemu, "file"))
     })
+}
+
+/// What a firmware file cannot be, beside its path.
+fn firmware(name: &str, firmware: &Firmware) -> Option<Fault> {
+    let field = |key: &str| format!("firmware.{name}.{key}");
+    // A user names it as a key, on the command line too.
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        return Some(
+            Fault::new(
+                format!("firmware.{name}"),
+                format!("`{}` is not a name for firmware", name.escape_default()),
+            )
+            .help("use letters, digits, `-` and `_`"),
+        );
+    }
+    if firmware.package.is_none() && firmware.architecture.is_some() {
+        return Some(Fault::new(field("architecture"), "only a package has an architecture"));
+    }
+    if firmware.origin() == Origin::User && !firmware.is_on_medium() {
+        return Some(
+            Fault::new(format!("firmware.{name}"), "the user's file would be nowhere on the medium")
+                .help("say where the board's ROM reads it: `offset` or `file`, or both"),
+        );
+    }
+    if let Some(file) = &firmware.file {
+        // As FAT has it without a long name, which no ROM reads (Microsoft's FAT specification, section 6).
+        let part = |part: &str, most: usize| {
+            (1..=most).contains(&part.len())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        let (stem, ending) = file.split_once('.').unwrap_or((file, "x"));
+        if !part(stem, 8) || !part(ending, 3) {
+            let text = format!("`{}` is not a file's short name on FAT", file.escape_default());
+            return Some(
+                Fault::new(field("file"), text).help("8 letters, digits, `-` and `_`, and 3 behind a dot"),
+            );
+        }
+    }
+    let window = firmware.memory.as_ref()?;
+    if firmware.format != Some(FirmwareFormat::Mlo) {
+        return Some(Fault::new(field("memory"), "only of the format `mlo` is known where it is loaded to"));
+    }
+    (window.size.bytes() == 0 || window.base.checked_add(window.size.bytes()).is_none())
+        .then(|| Fault::new(field("memory"), format!("{} is not a range of memory", window.size)))
 }
 
 fn boot(board: &Board) -> Option<Fault> {

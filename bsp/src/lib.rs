@@ -23,7 +23,8 @@ mod version;
 
 pub use board::{
     Amendment, Architecture, Board, BootMethod, Console, DeviceTree, DiskSize, Dom0, Driver, Firmware,
-    Hypervisor, Loader, Memory, Method, OldUboot, Qemu, Reserved, Serial, Variant,
+    FirmwareFormat, Hypervisor, LoadWindow, Loader, Memory, Method, OldUboot, Origin, Qemu, Reserved, Serial,
+    Variant,
 };
 pub use catalog::{Catalog, Source, parse};
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ use crate::disk::{
     write_into,
 };
 use crate::error::{Error, Result, ResultExt};
+use crate::firmware::FirmwareSource;
 use crate::guest;
 use crate::image::packing::Packing;
 use crate::image::{
@@ -18,7 +19,7 @@ use crate::layout::{Content, Filesystem, Layout, ModuleKind, SlotFile};
 use crate::lock::ImageLock;
 use crate::parts::{MAX_MODULE, Maker, Parts, builder_stamp, epoch};
 use crate::pins::lockfile::LockFile;
-use crate::plan::{Plan, listing};
+use crate::plan::{Artifact, Plan, listing};
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::signature::sign;
@@ -238,6 +239,7 @@ fn make(
         pins: &maker.pins()?,
         hypervisor: &plan.artifacts.hypervisor,
         compiled: matches!(decision.hypervisor, HypervisorSource::Compile { .. }),
+        firmware: own_firmware(decision, &plan),
     };
     let beside = companions::stage(image, &described)?;
     let mut manifest = Manifest {
@@ -274,6 +276,13 @@ fn make(
         note_packed(image, &mut manifest, packed?.put()?)?;
     }
     Ok(manifest)
+}
+
+/// The firmware that is in no package, by name.
+fn own_firmware<'a>(decision: &Decision, plan: &'a Plan) -> Vec<(&'a str, &'a Artifact)> {
+    let own = |name: &str| matches!(decision.firmware.get(name), Some(FirmwareSource::File { .. }));
+    let all = plan.artifacts.firmware.iter().map(|(name, artifact)| (name.as_str(), artifact));
+    all.filter(|(name, _)| own(name)).collect()
 }
 
 /// Notes in the manifest of `image` how it has been packed.
@@ -327,6 +336,10 @@ fn disk_spec(
                 .and_then(|guest| guest.module(module.kind))
                 .map(|part| part.data.clone())
                 .unwrap_or_default()
+        }
+        Content::Firmware(number) => {
+            let name = decision.boot.firmware.get(number);
+            name.and_then(|name| parts.firmware.get(name)).map(|part| part.data.clone()).unwrap_or_default()
         }
         Content::Slot(SlotFile::Script) => slot.clone(),
         Content::Slot(SlotFile::Good) => State::good_file(SlotName::A).into(),

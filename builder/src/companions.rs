@@ -34,6 +34,8 @@ pub(crate) struct Described<'a> {
     pub(crate) hypervisor: &'a Artifact,
     /// Whether the hypervisor was compiled from the sources.
     pub(crate) compiled: bool,
+    /// Its firmware that is in no package, by name.
+    pub(crate) firmware: Vec<(&'a str, &'a Artifact)>,
 }
 
 /// A file's name, to be told.
@@ -147,6 +149,7 @@ pub(crate) mod tests {
             sha256: Some("0d".repeat(32)),
             header: None,
         };
+        let mlo = Artifact { from: "my/MLO".into(), size: 7, sha256: Some("0e".repeat(32)), header: None };
         let name = "gpt-uboot-minimal.img".to_owned();
         let ranges = vec![Range { first: 0, count: 2, sha256: Some([7; 32]) }];
         let map = BlockMap::new(4096, 1 << 20, ranges, Rest::Any).unwrap();
@@ -157,6 +160,7 @@ pub(crate) mod tests {
             pins: &pins,
             hypervisor: &hypervisor,
             compiled: true,
+            firmware: vec![("MLO", &mlo)],
         })
     }
 

@@ -2,13 +2,14 @@
 
 use crate::config::ImageConfig;
 use crate::error::{Error, Result};
+use crate::firmware::{self, FirmwareSource, with_firmware};
 use crate::guest::{Guests, layout::with_guests};
 use crate::hypervisor::HypervisorKind;
 use crate::layout::{Content, Filesystem, Kind, Layout, Partition, not_for};
 use crate::profile::Profile;
 use crate::slot::{check_slots, with_slots};
 use crate::workspace::{Workspace, described};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use vambrace_bsp::{
     Architecture, Board, BootMethod, DeviceTree, Driver, Method, Qemu, Size, Source, Variant, did_you_mean,
@@ -77,8 +78,12 @@ pub struct Decision {
     pub variant: Option<(String, Variant)>,
     /// The boot method.
     pub method: Method,
-    /// What the board says of that method.
+    /// What the board says of that method; of its firmware, what somebody has.
     pub boot: BootMethod,
+    /// Where each file of its firmware comes from, by name.
+    pub firmware: BTreeMap<String, FirmwareSource>,
+    /// The firmware that is the user's to name and was not, so that it is not on the medium.
+    pub firmware_elsewhere: Vec<String>,
     /// The disk layout.
     pub layout: Layout,
     /// The root file system.
@@ -193,7 +198,15 @@ impl Decision {
             check_slots(&board, method, boot)?;
             check_root(&request.config)?;
         }
-        let boot = boot.clone();
+        let mut boot = boot.clone();
+        let board_dir = match workspace.boards().source(id) {
+            Some(Source::Folder(path)) => path.clone(),
+            Some(Source::Embedded) | None => workspace.root().join("bsp/boards").join(id),
+        };
+        let firmware = firmware::sources(&board, &boot, &board_dir, &request.config)?;
+        let (there, firmware_elsewhere) =
+            boot.firmware.into_iter().partition(|name| firmware.contains_key(name));
+        boot.firmware = there;
         let dom0_arch = dom0_architecture(&board, request.dom0_arch)?;
         // As with a board's variant, the release may be named behind a colon.
         let (profile, release) = match request.profile.as_deref().unwrap_or("minimal").split_once(':') {
@@ -210,10 +223,7 @@ impl Decision {
             true => (with_slots(layout)?, profile.with_slots()?),
             false => (layout, profile),
         };
-        let board_dir = match workspace.boards().source(id) {
-            Some(Source::Folder(path)) => path.clone(),
-            Some(Source::Embedded) | None => workspace.root().join("bsp/boards").join(id),
-        };
+        let layout = with_firmware(layout, &board, &boot.firmware)?;
         let guests = Guests::new(workspace, request.config.clone(), dom0_arch, &profile.spec.suite)?;
         let memory = memory(&board, request.memory)?;
         let cpus = cpus(&board, variant.as_ref(), request.cpus)?;
@@ -262,6 +272,8 @@ impl Decision {
             variant,
             method,
             boot,
+            firmware,
+            firmware_elsewhere,
             layout,
             profile,
             board_dir,
@@ -299,6 +311,8 @@ impl Decision {
         self.board.dom0.modules.extend(GUEST_DRIVERS.map(str::to_owned));
         self.board.device_tree = DeviceTree::Firmware {};
         self.boot.firmware.clear();
+        self.firmware.clear();
+        self.firmware_elsewhere.clear();
         self.guests = Guests::default();
         self.layout.id = id;
         self.layout.partitions.clear();

@@ -25,6 +25,9 @@ pub struct Layout {
     pub gpt_entries: Option<u32>,
     /// The size of the medium; without it, what the partitions need. dom0's root file system gets what they leave.
     pub size: Option<Size>,
+    /// Where the board's firmware is that its ROM can read from a file as well as from a fixed byte.
+    #[serde(default)]
+    pub firmware: FirmwarePlace,
     /// Partitions begin and end on multiples of this.
     pub alignment: Size,
     /// The partitions, in the order they have on the disk.
@@ -50,6 +53,17 @@ impl Table {
             Self::Mbr => "MBR",
         }
     }
+}
+
+/// Where on the medium a board's firmware is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirmwarePlace {
+    /// At the byte that the board names.
+    #[default]
+    Raw,
+    /// In the root of the FAT partition that is marked; what a board's ROM reads from a fixed byte alone is there.
+    Files,
 }
 
 /// A partition and its file system.
@@ -177,6 +191,8 @@ pub enum Content {
     DeviceTree,
     /// What a guest is started with that the hypervisor starts; an image's description says so, and no layout.
     Guest(GuestModule),
+    /// Firmware that the board's ROM reads from a file, by its number among the boot method's; the board says so.
+    Firmware(usize),
     /// What tells slots apart; `--slots` puts it in, and no layout.
     Slot(SlotFile),
 }
@@ -235,6 +251,7 @@ impl Content {
     pub fn label(self) -> String {
         match self {
             Self::Guest(module) => format!("guest-{}-{}", module.guest, module.kind.name()),
+            Self::Firmware(number) => format!("firmware-{number}"),
             other => other.name().to_owned(),
         }
     }
@@ -243,6 +260,7 @@ impl Content {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Guest(_) => "guest",
+            Self::Firmware(_) => "firmware",
             Self::Slot(SlotFile::Script) => "slot-script",
             Self::Slot(SlotFile::Listing) => "slot-listing",
             Self::Slot(SlotFile::Good) => "good-slot",
@@ -339,6 +357,9 @@ impl Layout {
                 let foreign = match file.content {
                     Content::Guest(_) => Some("guests are in an image's description, not in a layout"),
                     Content::Slot(_) => Some("slots come with `--slots`, and are not in a layout"),
+                    Content::Firmware(_) => {
+                        Some("a board says what its firmware's files are called: firmware = \"files\"")
+                    }
                     _ => None,
                 };
                 if let Some(text) = foreign {
@@ -360,6 +381,9 @@ impl Layout {
                     ));
                 }
             }
+        }
+        if self.firmware == FirmwarePlace::Files && !self.partitions.iter().any(Partition::takes_firmware) {
+            return Some(("firmware".into(), "files want a FAT32 partition that is `bootable`".into()));
         }
         if self.partitions.iter().filter(|partition| partition.filesystem == Filesystem::Ext4).count() > 1 {
             return Some((

@@ -26,6 +26,7 @@ pub mod draw;
 pub mod error;
 pub mod explain;
 pub mod fdt;
+mod firmware;
 pub mod flash;
 mod groups;
 pub mod guest;
@@ -59,6 +60,9 @@ pub mod signature;
 pub mod slot;
 pub mod sources;
 mod staged;
+#[cfg(test)]
+#[path = "../tests/support/ti.rs"]
+mod ti;
 pub mod toolchain;
 pub mod tree;
 pub mod uboot;

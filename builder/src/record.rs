@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::config::{ImageConfig, Setting};
 use crate::decision::{Decision, Request};
 use crate::error::{Error, Result};
+use crate::firmware::FirmwareSource;
 use crate::hypervisor::HypervisorKind;
 use crate::sources::{Sources, is_commit};
 use crate::tree::Owners;
@@ -11,7 +12,7 @@ use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use vambrace_bsp::{Architecture, Method, Size, Source};
+use vambrace_bsp::{Architecture, DeviceTree, Method, Size, Source};
 
 /// How an image was built. Nothing in it depends on the machine or the day, nor on the folder that it was built in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,14 @@ impl Record {
             (workspace.boards_dir(), workspace.boards().source(&decision.board.id))
         {
             own.push(folder.join("board.toml"));
+            if let DeviceTree::File { path } = &decision.board.device_tree {
+                own.push(folder.join(path));
+            }
+            for source in decision.firmware.values() {
+                if let FirmwareSource::File { path, field: None } = source {
+                    own.push(path.clone());
+                }
+            }
         }
         for path in own {
             let file = OwnFile { path: name(root, &path), sha256: cache.hash_path(&path, Owners::Root)? };

@@ -5,7 +5,7 @@ use crate::kernel::Format;
 use crate::layout::Content;
 use crate::plan::{Artifact, Plan, PlannedHypervisor};
 use std::fmt::Write as _;
-use vambrace_bsp::{Board, Catalog, DeviceTree, Dom0, Loader, Method, Size, Source};
+use vambrace_bsp::{Board, Catalog, DeviceTree, Dom0, Loader, Method, Origin, Size, Source};
 
 /// All boards, a line each.
 pub fn boards(catalog: &Catalog) -> String {
@@ -115,13 +115,28 @@ pub(crate) fn board_facts(board: &Board, profiles: &[String]) -> Vec<[String; 2]
         let firmware = match (boot.firmware.as_slice(), method) {
             ([], Method::Direct) => "no firmware: a loader puts the files to their addresses".to_owned(),
             ([], _) => "firmware of the board's own, which is not on the image".to_owned(),
-            (names, _) => format!("firmware {}", names.join(", ")),
+            (names, _) => {
+                let own = names.iter().any(|name| {
+                    board.firmware.get(name).is_some_and(|firmware| firmware.origin() == Origin::User)
+                });
+                let elsewhere =
+                    if own { ", where you name yours; else the board's own, elsewhere" } else { "" };
+                format!("firmware {}{elsewhere}", names.join(", "))
+            }
         };
         row("boot", format!("{method}{default}: layout {}; {firmware}", boot.layouts.join(", ")));
     }
     for (name, firmware) in &board.firmware {
-        let place = firmware.offset.map_or(String::new(), |offset| format!(", at byte {}", offset.bytes()));
-        row("firmware", format!("{name}: {} of the package {}{place}", firmware.path, firmware.package));
+        let file = firmware.file.as_ref().map(|file| format!("the file {file} on FAT"));
+        let raw = firmware.offset.map(|offset| format!("at byte {}", offset.bytes()));
+        let places: Vec<String> = file.into_iter().chain(raw).collect();
+        let place = if places.is_empty() { String::new() } else { format!(", {}", places.join(" or ")) };
+        let from = match firmware.origin() {
+            Origin::Package { package, path } => format!("{path} of the package {package}"),
+            Origin::Beside { path } => format!("{path} beside the description"),
+            Origin::User => "a file of yours, named under [firmware] in the image's description".to_owned(),
+        };
+        row("firmware", format!("{name}: {from}{place}"));
     }
     if let Some(qemu) = &board.qemu {
         let machine = std::iter::once(&qemu.machine)
@@ -231,6 +246,7 @@ pub fn plan(plan: &Plan, qemu: Option<&str>, verbose: bool) -> String {
         ["dom0's arguments".to_owned(), plan.dom0_args.clone()],
         ["image".to_owned(), format!("{}, {}", plan.image.display(), size(plan.disk.size))],
     ];
+    rows.extend(plan.remarks.iter().map(|remark| ["note".to_owned(), remark.clone()]));
     if plan.never_booted {
         rows.push(["booted".to_owned(), "never: the image is checked by reading it back".to_owned()]);
     }

@@ -7,6 +7,7 @@ use crate::apt::Package;
 use crate::calendar::Utc;
 use crate::companions::Described;
 use crate::pins::Name;
+use crate::plan::Artifact;
 use serde_json::{Value, json};
 
 /// Where nothing is claimed. Debian's licences stand in each package's copyright file.
@@ -25,6 +26,11 @@ pub(crate) fn document(described: &Described<'_>) -> Value {
         relation("SPDXRef-image", "CONTAINS", "SPDXRef-hypervisor"),
         relation("SPDXRef-builder", "BUILD_TOOL_OF", "SPDXRef-image"),
     ];
+    for (name, artifact) in &described.firmware {
+        let package = firmware(name, artifact);
+        relations.push(relation("SPDXRef-image", "CONTAINS", package["SPDXID"].as_str().unwrap_or_default()));
+        packages.push(package);
+    }
     let mut seen = Vec::new();
     for (name, package) in described.pins.packages() {
         let id = id(package);
@@ -119,6 +125,23 @@ fn hypervisor(described: &Described<'_>) -> Value {
     package
 }
 
+/// Firmware of the user's: nothing but its hash tells what it is, for its path is of the machine.
+fn firmware(name: &str, artifact: &Artifact) -> Value {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let id: String = name.chars().map(plain).collect();
+    json!({
+        "SPDXID": format!("SPDXRef-firmware-{id}"),
+        "name": name,
+        "primaryPackagePurpose": "FIRMWARE",
+        "downloadLocation": NONE,
+        "filesAnalyzed": false,
+        "checksums": checksums(artifact.sha256.as_deref().unwrap_or_default()),
+        "licenseConcluded": NONE,
+        "licenseDeclared": NONE,
+        "copyrightText": NONE,
+    })
+}
+
 fn builder(described: &Described<'_>) -> Value {
     json!({
         "SPDXID": "SPDXRef-builder",
@@ -173,7 +196,7 @@ mod tests {
         let document = described(document);
         let packages = document["packages"].as_array().unwrap();
         let ids: Vec<&str> = packages.iter().map(|package| package["SPDXID"].as_str().unwrap()).collect();
-        assert_eq!(packages.len(), 3 + 4, "{document}");
+        assert_eq!(packages.len(), 3 + 1 + 4, "{document}");
         let relations = document["relationships"].as_array().unwrap();
         for id in &ids {
             assert_eq!(ids.iter().filter(|other| *other == id).count(), 1, "{id}");
@@ -191,6 +214,13 @@ mod tests {
         };
         assert_eq!((&*kind("adduser"), &*kind("busybox-static")), ("CONTAINS", "GENERATED_FROM"));
         assert_eq!(document["creationInfo"]["created"], "2026-01-01T00:00:00Z");
+        assert_eq!(kind("MLO"), "CONTAINS");
+        let mlo = packages.iter().find(|package| package["name"] == "MLO").unwrap();
+        assert_eq!(mlo["checksums"][0]["checksumValue"], "0e".repeat(32));
+        assert_eq!(
+            (&mlo["SPDXID"], &mlo["primaryPackagePurpose"]),
+            (&json!("SPDXRef-firmware-MLO"), &json!("FIRMWARE"))
+        );
         let info = packages[1]["sourceInfo"].as_str().unwrap();
         assert!(info.ends_with("; sources: commit 0b0b0b0b0b0b"), "{info}");
     }

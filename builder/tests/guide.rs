@@ -10,3 +10,5 @@ mod messages;
 mod page;
 #[path = "guide/table.rs"]
 mod table;
+#[path = "support/ti.rs"]
+mod ti;

@@ -51,6 +51,10 @@ pub struct ImageConfig {
     /// The hypervisor.
     #[serde(default)]
     pub hypervisor: Hypervisor,
+    /// Firmware of your own, by the board's name for it: a file, relative to the description's folder, such as
+    /// `MLO = "MLO"`. `vambrace show BOARD` lists what the board takes.
+    #[serde(default)]
+    pub firmware: BTreeMap<String, PathBuf>,
     /// dom0.
     #[serde(default)]
     pub dom0: Dom0,
@@ -193,7 +197,8 @@ impl ImageConfig {
     /// The files and folders of the user's that it names.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let guests = self.guests.iter().flat_map(Guest::files);
-        let all = self.dom0.files().into_iter().chain(self.hypervisor.file.clone()).chain(guests);
+        let own = self.hypervisor.file.iter().chain(self.firmware.values()).cloned();
+        let all = self.dom0.files().into_iter().chain(own).chain(guests);
         all.map(|path| self.dir.join(path)).collect()
     }
 

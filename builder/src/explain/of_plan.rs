@@ -23,6 +23,8 @@ pub(super) struct Planned {
     ram: (u64, u64),
     ram_map: Vec<PlannedRegion>,
     loads: Vec<PlannedLoad>,
+    #[serde(default)]
+    remarks: Vec<String>,
     pub(super) disk: PlannedDisk,
 }
 
@@ -71,7 +73,7 @@ impl Planned {
     /// Takes what is needed from a plan as JSON.
     pub(super) fn read(plan: &serde_json::Value) -> Result<Self> {
         let planned = Self::deserialize(plan).context(|| "this is no plan of an image")?;
-        if planned.ram_map.len().max(planned.disk.extents.len()) > MOST {
+        if planned.ram_map.len().max(planned.disk.extents.len()).max(planned.remarks.len()) > MOST {
             return Err(Error::new("the plan has more ranges than any image"));
         }
         Ok(planned)
@@ -142,15 +144,17 @@ impl Planned {
         let dom0 = size(self.dom0_mem);
         if self.ram_map.is_empty() {
             let what = format!("by {} the firmware decides at run time where in RAM things are", self.method);
-            return vec![what, format!("dom0 gets {dom0}, where the hypervisor finds them")];
+            let dom0 = format!("dom0 gets {dom0}, where the hypervisor finds them");
+            return [what, dom0].into_iter().chain(self.remarks.clone()).collect();
         }
         let taken: u64 = self.ram_map.iter().fold(0, |sum, region| sum.saturating_add(region.size));
         let free = (self.ram.1.saturating_sub(self.ram.0)).saturating_sub(taken);
-        vec![format!(
+        let dom0 = format!(
             "dom0's {dom0}, and guests' memory, are taken by the hypervisor at run time from what is free: {} and what the \
              firmware leaves; kernel and ramdisk are copied into dom0",
             size(free)
-        )]
+        );
+        std::iter::once(dom0).chain(self.remarks.clone()).collect()
     }
 }
 

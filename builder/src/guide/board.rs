@@ -3,7 +3,7 @@
 use super::markdown::{code, escaped, table as markdown_table};
 use crate::report::{board_facts, booted};
 use std::collections::BTreeMap;
-use vambrace_bsp::{Board, Method};
+use vambrace_bsp::{Board, Method, Origin};
 
 /// Facts that a page has told before it comes to all of them.
 const TOLD: [&str; 6] = ["board", "name", "boot", "serial line", "note", "booted"];
@@ -124,12 +124,22 @@ fn firmware(board: &Board, method: Method, names: &[String]) -> String {
     }
     let files = names.iter().filter_map(|name| {
         let file = board.firmware.get(name)?;
-        let place = match file.offset {
-            Some(offset) => format!("on the image at byte {}", offset.bytes()),
-            None if file.qemu.is_empty() => "not on the image".to_owned(),
-            None => "in QEMU; elsewhere the board's own".to_owned(),
+        let as_file = file.file.as_ref().map(|file| format!("as the file {}", code(file)));
+        let raw = file.offset.map(|offset| format!("at byte {}", offset.bytes()));
+        let places: Vec<String> = as_file.into_iter().chain(raw).collect();
+        let place = match (places.is_empty(), file.qemu.is_empty()) {
+            (false, _) => format!("on the image {}", places.join(" or ")),
+            (true, true) => "not on the image".to_owned(),
+            (true, false) => "in QEMU; elsewhere the board's own".to_owned(),
         };
-        Some(format!("{} of Debian's {}, {place}", escaped(name), code(&file.package)))
+        let name = escaped(name);
+        Some(match file.origin() {
+            Origin::Package { package, .. } => format!("{name} of Debian's {}, {place}", code(package)),
+            Origin::Beside { .. } => format!("{name} of the board's folder, {place}"),
+            Origin::User => format!(
+                "{name} of your own, {place}: see [`[firmware]`](../own-image.md#firmware); without it, the board's from elsewhere"
+            ),
+        })
     });
     let files: Vec<String> = files.collect();
     if files.is_empty() { "the board's own, not on the image".to_owned() } else { files.join("; ") }
@@ -186,6 +196,18 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("## In QEMU"), "{text}");
+    }
+
+    #[test]
+    fn firmware_of_the_user_s_has_its_places() {
+        let text = page_of("omap5-uevm");
+        for part in [
+            "MLO of your own, on the image as the file `MLO` or at byte 131072",
+            "u-boot of your own, on the image as the file `u-boot.img` or at byte 393216",
+            "a file of yours, named under \\[firmware\\]",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

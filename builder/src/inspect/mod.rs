@@ -42,6 +42,7 @@ pub use command::{InspectCommand, run};
 pub(crate) use fat::Fat;
 pub use fault::Fault;
 pub use raw::Found;
+pub(crate) use rom::Mlo;
 pub use table::{Entry, Table};
 pub use thing::{Cpu, Kind, Thing};
 pub use volume::Format;
@@ -352,6 +353,11 @@ fn known(volume: &Volume, file: &Listed, allowance: &mut u64) -> Option<KnownFil
     };
     let nothing = thing.kind == Kind::Other && thing.wrong.is_empty();
     (!nothing).then(|| KnownFile { path: file.path.clone(), bytes: file.size, thing })
+}
+
+/// Says what `bytes` are, all of a file.
+pub(crate) fn look_at(bytes: &[u8]) -> Thing {
+    recognise(bytes, bytes.len() as u64)
 }
 
 /// Looks at how something of `size` bytes begins, and if that is worth it and the allowance lasts, at all of it.

@@ -54,10 +54,11 @@ pub(super) fn search(window: &Window, taken: &[(u64, u64)]) -> Result<Vec<Found>
     let mut found: Vec<Found> = Vec::new();
     for (rom, start) in Rom::PLACES {
         let part = window.part(start, u64::MAX);
-        let head = part.up_to(0, BLOCK)?;
+        // TI's header stands behind a block with a table.
+        let head = part.up_to(0, 2 * BLOCK)?;
         // The header tells how much there is to be read.
         let Some(thing) = rom.first_stage(&head, part.size()) else { continue };
-        let bytes = part.up_to(0, thing.size.clamp(BLOCK, 1 << 20))?;
+        let bytes = part.up_to(0, thing.size.clamp(2 * BLOCK, 1 << 20))?;
         let Some(thing) = rom.first_stage(&bytes, part.size()) else { continue };
         let size = thing.size.clamp(BLOCK, part.size().max(BLOCK));
         if found.iter().all(|other| start >= other.end() || other.start >= start + size) {

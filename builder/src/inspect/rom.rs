@@ -52,7 +52,7 @@ impl Rom {
             Self::Sunxi => egon(bytes, size),
             Self::Rockchip => rockchip(bytes, size),
             Self::Imx => imx(bytes, size),
-            Self::Ti => ti(bytes, size),
+            Self::Ti => Mlo::with_table(bytes).map(|mlo| mlo.thing(size)),
         }
     }
 }
@@ -163,18 +163,71 @@ fn imx(bytes: &[u8], size: u64) -> Option<Thing> {
     None
 }
 
-/// TI's table with settings, and a header with size and address behind it.
-fn ti(bytes: &[u8], size: u64) -> Option<Thing> {
-    if !has(bytes, 20, b"CHSETTINGS") {
-        return None;
+/// What TI's boot ROMs load: a table of contents of a sector, a header with size and address, and code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mlo {
+    /// Whether it has the table; where the ROM reads sectors, it takes nothing without.
+    pub(crate) table: bool,
+    /// The address that the code is loaded to, and started at.
+    pub(crate) address: u64,
+    /// The bytes of the code.
+    pub(crate) code: u64,
+    /// The bytes of the whole.
+    pub(crate) size: u64,
+}
+
+impl Mlo {
+    /// The table's size: one sector.
+    const TABLE: usize = 512;
+    /// The header's size, which it counts.
+    const HEADER: u64 = 8;
+    /// The bytes that tell all that is known of one.
+    pub(super) const HEADERS: u64 = Self::TABLE as u64 + Self::HEADER;
+    /// The chips' own memory, of all that have such a ROM: OMAP3's begins first, DRA7's ends last.
+    const MEMORY: std::ops::Range<u64> = 0x4020_0000..0x4038_0000;
+
+    /// The one that `bytes` begin with, by its table: the first entry is for the settings.
+    pub(crate) fn with_table(bytes: &[u8]) -> Option<Self> {
+        if !has(bytes, 20, b"CHSETTINGS") {
+            return None;
+        }
+        Self::header(bytes.get(Self::TABLE..)?, true)
     }
-    let length = u64::from(u32_at(bytes, 512)?) + 512;
-    let thing = Thing::new(Kind::Firmware, "first stage for TI (MLO)").cpu(Cpu::Arm).size(length);
-    Some(if length > size {
-        thing.wrong(format!("it is cut short: {size} bytes of {length}"))
-    } else {
-        thing
-    })
+
+    /// One without a table that has all of `size` bytes, and begins with `bytes`. Nothing marks it but that its header makes
+    /// sense.
+    pub(crate) fn without_table(bytes: &[u8], size: u64) -> Option<Self> {
+        Self::header(bytes, false)
+            .filter(|mlo| mlo.code > 0 && mlo.fault(size).is_none() && Self::MEMORY.contains(&mlo.address))
+    }
+
+    fn header(bytes: &[u8], table: bool) -> Option<Self> {
+        let (stated, address) = (u64::from(u32_at(bytes, 0)?), u64::from(u32_at(bytes, 4)?));
+        let before = if table { Self::TABLE as u64 } else { 0 };
+        Some(Self { table, address, code: stated.saturating_sub(Self::HEADER), size: stated + before })
+    }
+
+    /// What is wrong with it, where it has `size` bytes.
+    pub(crate) fn fault(&self, size: u64) -> Option<String> {
+        if self.code == 0 || self.address == 0 {
+            Some("its header has no size, or no address".to_owned())
+        } else if self.size > size {
+            Some(format!("it is cut short: {size} bytes of {}", self.size))
+        } else {
+            None
+        }
+    }
+
+    /// It as what is found on a medium.
+    pub(super) fn thing(&self, size: u64) -> Thing {
+        let thing =
+            Thing::new(Kind::Firmware, format!("first stage for TI (MLO), for address {:#x}", self.address));
+        let thing = thing.cpu(Cpu::Arm).size(self.size);
+        match self.fault(size) {
+            Some(fault) => thing.wrong(fault),
+            None => thing,
+        }
+    }
 }
 
 /// The magic numbers of what lies in a gap before the partitions, at a multiple of a block.
@@ -186,6 +239,30 @@ pub(super) fn may_begin(block: &[u8]) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ti::mlo;
+
+    #[test]
+    fn an_mlo_says_how_much_of_it_there_is() {
+        let whole = mlo(1000, 0x4030_0000);
+        let read = Mlo::with_table(&whole).unwrap();
+        assert_eq!(read, Mlo { table: true, address: 0x4030_0000, code: 1000, size: whole.len() as u64 });
+        let thing = recognise(&whole, whole.len() as u64).unwrap();
+        assert!(
+            thing.wrong.is_empty() && thing.size == 1520 && thing.what.contains("0x40300000"),
+            "{thing:?}"
+        );
+        assert!(recognise(&whole[..1519], 1519).unwrap().wrong[0].contains("cut short: 1519 bytes of 1520"));
+        // The end of the table is not enough to tell its size.
+        assert_eq!(Mlo::with_table(&whole[..516]), None);
+        let empty = [&whole[..512], &[8, 0, 0, 0, 0, 0, 0x30, 0x40]].concat();
+        assert!(recognise(&empty, 520).unwrap().wrong[0].contains("no size"));
+        let bare = Mlo::without_table(&whole[512..], 1008).unwrap();
+        assert_eq!(bare, Mlo { table: false, size: 1008, ..read });
+        assert_eq!(Mlo::without_table(&whole[512..], 1007), None);
+        assert_eq!(Mlo::without_table(&whole, 1520), None);
+        assert_eq!(Mlo::without_table(&mlo(1000, 0x8000_0000)[512..], 1008), None);
+        assert_eq!(Mlo::without_table(&[8, 0, 0, 0, 0, 0, 0x30, 0x40], 8), None);
+    }
 
     /// An SPL with a right sum.
     pub(in crate::inspect) fn spl(length: u32) -> Vec<u8> {

@@ -10,6 +10,7 @@ use crate::disk::{
     Blob, Content, DiskSpec, Ext4, Fat32, FileSpec, Gpt, PartitionSpec, Table as DiskTable, fat32_size,
     write_image,
 };
+use crate::ti::{mlo, uboot};
 use crate::tree::{Node, Tree};
 use crate::uboot::{boot_script, kernel_image};
 use vambrace_bsp::Architecture;
@@ -147,6 +148,79 @@ fn a_sound_card_boots_with_either_table() {
         assert!(account.text(80).contains("boots with a hypervisor"));
         assert!(account.html().contains("boots with a hypervisor"));
     }
+}
+
+const OURS_32: &str = "load mmc 0:${distro_bootpart} 0x80100000 v/kernel\nbootz 0x80100000 - 0x88000000\n";
+
+/// A card for TI's boot ROM: `raw` at its bytes, `files` beside those that U-Boot loads.
+fn ti_card(table: DiskTable, raw: &[(usize, Vec<u8>)], files: Files, bootable: bool) -> Account {
+    let script = boot_script(OURS_32, Architecture::Armv7, 0).unwrap();
+    let all = [files, vec![("boot.scr", script), ("v/kernel", zimage())]].concat();
+    let mut bytes = card(table, all, bootable);
+    // What it has for SunXi goes.
+    let first = if table == MBR { 512 } else { 34 * 512 };
+    bytes[first..MIB as usize].fill(0);
+    for (at, blob) in raw {
+        bytes[*at..at + blob.len()].copy_from_slice(blob);
+    }
+    of(bytes)
+}
+
+const MLO_AT: usize = 0x2_0000;
+const UBOOT_AT: usize = 0x6_0000;
+
+#[test]
+fn ti_s_rom_takes_sectors_with_either_table_and_files_with_a_master_boot_record() {
+    let (first, next) = (mlo(70_000, 0x4030_0000), uboot(3000, 2));
+    let line = "TI boot ROM -> first stage for TI -> legacy U-Boot image `U-Boot` -> boot script -> kernel";
+    for table in [MBR, DiskTable::Gpt(Gpt::USUAL)] {
+        let account = ti_card(table, &[(MLO_AT, first.clone()), (UBOOT_AT, next.clone())], vec![], true);
+        assert_eq!(errors(&account), Vec::<String>::new());
+        assert_eq!((account.verdicts.len(), account.verdicts[0].line().as_str()), (1, line));
+        assert!(account.verdicts[0].boots && account.map().is_disjoint());
+        let at: Vec<(u64, u64)> = account.raw.iter().map(|found| (found.start, found.size)).collect();
+        assert_eq!(at, [(MLO_AT as u64, first.len() as u64), (UBOOT_AT as u64, next.len() as u64)]);
+    }
+    let files = || vec![("MLO", first.clone()), ("u-boot.img", next.clone())];
+    let account = ti_card(MBR, &[], files(), true);
+    assert_eq!((errors(&account), account.verdicts[0].line().as_str()), (vec![], line));
+    // An older first stage has no table.
+    let bare = vec![("MLO", first[512..].to_vec()), ("u-boot.img", next.clone())];
+    assert_eq!(ti_card(MBR, &[], bare, true).verdicts[0].line(), line);
+    let account = ti_card(DiskTable::Gpt(Gpt::USUAL), &[], files(), true);
+    has_error(&account, "MLO: TI's boot ROM reads files by a master boot record alone");
+    assert!(!account.verdicts[0].boots);
+    has_error(&ti_card(MBR, &[], files(), false), "MLO: the partition is not active");
+}
+
+#[test]
+fn what_keeps_ti_s_rom_from_booting_is_said() {
+    let (first, next) = (mlo(70_000, 0x4030_0000), uboot(3000, 2));
+    let files = |mlo: &[u8], uboot: &[u8]| {
+        ti_card(MBR, &[], vec![("MLO", mlo.to_vec()), ("u-boot.img", uboot.to_vec())], true)
+    };
+    has_error(&files(&first[..60_000], &next), "MLO: it is cut short: 60000 bytes of 70520");
+    has_error(&files(&[0xea; 9000], &next), "MLO: it is data, and no MLO");
+    has_error(&files(&next, &next), "and no MLO");
+    has_error(&files(&first, &next[..1000]), "u-boot.img: it is cut short");
+    has_error(&ti_card(MBR, &[], vec![("MLO", first.clone())], true), "u-boot.img: it is not there");
+    let mut empty = first.clone();
+    empty[512..516].fill(0);
+    has_error(
+        &ti_card(MBR, &[(MLO_AT, empty), (UBOOT_AT, next.clone())], vec![], true),
+        "its header has no size",
+    );
+    // Where U-Boot is elsewhere, or not seen, this MLO may have been built for that.
+    let warned = |raw: &[(usize, Vec<u8>)], said: &str| {
+        let account = ti_card(MBR, raw, vec![], true);
+        assert_eq!(errors(&account), Vec::<String>::new());
+        assert!(account.faults.iter().any(|fault| fault.what.contains(said)), "{:?}", account.faults);
+    };
+    warned(
+        &[(MLO_AT, first.clone()), (0x8_0000, next)],
+        "U-Boot is at byte 0x80000, and MLO looks at 0x60000",
+    );
+    warned(&[(MLO_AT, first)], "U-Boot is neither at byte 0x60000");
 }
 
 #[test]
@@ -391,6 +465,17 @@ fn a_tree_of_many_levels_is_no_danger() {
     assert!(of(tree).is_broken());
 }
 
+/// How a first stage for TI begins, up to the size of what is in it.
+const TI: [u8; 512] = {
+    let mut table = [0; 512];
+    let mut at = 0;
+    while at < 10 {
+        table[20 + at] = b"CHSETTINGS"[at];
+        at += 1;
+    }
+    table
+};
+
 /// Reads and tells everything; no bytes may make it panic.
 fn everything(bytes: Vec<u8>) {
     if let Ok(account) = examine(&Window::of_memory(bytes), "it", Vec::new()) {
@@ -412,6 +497,7 @@ fn places() -> impl Strategy<Value = usize> {
         near(440, 1200),
         near(8 << 10, 64),
         near(40 << 10, 80),
+        near(128 << 10, 600),
         near(fat, 600),
         near(fat + 16_384, 65_536),
         near(ext + 1024, 1024),
@@ -440,7 +526,7 @@ proptest! {
     fn any_bytes_are_read(
         magic in prop::sample::select(vec![
             &b""[..], b"\x27\x05\x19\x56", b"\xd0\x0d\xfe\xed", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"MZ",
-            b"\x7fELF", b"\x01\x00\x64\xaa", b"\0\0\0\0eGON.BT0", b"RKNS", b"\xd1\x00\x20\x41", b"\x00\x20\x00\x87", b"070701", b"hsqs", b"\xeb\x3c\x90",
+            b"\x7fELF", b"\x01\x00\x64\xaa", b"\0\0\0\0eGON.BT0", b"RKNS", &TI, b"\xd1\x00\x20\x41", b"\x00\x20\x00\x87", b"070701", b"hsqs", b"\xeb\x3c\x90",
         ]),
         bytes in prop::collection::vec(any::<u8>(), 0..6000),
         zeros in 0_usize..100_000,

@@ -128,6 +128,11 @@ impl Thing {
         self
     }
 
+    /// The first thing that is wrong with it.
+    pub(crate) fn what_is_wrong(&self) -> Option<&str> {
+        self.wrong.first().map(String::as_str)
+    }
+
     /// What is wrong with it as faults at `at`.
     pub(super) fn faults(&self, at: &str) -> Vec<Fault> {
         self.wrong

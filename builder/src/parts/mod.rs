@@ -1,6 +1,7 @@
 //! The parts of an image: packages, kernel, ramdisk, firmware, hypervisor. Each is made once for the same inputs.
 
 mod device_tree;
+mod firmware;
 mod hypervisor;
 mod own;
 mod packages;
@@ -20,7 +21,7 @@ use crate::progress::Progress;
 use crate::tree::Data;
 use hypervisor::hypervisor_header;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 pub(crate) use system::CONFIGURING;
 pub use tree::Root;
 
@@ -179,44 +180,6 @@ impl Maker<'_> {
         Ok(Part { artifact: artifact(stored, Some((&header).into())), data })
     }
 
-    fn firmware_package(&self, name: &str) -> Result<(Package, String)> {
-        let board = &self.decision.board;
-        let firmware = board
-            .firmware
-            .get(name)
-            .ok_or_else(|| Error::new(format!("{} has no firmware called `{name}`", board.id)))?;
-        let arch = firmware.architecture.as_deref().unwrap_or(self.arch());
-        Ok((self.package(&firmware.package, arch)?, firmware.path.clone()))
-    }
-
-    fn firmware_key(package: &Package, path: &str) -> String {
-        let mut inputs = Inputs::new("firmware", 1);
-        inputs.add("package", &package.sha256);
-        inputs.add("path", path);
-        inputs.key()
-    }
-
-    /// The file of a firmware in the cache, for QEMU.
-    ///
-    /// # Errors
-    ///
-    /// A firmware whose package has not been looked up.
-    pub fn firmware_file(&self, name: &str) -> Result<PathBuf> {
-        let (package, path) = self.firmware_package(name)?;
-        Ok(self.cache.path("firmware", &Self::firmware_key(&package, &path)))
-    }
-
-    fn firmware(&self, name: &str) -> Result<Part> {
-        let (package, path) = self.firmware_package(name)?;
-        let from = format!("{}, {path}", describe(&package));
-        let (data, stored) = self.part("firmware", Self::firmware_key(&package, &path), &from, || {
-            let deb = self.fetch(&package)?;
-            let _step = self.progress.step(format!("unpacking the firmware of {}", package.name));
-            deb.read(&path)
-        })?;
-        Ok(Part { artifact: artifact(stored, None), data })
-    }
-
     /// Makes all parts, but for a root file system that one of `bases` has; the hypervisor is compiled while the rest is
     /// fetched and unpacked.
     ///
@@ -235,7 +198,7 @@ impl Maker<'_> {
                 let ramdisk = self.ramdisk()?;
                 let device_tree = self.device_tree()?;
                 let mut firmware = BTreeMap::new();
-                for name in &self.decision.boot.firmware {
+                for name in self.decision.firmware.keys() {
                     firmware.insert(name.clone(), self.firmware(name)?);
                 }
                 let guests = self.guests()?;
@@ -320,17 +283,7 @@ impl Maker<'_> {
             (Some(stored), None) => artifact(stored, None),
             (None, None) => guess(&format!("profile {}", self.decision.profile.spec.id), 2 * MIB, None),
         };
-        let mut firmware = BTreeMap::new();
-        for name in &self.decision.boot.firmware {
-            let stored = self.firmware_package(name).ok().and_then(|(package, path)| {
-                self.cache.peek("firmware", &Self::firmware_key(&package, &path))
-            });
-            let package = self.decision.board.firmware.get(name).map_or("", |firmware| &firmware.package);
-            firmware.insert(
-                name.clone(),
-                stored.map_or_else(|| guess(package, MIB, None), |stored| artifact(stored, None)),
-            );
-        }
+        let firmware = self.peek_firmware(|what| guess(what, MIB, None))?;
         let device_tree = self.peek_device_tree(packages)?;
         let root = self.peek_root(packages)?;
         let guests = self.peek_guests()?;
@@ -379,6 +332,9 @@ impl Maker<'_> {
         }
         if let Some(key) = self.own_boot_key()? {
             inputs.add("own-boot", key);
+        }
+        if let Some(key) = self.own_firmware_key()? {
+            inputs.add("own-firmware", key);
         }
         inputs.add("guests", self.guests_key()?);
         if let Some(key) = self.tree_key()? {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Format, KernelImage};
 use crate::own::with_own;
 use crate::plan::Artifact;
-use crate::tree::{Data, Owners, Source, Tree, read_tar};
+use crate::tree::{Owners, Source, Tree, read_tar};
 use std::path::{Path, PathBuf};
 use vambrace_bsp::Architecture;
 
@@ -28,15 +28,15 @@ impl Maker<'_> {
     /// A file that the image's description names at `field`.
     pub(crate) fn own_file(&self, path: &Path, field: &str) -> Result<Part> {
         let config = self.decision.config();
-        let path = config.dir.join(path);
-        let read = || -> Result<(Data, String)> {
-            let (data, sha256) = self.cache.contents(&path)?;
-            if data.is_empty() || data.len() > MAX_MODULE {
-                return Err(Error::new(format!("the file has {} bytes", data.len())).at(&path));
-            }
-            Ok((data, sha256))
-        };
-        let (data, sha256) = read().map_err(|error| config.blame(field, error))?;
+        self.file_part(&config.dir.join(path)).map_err(|error| config.blame(field, error))
+    }
+
+    /// The file at `path` as a part of the image.
+    pub(super) fn file_part(&self, path: &Path) -> Result<Part> {
+        let (data, sha256) = self.cache.contents(path)?;
+        if data.is_empty() || data.len() > MAX_MODULE {
+            return Err(Error::new(format!("the file has {} bytes", data.len())).at(path));
+        }
         let artifact = Artifact {
             from: path.display().to_string(),
             size: data.len(),

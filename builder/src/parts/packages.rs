@@ -5,6 +5,7 @@ use crate::apt::{Apt, AptOptions, Package};
 use crate::deb::Deb;
 use crate::decision::HypervisorSource;
 use crate::error::{Error, Result};
+use crate::firmware::FirmwareSource;
 use crate::pins::Pins;
 use crate::profile::FileTree;
 use std::collections::BTreeSet;
@@ -32,10 +33,9 @@ impl Maker<'_> {
                 names.extend(installed.into_iter().map(|name| (name, arch.clone())));
             }
         }
-        for name in &self.decision.boot.firmware {
-            if let Some(firmware) = self.decision.board.firmware.get(name) {
-                let arch = firmware.architecture.clone().unwrap_or_else(|| self.arch().to_owned());
-                names.push((firmware.package.clone(), arch));
+        for source in self.decision.firmware.values() {
+            if let FirmwareSource::Package { package, arch, .. } = source {
+                names.push((package.clone(), arch.clone()));
             }
         }
         names.extend(self.tree_package_name()?.filter(|tree| !names.contains(tree)));

@@ -174,6 +174,9 @@ pub struct Plan {
     pub loads: Vec<Load>,
     /// Who starts the hypervisor in QEMU: the boot method's firmware, or the builder in its place.
     pub loader: Loader,
+    /// What the image lacks that somebody has to have elsewhere, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Whether no boot of the board was ever seen.
     pub never_booted: bool,
     /// U-Boot's boot script, or the EFI configuration; empty where a loader outside of the machine needs neither.
@@ -230,7 +233,9 @@ impl Plan {
             .boot
             .firmware
             .iter()
-            .filter_map(|name| {
+            .enumerate()
+            .filter(|(number, _)| decision.layout.find(Content::Firmware(*number)).is_none())
+            .filter_map(|(_, name)| {
                 let offset = decision.board.firmware.get(name)?.offset?.bytes();
                 let size = artifacts.firmware.get(name)?.size;
                 Some(Blob { name: name.clone(), offset, size })
@@ -249,6 +254,10 @@ impl Plan {
             Content::Guest(module) => {
                 let guest = artifacts.guests.get(module.guest);
                 guest.and_then(|guest| guest.module(module.kind)).map_or(0, |artifact| artifact.size)
+            }
+            Content::Firmware(number) => {
+                let name = decision.boot.firmware.get(number);
+                name.and_then(|name| artifacts.firmware.get(name)).map_or(0, |artifact| artifact.size)
             }
             Content::Slot(SlotFile::Script) => slot_size,
             Content::Slot(SlotFile::Good | SlotFile::Trial) => STATE_SIZE as u64,
@@ -295,6 +304,7 @@ impl Plan {
             disk,
             loads,
             loader: decision.board.qemu.as_ref().map_or(Loader::Firmware, |qemu| qemu.loader),
+            remarks: firmware_elsewhere(decision).into_iter().collect(),
             never_booted: decision.board.never_booted(),
             boot_text,
             efi_text,
@@ -303,6 +313,20 @@ impl Plan {
             image: decision.image.clone(),
         })
     }
+}
+
+/// What is to be known where the user has not named the firmware that no package has.
+fn firmware_elsewhere(decision: &Decision) -> Option<String> {
+    let names = &decision.firmware_elsewhere;
+    if names.is_empty() {
+        return None;
+    }
+    let set: Vec<String> = names.iter().map(|name| format!("--set firmware.{name}=FILE")).collect();
+    Some(format!(
+        "no {} on this medium: the board starts from those of another one; or name your own under [firmware], or with {}",
+        names.join(" and no "),
+        set.join(" ")
+    ))
 }
 
 /// What the slot that an image is built with has; `file` gives size and SHA-256 of each content, and `kernel` is where the

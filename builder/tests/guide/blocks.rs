@@ -1,6 +1,7 @@
 //! What is in blocks of code can be typed, or read.
 
 use crate::page::{Page, made, root, written};
+use crate::ti;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use vambrace::config::ImageConfig;
@@ -115,6 +116,9 @@ fn descriptions_of_images_can_be_planned() {
     // What they name of their reader's.
     std::fs::create_dir(dir.path().join("overlay")).unwrap();
     std::fs::write(dir.path().join("bob.pub"), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA bob@home\n").unwrap();
+    std::fs::create_dir(dir.path().join("u-boot")).unwrap();
+    std::fs::write(dir.path().join("u-boot/MLO"), ti::mlo(50_000, 0x4030_0000)).unwrap();
+    std::fs::write(dir.path().join("u-boot/u-boot.img"), ti::uboot(300_000, 2)).unwrap();
     for page in written() {
         for block in page.blocks.iter().filter(|block| block.info.starts_with("toml image")) {
             std::fs::write(dir.path().join("image.toml"), &block.text).unwrap();

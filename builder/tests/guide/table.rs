@@ -36,7 +36,7 @@ fn the_readme_says_of_each_board_what_its_description_says() {
         assert_eq!(verified.contains("QEMU"), !board.never_booted(), "{id}: {verified}");
         assert_eq!(boots.contains("UEFI"), boots_by(board, Method::Uefi), "{id}: {boots}");
         assert_eq!(boots.contains("`-kernel`"), boots_by(board, Method::Direct), "{id}: {boots}");
-        let on_card = board.firmware.values().any(|firmware| firmware.offset.is_some());
+        let on_card = board.firmware.values().any(vambrace_bsp::Firmware::is_on_medium);
         assert_eq!(boots.contains("on the card"), on_card, "{id}: {boots}");
         // The chip, by the last word of what the description calls it: "Allwinner H3" is a SunXi H3 there.
         let chip = board.soc.rsplit(' ').next().unwrap();

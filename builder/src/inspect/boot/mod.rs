@@ -6,6 +6,7 @@
 mod entries;
 mod grub;
 pub(super) mod slots;
+mod ti;
 mod uboot;
 mod uefi;
 

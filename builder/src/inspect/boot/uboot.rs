@@ -3,9 +3,9 @@
 
 use super::super::fault::Fault;
 use super::super::raw::Found;
+use super::super::rom::Rom;
 use super::super::script::{self, is_plain};
 use super::super::thing::{Cpu, Kind};
-use super::super::volume::Volume;
 use super::{File, Medium, Place, REMOVABLE, Verdict, number, slots};
 use crate::port::Level;
 
@@ -36,7 +36,7 @@ impl Medium<'_> {
             })
         };
         let Some(first) = firsts.iter().find(|found| found.thing.wrong.is_empty()).or(firsts.first()) else {
-            let Some(uboot) = uboot(0) else { return self.ti_files() };
+            let Some(uboot) = uboot(0) else { return self.ti_files(faults) };
             let mut verdict = Verdict::new("the boot ROM");
             let place = uboot.start;
             let covers = |at: u64| self.entries.is_some_and(|(start, size)| start <= at && at < start + size);
@@ -74,6 +74,9 @@ impl Medium<'_> {
             verdict.fails(fault.help("write it again"), faults);
         }
         let next = uboot(first.start + 1);
+        if rom == Rom::Ti.name() {
+            self.after_ti(first, next, &mut verdict, faults);
+        }
         match next {
             Some(next) => {
                 verdict.step(next.thing.what.clone(), format!("byte {:#x}", next.start));
@@ -89,26 +92,11 @@ impl Medium<'_> {
                 let fault = Fault::error(format!("the SPL at byte {:#x}", first.start), what);
                 verdict.fails(fault.help("write U-Boot and its SPL again, in one file"), faults);
             }
+            None if rom == Rom::Ti.name() => {}
             // Other first stages bring everything, or take U-Boot from where their own configuration says.
             None => verdict.step("U-Boot", "in the first stage or where that looks for it"),
         }
         Some((verdict, next.and_then(|next| next.thing.cpu)))
-    }
-
-    /// TI's boot ROM reads files too: on a FAT partition, the one with the boot mark.
-    fn ti_files(&self) -> Option<(Verdict, Option<Cpu>)> {
-        let fat = |place: &&Place<'_>| matches!(place.volume, Some(Volume::Fat(_)));
-        let (place, first) =
-            self.places.iter().filter(fat).find_map(|place| Some((place, place.file("MLO")?)))?;
-        let mut verdict = Verdict::new("TI boot ROM");
-        verdict.step("TI boot ROM", "a file MLO on a FAT partition is what it loads");
-        verdict.step(first.thing.what.clone(), first.at.clone());
-        let next = place.file("u-boot.img");
-        let cpu = next.as_ref().and_then(|next| next.thing.cpu);
-        if let Some(next) = next {
-            verdict.step(next.thing.what, next.at);
-        }
-        Some((verdict, cpu))
     }
 
     /// U-Boot's distro boot: on partitions with the mark, or else on the first, an extlinux.conf before a script, then EFI.
