@@ -113,6 +113,46 @@ fn values_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn firmware_of_the_user_s_has_a_place_and_a_name_that_can_be_typed() {
+    let boards = Catalog::embedded().unwrap();
+    let text = boards.text("omap5-uevm").unwrap();
+    for (from, to, expected) in [
+        (
+            "[firmware.MLO]\nfile = \"MLO\"\noffset = \"128K\"\n",
+            "[firmware.MLO]\n",
+            "in `firmware.MLO`: the user's file would be nowhere",
+        ),
+        (
+            "file = \"MLO\"",
+            "file = \"boot/MLO\"",
+            "in `firmware.MLO.file`: `boot/MLO` is not a file's short name",
+        ),
+        ("file = \"MLO\"", "file = \"MLO.\"", "not a file's short name"),
+        ("file = \"u-boot.img\"", "file = \"u-boot.image\"", "not a file's short name"),
+        (
+            "file = \"MLO\"",
+            "file = \"MLO\"\npath = \"/MLO\"",
+            "in `firmware.MLO.path`: `/MLO` is not in the board's folder",
+        ),
+        ("file = \"MLO\"", "file = \"MLO\"\npath = \"a/../../MLO\"", "is not in the board's folder"),
+        (
+            "file = \"MLO\"",
+            "file = \"MLO\"\npackage = \"x\"",
+            "in `firmware.MLO.path`: `` is not the absolute path",
+        ),
+        ("file = \"MLO\"", "file = \"MLO\"\narchitecture = \"all\"", "only a package has an architecture"),
+        ("[firmware.u-boot]", "[firmware.\"u boot\"]", "`u boot` is not a name for firmware"),
+        ("format = \"mlo\"\n", "", "in `firmware.MLO.memory`: only of the format `mlo`"),
+        ("size = \"120K\"", "size = \"0\"", "is not a range of memory"),
+        ("format = \"mlo\"", "format = \"mlp\"", "unknown value `mlp`"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = parse("board.toml", &text.replacen(from, to, 1)).expect_err(to);
+        assert!(error.fault().contains(expected), "{to}: {error}");
+    }
+}
+
+#[test]
 fn a_folder_adds_and_replaces_boards_and_a_bad_one_spoils_only_itself() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -119,7 +119,9 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     let mut stages = Vec::new();
     let qemu = decision.board.qemu.as_ref();
     if qemu.is_none_or(|qemu| qemu.loader == Loader::Firmware) {
-        let of_medium = |name: &String| decision.board.firmware.get(name).is_some_and(|f| f.offset.is_some());
+        let of_medium = |name: &String| {
+            decision.board.firmware.get(name).is_some_and(vambrace_bsp::Firmware::is_on_medium)
+        };
         if decision.method == Method::Uboot && decision.boot.firmware.iter().any(of_medium) {
             stages.push(stage("first stage", &["U-Boot SPL 2"]));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vambrace::config::ImageConfig;
 use vambrace::decision::{Decision, Request};
 use vambrace::disk::{
     Content as DiskContent, DiskSpec, Fat32, FileSpec, Gpt, PartitionSpec, Table, TreeSize, write_image,
@@ -55,7 +56,11 @@ fn artifacts(decision: &Decision) -> Artifacts {
             .boot
             .firmware
             .iter()
-            .map(|name| (name.clone(), part(700_000, None)))
+            // As large as it may be, where that is known.
+            .map(|name| {
+                let memory = decision.board.firmware[name].memory;
+                (name.clone(), part(memory.map_or(700_000, |to| 520 + to.size.bytes()), None))
+            })
             .collect::<BTreeMap<_, _>>(),
     }
 }
@@ -282,6 +287,78 @@ fn the_loader_takes_the_files_from_the_image_to_the_planned_addresses() {
     assert!(error.report().contains("vambrace/kernel on the image has"), "{}", error.report());
     std::fs::write(&other, vec![0; 1 << 20]).unwrap();
     assert!(direct::load(&other, &json, machine).is_err());
+}
+
+/// What TI's boot ROM asks of the medium it reads MLO from (TI, SPRUI30H for DRA75x, 32.3.8.2 and figure 32-27; SPRUH73 for AM335x,
+/// 26.1.7.5.5 to 26.1.7.5.7), and U-Boot's first stage of where U-Boot is (U-Boot 2023.04, omap5_uevm_defconfig).
+#[test]
+fn ti_s_rom_finds_both_stages_in_both_ways() {
+    let workspace = workspace();
+    let text = "[firmware]\nMLO = \"MLO\"\nu-boot = \"u-boot.img\"\n";
+    let mut ways = BTreeSet::new();
+    for (id, board) in workspace.boards().iter() {
+        let board = board.as_ref().unwrap();
+        let Some(mlo) = board.firmware.get("MLO") else { continue };
+        for layout in &board.boot[&Method::Uboot].layouts {
+            let what = format!("{id} {layout}");
+            let request = Request {
+                board: id.to_owned(),
+                layout: Some(layout.clone()),
+                config: ImageConfig::parse("f", text).unwrap(),
+                ..Request::default()
+            };
+            let decision = Decision::new(&workspace, &request).unwrap();
+            let plan =
+                Plan::new(&decision, artifacts(&decision)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let raw = |name: &str| {
+                let what = format!("firmware {name}");
+                plan.disk
+                    .extents
+                    .iter()
+                    .find(|extent| extent.what == what)
+                    .map(|extent| (extent.start, extent.size))
+            };
+            let file = |name: &str| {
+                let all = plan.disk.partitions.iter().enumerate();
+                let mut found =
+                    all.filter(|(_, partition)| partition.files.iter().any(|file| file.path == name));
+                found.next().map(|(index, _)| index)
+            };
+            match (raw("MLO"), raw("u-boot")) {
+                (Some((start, size)), Some((next, _))) => {
+                    // The ROM looks for a table of contents in sectors 0, 256, 512 and 768. The first of them has the partition table;
+                    // the next stage begins where the fourth copy would, at MLO's sector 0x300.
+                    assert_eq!((start, next), (256 * 512, 0x300 * 512), "{what}");
+                    assert!(start + size <= next, "{what}");
+                    // Whichever table there is ends before, its 34 sectors too.
+                    assert!(plan.disk.extents[0].size <= start, "{what}: {:?}", plan.disk.extents);
+                    let first = plan.disk.gpt.map_or(u64::MAX, |gpt| gpt.first_usable * 512);
+                    assert!(plan.disk.partitions[0].start.min(first) >= next + 700_000, "{what}");
+                    assert_eq!((file("MLO"), file("u-boot.img")), (None, None), "{what}");
+                    ways.insert("sectors");
+                }
+                (None, None) => {
+                    // An active primary FAT partition of a master boot record, and only one of them; MLO takes u-boot.img from
+                    // partition 1.
+                    assert_eq!(plan.disk.table, vambrace::layout::Table::Mbr, "{what}");
+                    assert_eq!((file("MLO"), file("u-boot.img")), (Some(0), Some(0)), "{what}");
+                    let marked: Vec<bool> =
+                        decision.layout.partitions.iter().map(|partition| partition.bootable).collect();
+                    assert_eq!(marked.iter().position(|marked| *marked), Some(0), "{what}");
+                    assert_eq!(marked.iter().filter(|marked| **marked).count(), 1, "{what}");
+                    let first = &decision.layout.partitions[0];
+                    // FAT32 with LBA, which is among the types that the ROM takes.
+                    assert_eq!(first.kind.mbr_type(first.filesystem), 0x0c, "{what}");
+                    ways.insert("files");
+                }
+                other => panic!("{what}: one stage is raw, the other is not: {other:?}"),
+            }
+            // All that the ROM may load lies in the chip's own memory (U-Boot, arch/arm/include/asm/arch-omap5/omap.h).
+            let window = mlo.memory.unwrap();
+            assert!(window.base >= 0x4030_0000 && window.end() <= 0x4032_0000, "{what}");
+        }
+    }
+    assert_eq!(ways, BTreeSet::from(["files", "sectors"]));
 }
 
 /// What each kind of firmware asks of what it loads, with where it says so.

@@ -315,6 +315,41 @@ mod tests {
         }
     }
 
+    /// Old boot ROMs of TI's want it so (U-Boot, doc/README.omap3): capitals sort first, and files are written one by one.
+    #[test]
+    fn what_a_rom_reads_is_the_first_file_and_in_one_piece() {
+        let file =
+            |path: &str, length: usize| FileSpec { path: path.into(), data: vec![7_u8; length].into() };
+        let files = vec![
+            file("boot.scr", 900),
+            file("vambrace/kernel", 70_000),
+            file("u-boot.img", 610_264),
+            file("MLO", 77_060),
+        ];
+        let spec = Fat32 { label: "VAMBRACE".into(), volume_id: 1, files };
+        let mut pages = build(&spec, minimum(), 0).unwrap();
+        let mut bytes = vec![0; 4 << 20];
+        pages.seek(SeekFrom::Start(0)).unwrap();
+        pages.read_exact(&mut bytes).unwrap();
+        let number = |at: usize, size: usize| {
+            bytes[at..at + size].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+        };
+        // Microsoft's FAT specification, sections 3.1, 4 and 6.
+        let (cluster, fat) = (number(13, 1) * 512, number(14, 2) * 512);
+        let data = fat + number(16, 1) * number(36, 4) * 512;
+        let root = data + (number(44, 4) - 2) * cluster;
+        // The label and pieces of long names are no files.
+        let first = (root..).step_by(32).find(|at| bytes[at + 11] & 0x08 == 0).unwrap();
+        assert_eq!(&bytes[first..first + 11], b"MLO        ");
+        assert_eq!(number(first + 28, 4), 77_060);
+        let start = number(first + 20, 2) << 16 | number(first + 26, 2);
+        let last = start + 77_060_usize.div_ceil(cluster) - 1;
+        for at in start..last {
+            assert_eq!(number(fat + at * 4, 4), at + 1);
+        }
+        assert!(number(fat + last * 4, 4) >= 0x0fff_fff8);
+    }
+
     #[test]
     fn names_that_fat_cannot_keep_apart_are_refused() {
         let spec = |paths: &[&str]| -> Vec<FileSpec> {
