@@ -273,7 +273,7 @@ impl Text<'_> {
             "# CHECK: firmware that the image has to carry, such as U-Boot where the SoC's ROM reads it from the medium:\n\
              #   [firmware.u-boot]\n\
              #   package = \"u-boot-...\"                   # the Debian package\n\
-             #   path = \"/usr/lib/u-boot/.../u-boot.bin\"  # the file in it\n\
+             #   path = \"/usr/lib/u-boot/.../u-boot.bin\"  # the file in it; without a package, one beside this description\n\
              #   offset = \"8K\"                            # where the ROM looks for it\n\
              # and then `firmware = [\"u-boot\"]` below. Without it the board starts from firmware of its own.\n\n\
              [boot.uboot]\n\
