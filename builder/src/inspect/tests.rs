@@ -184,6 +184,9 @@ fn ti_s_rom_takes_sectors_with_either_table_and_files_with_a_master_boot_record(
     let files = || vec![("MLO", first.clone()), ("u-boot.img", next.clone())];
     let account = ti_card(MBR, &[], files(), true);
     assert_eq!((errors(&account), account.verdicts[0].line().as_str()), (vec![], line));
+    // What is left of a card before is no matter.
+    let account = ti_card(MBR, &[(UBOOT_AT, next.clone())], files(), true);
+    assert_eq!((errors(&account), account.verdicts[0].line().as_str()), (vec![], line));
     // An older first stage has no table.
     let bare = vec![("MLO", first[512..].to_vec()), ("u-boot.img", next.clone())];
     assert_eq!(ti_card(MBR, &[], bare, true).verdicts[0].line(), line);

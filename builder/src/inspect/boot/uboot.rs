@@ -36,7 +36,10 @@ impl Medium<'_> {
             })
         };
         let Some(first) = firsts.iter().find(|found| found.thing.wrong.is_empty()).or(firsts.first()) else {
-            let Some(uboot) = uboot(0) else { return self.ti_files(faults) };
+            if let Some(by_files) = self.ti_files(faults) {
+                return Some(by_files);
+            }
+            let uboot = uboot(0)?;
             let mut verdict = Verdict::new("the boot ROM");
             let place = uboot.start;
             let covers = |at: u64| self.entries.is_some_and(|(start, size)| start <= at && at < start + size);
