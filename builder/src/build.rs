@@ -27,7 +27,7 @@ use crate::slot::{SlotName, State};
 use crate::sources::Sources;
 use crate::staged::Staged;
 use crate::tree::Data;
-use crate::uboot::{boot_script, kernel_image};
+use crate::uboot::{boot_script, kernel_image, load_address};
 use crate::verify::verify_written;
 use crate::workspace::Workspace;
 use serde::{Deserialize, Serialize};
@@ -314,7 +314,10 @@ fn disk_spec(
     };
     // Only what `bootm` reads has that format.
     let uimage: Data = match decision.boot.bootm() {
-        Some(offset) => kernel_image(&parts.hypervisor.data.bytes(MAX_MODULE)?, architecture, offset)?.into(),
+        Some(offset) => {
+            let address = load_address(decision.board.memory.base, offset);
+            kernel_image(&parts.hypervisor.data.bytes(MAX_MODULE)?, architecture, address)?.into()
+        }
         None => Data::default(),
     };
     let tree: Data = plan.device_tree.clone().unwrap_or_default().into();

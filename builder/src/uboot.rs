@@ -48,6 +48,15 @@ pub fn kernel_image(data: &[u8], architecture: Architecture, address: u32) -> Re
     image(TYPE_KERNEL, architecture, address, data, 0)
 }
 
+/// The address in the header of a kernel image that `bootm` is to put `offset` bytes behind `base`, the start of RAM.
+///
+/// It is absolute (U-Boot, common/bootm.c, `bootm_load_os`), and the field ends at 4 GiB. Where RAM is above, U-Boot counts from
+/// the start of RAM: X-Gene's is told 0x80000 (Debian's flash-kernel, all.db).
+#[must_use]
+pub(crate) fn load_address(base: u64, offset: u32) -> u32 {
+    base.checked_add(offset.into()).and_then(|address| u32::try_from(address).ok()).unwrap_or(offset)
+}
+
 /// Wraps the commands of `text` into a script image (`boot.scr`); `epoch` is its time in seconds since 1970.
 ///
 /// # Errors
@@ -108,6 +117,15 @@ mod tests {
             boot_script(text, Architecture::Aarch64, 1_700_000_000).unwrap(),
             std::fs::read(theirs).unwrap()
         );
+    }
+
+    #[test]
+    fn a_kernel_s_address_is_absolute_where_it_can_be() {
+        assert_eq!(load_address(0x4000_0000, 0x20_0000), 0x4020_0000);
+        assert_eq!(load_address(0xffff_f000, 0xfff), 0xffff_ffff);
+        for base in [0xffff_f001, 0x40_0000_0000, u64::MAX] {
+            assert_eq!(load_address(base, 0xfff), 0xfff, "{base:#x}");
+        }
     }
 
     #[test]
