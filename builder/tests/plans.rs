@@ -405,6 +405,10 @@ fn every_boot_file_is_one_that_the_board_s_firmware_takes() {
                 let uimage = load(Content::HypervisorUimage).unwrap();
                 assert_eq!(uimage.size, hypervisor.size + 64, "{what}");
                 assert_eq!(hypervisor.address, decision.board.memory.base + u64::from(offset), "{what}");
+                // Where that knows the header of an arm64 image, it moves it on as `booti` does.
+                let (place, moved) =
+                    (region("hypervisor").unwrap(), hypervisor.address.next_multiple_of(2 * MIB));
+                assert!(place.start + place.size >= moved + hypervisor.size, "{what}: {place:?}");
                 assert!(plan.boot_text.contains(&format!("\nbootm {:#x} - ", uimage.address)), "{what}");
             }
             // Linux, Documentation/arch/arm/booting.rst, 4 and 5: a zImage runs where it is loaded, in the first 4 GiB with all

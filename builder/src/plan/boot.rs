@@ -82,7 +82,13 @@ pub(super) fn by_address(decision: &Decision, artifacts: &Artifacts, base: u64, 
     let uimage = decision.boot.bootm();
     if let Some(offset) = uimage {
         let (what, start) = (Content::Hypervisor.name().to_owned(), base.saturating_add(offset.into()));
-        keep(&mut kept, Region { what, start, size, why: "where the board's U-Boot moves it".into() });
+        // A U-Boot that reads an arm64 image's header moves it on to the next 2 MiB (arch/arm/lib/image.c).
+        let further = match header.format {
+            Format::Image => start.next_multiple_of(2 * MIB) - start,
+            Format::Zimage => 0,
+        };
+        let (size, why) = (further + size, "where the board's U-Boot moves it, and a newer one would".into());
+        keep(&mut kept, Region { what, start, size, why });
         memory::check(base, end, &kept)?;
     }
     let mut wanted = vec![
