@@ -558,4 +558,7 @@ pub struct Variant {
     /// The interrupt controller, by its driver, where the board has drivers for several. It limits the virtual CPUs
     /// that a domain can have.
     pub gic: Option<Driver>,
+    /// The arguments that attach the medium, where they are not those of [`Qemu::disk`].
+    #[serde(default)]
+    pub disk: Vec<String>,
 }

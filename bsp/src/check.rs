@@ -357,10 +357,17 @@ fn qemu(qemu: &Qemu) -> Option<Fault> {
         }
         _ => {}
     }
-    if !qemu.disk.iter().any(|arg| arg.contains("{image}")) {
-        return Some(Fault::new("qemu.disk", "no argument has {image}, so the medium is not attached"));
-    }
-    templates("qemu.disk", &qemu.disk, "image").or_else(|| templates("qemu.args", &qemu.args, ""))
+    let variants = qemu.variants.iter().filter(|(_, variant)| !variant.disk.is_empty());
+    let disks = variants.map(|(name, variant)| (format!("qemu.variants.{name}.disk"), &variant.disk));
+    std::iter::once(("qemu.disk".to_owned(), &qemu.disk))
+        .chain(disks)
+        .find_map(|(path, disk)| {
+            if !disk.iter().any(|arg| arg.contains("{image}")) {
+                return Some(Fault::new(path, "no argument has {image}, so the medium is not attached"));
+            }
+            templates(&path, disk, "image")
+        })
+        .or_else(|| templates("qemu.args", &qemu.args, ""))
 }
 
 /// Whoever puts files to addresses puts the device tree there too, so it has to be known before the machine runs.

@@ -90,6 +90,16 @@ fn values_that_cannot_be_are_refused() {
         ),
         ("cpus = 4", "cpus = 9", "in `qemu.cpus`: 9 is not between 1 and max-cpus, 8"),
         ("file={image}\"", "file=disk.img\"", "in `qemu.disk`: no argument has {image}"),
+        (
+            "gic = \"gicv2\"\n",
+            "gic = \"gicv2\"\ndisk = [\"-cdrom\"]\n",
+            "in `qemu.variants.gicv2.disk`: no argument has {image}",
+        ),
+        (
+            "gic = \"gicv2\"\n",
+            "gic = \"gicv2\"\ndisk = [\"{image}\", \"{disk}\"]\n",
+            "in `qemu.variants.gicv2.disk.1`: `{disk}` stands for nothing",
+        ),
         ("{file}\"]", "{fiel}\"]", "in `firmware.u-boot.qemu.1`: `{fiel}` stands for nothing"),
         ("spi = 1", "spi = 1234", "in `console.spi`: 1234 is not a shared interrupt's number"),
         ("default-method = \"uboot\"", "default-method = \"uboto\"", "unknown value `uboto`"),

@@ -49,7 +49,7 @@ pub fn qemu_command(
     let mut machine = vec![qemu.machine.clone()];
     machine.extend(qemu.machine_options.iter().cloned());
     machine.extend(decision.variant.iter().flat_map(|(_, variant)| variant.machine_options.iter().cloned()));
-    machine.extend(decision.boot.machine_options.iter().cloned());
+    machine.extend(decision.starter().machine_options.iter().cloned());
     let mut args = vec!["-machine".to_owned(), machine.join(",")];
     if let Some(cpu) = &qemu.cpu {
         args.extend(["-cpu".to_owned(), cpu.clone()]);
@@ -59,7 +59,7 @@ pub fn qemu_command(
     match qemu.loader {
         Loader::Direct => args.extend(loaded()?),
         Loader::Firmware => {
-            for name in &decision.boot.firmware {
+            for name in &decision.starter().firmware {
                 let Some(description) = decision.board.firmware.get(name) else { continue };
                 if !description.qemu.is_empty() {
                     let file = firmware(name)?;
@@ -68,7 +68,8 @@ pub fn qemu_command(
             }
         }
     }
-    args.extend(qemu.disk.iter().map(|arg| medium(arg, image, writes)));
+    let own = decision.variant.iter().map(|(_, variant)| &variant.disk).find(|disk| !disk.is_empty());
+    args.extend(own.unwrap_or(&qemu.disk).iter().map(|arg| medium(arg, image, writes)));
     args.extend(qemu.args.iter().cloned());
     let console: &[&str] = match user {
         ConsoleUser::Person => &["-serial", "mon:stdio", "-echr", "0x1d"],
@@ -122,10 +123,10 @@ fn stages(decision: &Decision) -> Vec<Stage> {
         let of_medium = |name: &String| {
             decision.board.firmware.get(name).is_some_and(vambrace_bsp::Firmware::is_on_medium)
         };
-        if decision.method == Method::Uboot && decision.boot.firmware.iter().any(of_medium) {
+        if decision.starter == Method::Uboot && decision.starter().firmware.iter().any(of_medium) {
             stages.push(stage("first stage", &["U-Boot SPL 2"]));
         }
-        match decision.method {
+        match decision.starter {
             Method::Uboot => stages.push(stage("firmware", &["U-Boot 2"])),
             Method::Uefi => stages.push(stage("firmware", &["UEFI firmware", "BdsDxe:"])),
             Method::Direct => {}

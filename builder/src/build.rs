@@ -158,7 +158,7 @@ fn up_to_date(decision: &Decision, maker: &Maker<'_>) -> Result<Option<Manifest>
         return Ok(None);
     }
     // QEMU needs the firmware, which is not in the image.
-    for name in &decision.boot.firmware {
+    for name in decision.firmware.keys() {
         if !maker.firmware_file(name).is_ok_and(|path| path.is_file()) {
             return Ok(None);
         }

@@ -84,6 +84,8 @@ pub struct Decision {
     pub firmware: BTreeMap<String, FirmwareSource>,
     /// The firmware that is the user's to name and was not, so that it is not on the medium.
     pub firmware_elsewhere: Vec<String>,
+    /// The boot method whose firmware starts the image in QEMU.
+    pub starter: Method,
     /// The disk layout.
     pub layout: Layout,
     /// The root file system.
@@ -217,7 +219,13 @@ impl Decision {
         let profile = with_packages(profile, &request.config)?;
         let layout = layout(workspace, &board, method, &boot, &profile, request)?;
         let layout = sized(layout, &request.config)?;
-        let layout = configuring(carrying(layout, &board)?, request.kind);
+        // UEFI firmware loads nothing for guests, and marks no devices as theirs.
+        let marked = board.device_tree.is_carried();
+        let wants_script = request.config.static_guests().next().is_some()
+            || (!marked && request.config.guests.iter().any(|guest| guest.passthrough.is_some()));
+        let alone =
+            wants_script && layout.method == Method::Uboot && layout.find(Content::EfiConfig).is_some();
+        let layout = configuring(carrying(layout, &board, &boot, alone)?, request.kind);
         let layout = with_guests(layout, &request.config)?;
         let (layout, profile) = match request.slots {
             true => (with_slots(layout)?, profile.with_slots()?),
@@ -231,8 +239,13 @@ impl Decision {
         if request.dom0_cpus == Some(0) {
             return Err(Error::new("dom0 cannot run without a CPU").help("give 1 or more with --dom0-cpus"));
         }
-        let Line { text: hypervisor_args, dom0_cpus, warnings } =
+        let Line { text: hypervisor_args, dom0_cpus, mut warnings } =
             hypervisor_line(&board, dom0_mem, cpus, request)?;
+        if alone {
+            warnings.push(
+                "this image boots by U-Boot alone: UEFI firmware would leave its guests out".to_owned(),
+            );
+        }
         vcpus_fit(&board, variant.as_ref(), dom0_cpus, &request.config)?;
         let mut own = "console=hvc0".to_owned();
         if request.slots {
@@ -274,6 +287,7 @@ impl Decision {
             boot,
             firmware,
             firmware_elsewhere,
+            starter: method,
             layout,
             profile,
             board_dir,
@@ -313,6 +327,7 @@ impl Decision {
         self.boot.firmware.clear();
         self.firmware.clear();
         self.firmware_elsewhere.clear();
+        self.starter = self.method;
         self.guests = Guests::default();
         self.layout.id = id;
         self.layout.partitions.clear();
@@ -468,8 +483,9 @@ fn dom0_architecture(board: &Board, wanted: Option<Architecture>) -> Result<Arch
     }
 }
 
-/// `layout` as it is for `board`: it may have a place for a device tree, and the board's firmware may have its own.
-fn carrying(mut layout: Layout, board: &Board) -> Result<Layout> {
+/// `layout` as it is for `board`: it may have a place for a device tree, and the board's firmware may have its own; one for what
+/// only an old U-Boot starts; and one for what UEFI firmware starts besides, which it `alone` does not.
+fn carrying(mut layout: Layout, board: &Board, boot: &BootMethod, alone: bool) -> Result<Layout> {
     let carried = board.device_tree.is_carried();
     if carried && layout.find(Content::DeviceTree).is_none() {
         return Err(Error::new(format!(
@@ -478,10 +494,14 @@ fn carrying(mut layout: Layout, board: &Board) -> Result<Layout> {
         ))
         .help("add a file with the content device-tree to it"));
     }
-    if !carried {
-        for partition in &mut layout.partitions {
-            partition.files.retain(|file| file.content != Content::DeviceTree);
-        }
+    let useless = |content: Content| match content {
+        Content::DeviceTree => !carried,
+        Content::HypervisorUimage => boot.bootm().is_none(),
+        Content::EfiConfig => alone,
+        _ => false,
+    };
+    for partition in &mut layout.partitions {
+        partition.files.retain(|file| !useless(file.content));
     }
     Ok(layout)
 }

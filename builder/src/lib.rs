@@ -60,6 +60,7 @@ pub mod signature;
 pub mod slot;
 pub mod sources;
 mod staged;
+mod starter;
 #[cfg(test)]
 #[path = "../tests/support/ti.rs"]
 mod ti;

@@ -2,7 +2,7 @@
 
 use super::build::{How, chosen_for};
 use super::print;
-use super::what::{What, decide};
+use super::what::{MethodName, What, decide};
 use crate::boot::{ConsoleUser, Writes, check, qemu_command};
 use crate::build::build;
 use crate::error::Result;
@@ -30,6 +30,9 @@ pub(super) struct Boot {
     pub(super) what: What,
     #[command(flatten)]
     how: How,
+    /// Start the image by the firmware of this boot method, where its layout boots by that too
+    #[arg(long, value_name = "METHOD", help_heading = "Machine")]
+    firmware: Option<MethodName>,
     /// Follow the boot to dom0's self-test and its power-off, also on a terminal
     #[arg(long, help_heading = "Run")]
     check: bool,
@@ -53,6 +56,10 @@ pub(super) struct Boot {
 
 pub(super) fn run(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Result<ExitCode> {
     let decision = decide(workspace, &boot.what)?;
+    let decision = match boot.firmware {
+        Some(method) => decision.started_by(method.into())?,
+        None => decision,
+    };
     check_version(decision.qemu()?)?;
     let chosen = chosen_for(workspace, &decision, &boot.what, &boot.how, progress)?;
     let options = chosen.options(boot.how.force, boot.how.sign.clone());

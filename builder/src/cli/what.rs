@@ -78,13 +78,23 @@ pub(super) struct What {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum MethodName {
+pub(super) enum MethodName {
     /// U-Boot runs a boot script
     Uboot,
     /// UEFI firmware starts the hypervisor
     Uefi,
     /// A loader outside of the machine puts everything to its address
     Direct,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Uboot => Self::Uboot,
+            MethodName::Uefi => Self::Uefi,
+            MethodName::Direct => Self::Direct,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -148,11 +158,7 @@ impl What {
                 "name one on the command line, or with `board` in --config's file or in {USUAL_FILE}, which `vambrace init` makes"
             )));
         }
-        let method = self.method.map(|method| match method {
-            MethodName::Uboot => Method::Uboot,
-            MethodName::Uefi => Method::Uefi,
-            MethodName::Direct => Method::Direct,
-        });
+        let method = self.method.map(Method::from);
         let dom0_arch = self.dom0_arch.map(|arch| match arch {
             ArchitectureName::Aarch64 => Architecture::Aarch64,
             ArchitectureName::Armv7 => Architecture::Armv7,

@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 impl Maker<'_> {
+    /// The firmware that the image is made with, and not what only starts it in QEMU.
+    fn image_firmware(&self) -> impl Iterator<Item = (&String, &FirmwareSource)> {
+        self.decision.firmware.iter().filter(|(name, _)| self.decision.boot.firmware.contains(name))
+    }
+
     fn firmware_source(&self, name: &str) -> Result<&FirmwareSource> {
         let decision = self.decision;
         decision
@@ -85,7 +90,7 @@ impl Maker<'_> {
         guess: impl Fn(&str) -> Artifact,
     ) -> Result<BTreeMap<String, Artifact>> {
         let mut all = BTreeMap::new();
-        for (name, source) in &self.decision.firmware {
+        for (name, source) in self.image_firmware() {
             let known = match source {
                 FirmwareSource::Package { package, arch, path } => {
                     let package = self.package(package, arch).ok();
@@ -105,7 +110,7 @@ impl Maker<'_> {
     pub(super) fn own_firmware_key(&self) -> Result<Option<String>> {
         let mut inputs = Inputs::new("own-firmware", 1);
         let mut any = false;
-        for (name, source) in &self.decision.firmware {
+        for (name, source) in self.image_firmware() {
             if let FirmwareSource::File { path, .. } = source {
                 inputs.add(name, self.cache.hash_file(path)?);
                 any = true;

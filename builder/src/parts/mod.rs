@@ -199,7 +199,11 @@ impl Maker<'_> {
                 let device_tree = self.device_tree()?;
                 let mut firmware = BTreeMap::new();
                 for name in self.decision.firmware.keys() {
-                    firmware.insert(name.clone(), self.firmware(name)?);
+                    let part = self.firmware(name)?;
+                    // The image is the same whoever starts it here.
+                    if self.decision.boot.firmware.contains(name) {
+                        firmware.insert(name.clone(), part);
+                    }
                 }
                 let guests = self.guests()?;
                 let root = root.map(|root| self.with_guests(root, &guests)).transpose()?;
