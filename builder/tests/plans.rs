@@ -85,6 +85,27 @@ fn decisions() -> Vec<Decision> {
     all
 }
 
+/// The boards of `ci/boot-tests` stand for others on a machine that has firmware: what firmware is told differs in where RAM is.
+#[test]
+fn boards_of_the_boot_tests_boot_as_those_that_they_stand_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = Workspace::open(Some(&root), Some(&root.join("ci/boot-tests/boards"))).unwrap();
+    for (test, real) in [("mustang-on-virt", "xgene-mustang"), ("omap5-on-virt", "omap5-uevm")] {
+        let told = |id: &str| {
+            let board = workspace.boards().get(id).unwrap();
+            let (boot, base) = (&board.boot[&Method::Uboot], board.memory.base);
+            let reserved = boot.reserved.iter().map(|region| (region.base.map(|at| at - base), region.size));
+            (
+                (board.architecture, board.default_method, boot.layouts.clone()),
+                boot.script_address.unwrap() - base,
+                reserved.collect::<Vec<_>>(),
+                boot.old.clone(),
+            )
+        };
+        assert_eq!(told(test), told(real), "{test}");
+    }
+}
+
 #[test]
 fn every_board_can_be_planned_and_nothing_lies_over_anything() {
     let decisions = decisions();
