@@ -28,7 +28,7 @@ use vambrace_core::{boot, dom0, static_guest};
 use vambrace_hal::boot::BootInfo;
 use vambrace_hal::cpu::world;
 use vambrace_hal::machine::Arm;
-use vambrace_hal::panic::{Raw, end, halt, set_console, set_machine, set_reset};
+use vambrace_hal::panic::{Raw, end, halt, set_console, set_log, set_machine, set_reset};
 use vambrace_hal::{devices, entry, mmu};
 
 entry!(main, secondary);
@@ -95,6 +95,7 @@ fn main(info: BootInfo) -> ! {
     let cpus = cpus_to_start(&platform, info.mpidr, plan.options.max_cpus);
     let hv = new_hypervisor(machine, &platform, &plan, cpus.len(), info.entered, shape);
     set_machine(&hv.machine);
+    set_log(&hv.console);
     hv.console.note(format_args!("Vambrace {} for {BOARD}", env!("CARGO_PKG_VERSION")));
     hv.log(format_args!("{}, {} MiB of memory", platform.model, megabytes(&platform.ram)));
     for warning in &platform.warnings {

@@ -2,7 +2,7 @@
 //! that keeps what was said.
 //!
 //! ```text
-//!   hypervisor's lines ---+--> log ring --> key 'l', `xl dmesg`, a debugger (`VAMBRACE-LOG` marks it in memory)
+//!   hypervisor's lines ---+--> log ring --> key 'l', `xl dmesg`, who reads the memory from outside (`console_ring::log_in`)
 //!   guests' lines --------+--> UART     with "(d1) " before each
 //!   dom0's bytes ------------> UART     as they come, and so those of the domain that has the input
 //!                                    UART input --> three times Ctrl-A moves it on
@@ -163,6 +163,13 @@ impl Console {
     pub fn note(&self, line: fmt::Arguments<'_>) {
         // The ring cannot fail.
         let _ = self.inner.lock().log.write_fmt(format_args!("(VMB) {line}\n"));
+    }
+
+    /// As [`Console::note`], for a CPU that may have been stopped while it wrote: where the log is not free the line is lost.
+    pub fn try_note(&self, line: fmt::Arguments<'_>) {
+        if let Some(mut inner) = self.inner.try_lock() {
+            let _ = inner.log.write_fmt(format_args!("(VMB) {line}\n"));
+        }
     }
 
     /// As [`Console::log`], for what guests do wrong: so many lines a second, and how many were left out. `second` is

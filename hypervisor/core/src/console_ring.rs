@@ -2,14 +2,24 @@
 //! gathering of guests' output into lines.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use arrayvec::ArrayVec;
 use vambrace_abi::domid::DomId;
 
+/// What a log begins with in memory, so that who reads the machine's memory from outside finds it. Behind it, each in 4
+/// bytes, little-endian: the capacity, its complement, the position after the newest byte, and that of the oldest.
+const SIGNATURE: [u8; 16] = *b"\x7fVambrace log\r\n\x1a";
+/// Bytes of all that.
+const HEADER: usize = SIGNATURE.len() + 16;
+/// The largest capacity.
+const MAX_CAPACITY: usize = 1 << 30;
+
 /// The last bytes written. Positions count all bytes ever written, modulo 2^32; the newest `capacity` are kept.
 #[derive(Debug)]
 pub struct ConsoleRing {
+    /// The header, and the bytes behind it.
     buffer: Box<[u8]>,
     /// Position after the newest byte.
     produced: u32,
@@ -21,15 +31,37 @@ impl ConsoleRing {
     /// A ring that keeps `capacity` bytes, rounded up to a power of two from 256 bytes to 1 GiB so that positions stay
     /// right when they wrap.
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(256, 1 << 30).next_power_of_two();
-        Self { buffer: alloc::vec![0; capacity].into_boxed_slice(), produced: 0, oldest: 0 }
+        let capacity = capacity.clamp(256, MAX_CAPACITY).next_power_of_two();
+        let mut ring =
+            Self { buffer: alloc::vec![0; HEADER + capacity].into_boxed_slice(), produced: 0, oldest: 0 };
+        ring.note(0, SIGNATURE);
+        ring.note(SIGNATURE.len(), (capacity as u32).to_le_bytes());
+        ring.note(SIGNATURE.len() + 4, (!(capacity as u32)).to_le_bytes());
+        ring
+    }
+
+    /// Puts `bytes` at this place of the header.
+    fn note<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        if let Some(place) = self.buffer.get_mut(at..at + N) {
+            place.copy_from_slice(&bytes);
+        }
+    }
+
+    /// The header says what the fields say.
+    fn note_positions(&mut self) {
+        self.note(SIGNATURE.len() + 8, self.produced.to_le_bytes());
+        self.note(SIGNATURE.len() + 12, self.oldest.to_le_bytes());
+    }
+
+    fn capacity(&self) -> usize {
+        self.buffer.len() - HEADER
     }
 
     /// Appends bytes, over the oldest ones if it must.
     pub fn write(&mut self, bytes: &[u8]) {
-        let capacity = self.buffer.len();
+        let capacity = self.capacity();
         for &byte in bytes {
-            if let Some(slot) = self.buffer.get_mut(self.produced as usize & (capacity - 1)) {
+            if let Some(slot) = self.buffer.get_mut(HEADER + (self.produced as usize & (capacity - 1))) {
                 *slot = byte;
             }
             self.produced = self.produced.wrapping_add(1);
@@ -37,6 +69,7 @@ impl ConsoleRing {
         if self.produced.wrapping_sub(self.oldest) as usize > capacity {
             self.oldest = self.produced.wrapping_sub(capacity as u32);
         }
+        self.note_positions();
     }
 
     /// Copies out as much as fits into `into`: from position `from` on if it is given (`incremental` with `index`) and
@@ -50,7 +83,8 @@ impl ConsoleRing {
             if at == self.produced {
                 break;
             }
-            *slot = self.buffer.get(at as usize & (self.buffer.len() - 1)).copied().unwrap_or(0);
+            let place = HEADER + (at as usize & (self.capacity() - 1));
+            *slot = self.buffer.get(place).copied().unwrap_or(0);
             at = at.wrapping_add(1);
             count += 1;
         }
@@ -62,8 +96,38 @@ impl ConsoleRing {
         let kept = self.produced.wrapping_sub(self.oldest);
         if self.produced.wrapping_sub(up_to) <= kept {
             self.oldest = up_to;
+            self.note_positions();
         }
     }
+}
+
+/// The first log in `memory`, which is a copy of (part of) a machine's memory: what it keeps, oldest byte first. What only
+/// looks like one is passed over, and so is one that is not in `memory` as a whole.
+pub fn log_in(memory: &[u8]) -> Option<Vec<u8>> {
+    let mut at = 0;
+    while let Some(rest) = memory.get(at..).filter(|rest| rest.len() > HEADER) {
+        // A byte that little else begins with: memory is searched at the speed at which it is read.
+        let Some(next) = rest.iter().position(|byte| *byte == SIGNATURE[0]) else { return None };
+        if let Some(log) = rest.get(next..).and_then(log_at) {
+            return Some(log);
+        }
+        at += next + 1;
+    }
+    None
+}
+
+/// The log that `memory` begins with.
+fn log_at(memory: &[u8]) -> Option<Vec<u8>> {
+    let rest = memory.strip_prefix(&SIGNATURE)?;
+    let field = |index: usize| {
+        rest.get(index * 4..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes))
+    };
+    let (capacity, produced, oldest) = (field(0)?, field(2)?, field(3)?);
+    let kept = produced.wrapping_sub(oldest);
+    let sound = capacity.is_power_of_two() && capacity as usize <= MAX_CAPACITY && field(1)? == !capacity;
+    let data = memory.get(HEADER..)?.get(..capacity as usize).filter(|_| sound && kept <= capacity)?;
+    let byte = |at: u32| data.get(oldest.wrapping_add(at) as usize & (capacity as usize - 1)).copied();
+    (0..kept).map(byte).collect()
 }
 
 impl fmt::Write for ConsoleRing {
@@ -172,6 +236,7 @@ mod tests {
         let mut ring = ConsoleRing::new(256);
         ring.produced = u32::MAX - 100;
         ring.oldest = u32::MAX - 100;
+        ring.note_positions();
         let bytes: Vec<u8> = (0..200).collect();
         ring.write(&bytes);
         assert_eq!(all(&ring), bytes);
@@ -181,6 +246,27 @@ mod tests {
         assert_eq!(ring.read(None, &mut rest), (256, 299));
         assert_eq!(rest[..56], bytes[144..]);
         assert_eq!(rest[56..256], bytes);
+        assert_eq!(log_in(&ring.buffer).unwrap(), [&bytes[144..], &bytes].concat());
+    }
+
+    #[test]
+    fn the_log_is_found_in_a_copy_of_memory() {
+        let mut ring = ConsoleRing::new(256);
+        ring.write(b"(VMB) first\n(VMB) second\n");
+        ring.clear(12);
+        let mut memory = vec![SIGNATURE[0]; 100];
+        // What is no log: the signature alone, and one whose fields contradict each other.
+        memory.extend(SIGNATURE);
+        let mut other = ring.buffer.to_vec();
+        other[SIGNATURE.len() + 4] ^= 1;
+        memory.extend(&other);
+        assert_eq!(log_in(&memory), None);
+        memory.extend(&*ring.buffer);
+        assert_eq!(log_in(&memory).unwrap(), b"(VMB) second\n");
+        assert_eq!(log_in(&memory[..memory.len() - 1]), None, "it is not there as a whole");
+        let mut full = ConsoleRing::new(256);
+        full.write(&[b'x'; 300]);
+        assert_eq!(log_in(&full.buffer).unwrap(), [b'x'; 256]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
+use vambrace_core::console::Console;
 use vambrace_core::platform::{PowerMethod, Psci};
 
 use crate::cpu::boot::park;
@@ -22,6 +23,9 @@ static PANICKING: AtomicBool = AtomicBool::new(false);
 
 /// The machine, whose other CPUs a panic stops.
 static MACHINE: Once<&'static Arm> = Once::new();
+
+/// The console whose log keeps the last words too, for who reads the machine's memory.
+static LOG: Once<&'static Console> = Once::new();
 
 /// What resets the machine in place of a halt.
 struct Reset {
@@ -49,6 +53,11 @@ pub fn set_reset(after: u32, ways: &[PowerMethod], psci: Option<&Psci>) {
 /// Has a panic stop the other CPUs of `machine`; the first call counts.
 pub fn set_machine(machine: &'static Arm) {
     MACHINE.call_once(|| machine);
+}
+
+/// Has the last words go into the log of `console` too; the first call counts.
+pub fn set_log(console: &'static Console) {
+    LOG.call_once(|| console);
 }
 
 /// Parks this CPU if another has panicked: nothing that it could do can be trusted.
@@ -84,16 +93,26 @@ impl Write for Raw {
     }
 }
 
+/// Writes a last line to the console and, unless the CPU that has the log stands still, to that.
+fn say(line: core::fmt::Arguments<'_>) {
+    let _ = writeln!(Raw, "(VMB) {line}");
+    if let Some(console) = LOG.get() {
+        console.try_note(line);
+    }
+}
+
 /// Stops this CPU after saying why.
 pub fn halt(reason: core::fmt::Arguments<'_>) -> ! {
-    let _ = writeln!(Raw, "(VMB) {reason}\n(VMB) Halted");
+    say(reason);
+    say(format_args!("Halted"));
     park()
 }
 
 /// Ends the hypervisor after saying why: whatever is wrong stays so until somebody boots another one.
 pub fn end(reason: core::fmt::Arguments<'_>) -> ! {
     let Some(reset) = RESET.get() else { halt(reason) };
-    let _ = writeln!(Raw, "(VMB) {reason}\n(VMB) Resetting the machine in {} s", reset.after);
+    say(reason);
+    say(format_args!("Resetting the machine in {} s", reset.after));
     timer::delay(reset.after.saturating_mul(1_000_000));
     sequence::end(&reset.ways, reset);
     halt(format_args!("The machine has no way to be reset"))
