@@ -2,10 +2,12 @@
 
 use crate::config::ImageConfig;
 use crate::decision::Decision;
-use crate::error::{Error, Result};
+use crate::diagnosis::{Fault, SelfTest, diagnose};
+use crate::error::Result;
 use crate::guest::Module;
+use crate::nightly::plan::StageSpec;
 use crate::progress::Progress;
-use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow, quoted};
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vambrace_bsp::{Loader, Method};
@@ -97,13 +99,11 @@ fn fill(arg: &str, placeholder: &str, path: &Path) -> String {
 
 /// What dom0's init prints when a shell has the console.
 const READY: &str = "vambrace-dom0: ready";
-/// What begins each line of the self-test.
-const SELFTEST: &str = "vambrace-selftest: ";
 
 /// The stages of a boot, by what each prints first. When user space is there the self-test is typed into its shell,
 /// which shows that the console works in both directions; with `vambrace.selftest` on its command line dom0 runs it
-/// by itself.
-fn stages(decision: &Decision) -> Vec<Stage> {
+/// by itself. The stages of a `scenario` lie between the two.
+fn stages(decision: &Decision, scenario: &[StageSpec]) -> Vec<Stage> {
     let by_itself = decision.dom0_args.split_whitespace().any(|word| word == "vambrace.selftest");
     let root = if decision.layout.root().is_some() { " root=ext4" } else { "" };
     let command = format!(
@@ -115,7 +115,7 @@ fn stages(decision: &Decision) -> Vec<Stage> {
         name: name.to_owned(),
         speaker: Speaker::Machine,
         any_of: marks.iter().map(|mark| (*mark).to_owned()).collect(),
-        send: (marks == [READY] && !by_itself).then(|| command.clone()),
+        send: None,
     };
     let mut stages = Vec::new();
     let qemu = decision.board.qemu.as_ref();
@@ -140,10 +140,20 @@ fn stages(decision: &Decision) -> Vec<Stage> {
     }
     stages.extend(guests(&decision.guests.config));
     stages.push(stage("dom0 user space", &[READY]));
+    stages.extend(scenario.iter().map(|spec| Stage {
+        name: spec.name.clone(),
+        speaker: spec.guest.map_or(Speaker::Machine, Speaker::Guest),
+        any_of: spec.see.all().to_vec(),
+        send: None,
+    }));
     stages.push(stage("self-test", &["vambrace-selftest: done"]));
     // QEMU ends, or cannot and is told to when the hypervisor says so.
     let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { hypervisor.powered_off };
     stages.push(stage("power-off", off));
+    // What a stage is begun with is typed when the one before it is reached; the self-test where dom0 does not run it by itself.
+    let typed = scenario.iter().map(|spec| spec.typed.clone()).chain([(!by_itself).then_some(command)]);
+    let ready = stages.iter().position(|stage| stage.any_of == [READY]).unwrap_or(stages.len());
+    stages.iter_mut().skip(ready).zip(typed).for_each(|(stage, typed)| stage.send = typed);
     stages
 }
 
@@ -169,124 +179,81 @@ const FAILURES: [&str; 4] = [
     "vambrace: U-Boot could not start",
 ];
 
-/// What a followed boot has shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// The stages that were reached, and when.
-    pub reached: Vec<(String, Duration)>,
-    /// The self-test's verdicts: name, whether it is well, and what was seen.
-    pub verdicts: Vec<(String, bool, String)>,
+/// A boot that was followed to its end.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// What was seen.
+    pub report: FollowReport,
+    /// What is wrong.
+    pub fault: Option<Fault>,
+    /// The self-test's verdicts.
+    pub verdicts: Vec<SelfTest>,
 }
 
-/// Follows a boot to its end.
+/// How a boot is followed.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    /// What has to be seen behind dom0's user space, each with what is typed for it.
+    pub scenario: &'a [StageSpec],
+    /// How long it may take, of the time in which the machine could run.
+    pub timeout: Duration,
+    /// Gets every byte of the console.
+    pub log: &'a Path,
+    /// Whether the console is shown too.
+    pub echo: bool,
+}
+
+/// Follows the boot that `command` makes of what `decision` describes.
 ///
 /// # Errors
 ///
-/// The stage that was not reached with the last lines of the console, and what the self-test found wrong.
+/// A QEMU that cannot be started, and a log that cannot be written. What the boot shows is no error.
+pub fn watch(
+    decision: &Decision,
+    command: &QemuCommand,
+    watch: &Watch<'_>,
+    progress: &Progress,
+) -> Result<Watched> {
+    let failures = FAILURES.iter().chain(decision.kind.traits().failures);
+    let failures = failures.map(|failure| (*failure).to_owned()).collect();
+    let base = decision.board.memory.base;
+    let report = follow(
+        FollowRequest {
+            command,
+            stages: stages(decision, watch.scenario),
+            failures,
+            timeout: watch.timeout,
+            memory: Some(base..base.saturating_add(decision.memory.bytes())),
+            log: watch.log,
+            echo: watch.echo,
+        },
+        progress,
+    )?;
+    let (fault, verdicts) = diagnose(decision, &report);
+    Ok(Watched { report, fault, verdicts })
+}
+
+/// The same for a boot that has nothing wrong with it.
+///
+/// # Errors
+///
+/// As there; and the stage that was not reached with the last lines of the console, and what the self-test found wrong.
 pub fn check(
     decision: &Decision,
     command: &QemuCommand,
-    timeout: Duration,
-    log: &Path,
-    echo: bool,
+    how: &Watch<'_>,
     progress: &Progress,
-) -> Result<Checked> {
-    let failures = FAILURES.iter().chain(decision.kind.traits().failures);
-    let failures = failures.map(|failure| (*failure).to_owned()).collect();
-    let request = FollowRequest { command, stages: stages(decision), failures, timeout, log, echo };
-    let report = follow(request, progress)?;
-    judge(&report, log)
-}
-
-fn judge(report: &FollowReport, log: &Path) -> Result<Checked> {
-    let told = |error: Error| {
-        const LAST: usize = 24;
-        let silent = report.lines.is_empty();
-        let text = if silent { "  the console was silent".to_owned() } else { quoted(&report.lines, LAST) };
-        error.snippet(text).help(format!("the whole console is in {}", log.display()))
-    };
-    if let Some(missed) = &report.missed {
-        let what = match report.reason.as_deref().unwrap_or("the console ended") {
-            // How the follower words a timeout.
-            late if late.starts_with("it was not reached ") => {
-                late.replacen("it", &format!("the stage `{missed}`"), 1)
-            }
-            reason => format!("the stage `{missed}` was not reached: {reason}"),
-        };
-        return Err(told(Error::new(what)));
+) -> Result<Watched> {
+    let mut watched = watch(decision, command, how, progress)?;
+    match watched.fault.take() {
+        None => Ok(watched),
+        Some(fault) => Err(fault.into_error(&watched.report, how.log)),
     }
-    let verdicts = verdicts(&report.lines);
-    let bad: Vec<String> = verdicts
-        .iter()
-        .filter(|(_, well, _)| !well)
-        .map(|(name, _, seen)| format!("{name}: {seen}"))
-        .collect();
-    if !bad.is_empty() {
-        return Err(told(Error::new(format!("dom0's self-test found: {}", bad.join("; ")))));
-    }
-    if verdicts.is_empty() {
-        return Err(told(Error::new("dom0's self-test ended without a verdict")));
-    }
-    Ok(Checked { reached: report.reached.clone(), verdicts })
-}
-
-/// The self-test's lines: `vambrace-selftest: <name> ok|fail <what was seen>`. Anything else of that form is a failure:
-/// a garbled verdict is none.
-fn verdicts(lines: &[String]) -> Vec<(String, bool, String)> {
-    lines
-        .iter()
-        .filter_map(|line| Some(line.split_once(SELFTEST)?.1.trim()))
-        .filter(|rest| *rest != "done")
-        .map(|rest| {
-            let mut words = rest.splitn(3, ' ');
-            let name = words.next().unwrap_or_default().to_owned();
-            match words.next() {
-                Some("ok") => (name, true, words.next().unwrap_or_default().to_owned()),
-                Some("fail") => (name, false, words.next().unwrap_or_default().to_owned()),
-                _ => (name, false, format!("no verdict in `{rest}`")),
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn report(lines: &[&str], missed: Option<&str>) -> FollowReport {
-        FollowReport {
-            reached: vec![("firmware".into(), Duration::from_secs(1))],
-            missed: missed.map(str::to_owned),
-            reason: missed.map(|_| "nothing for 5 s".to_owned()),
-            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn a_missed_stage_is_named_with_the_last_lines() {
-        let error =
-            judge(&report(&["U-Boot 2025.01", "hang"], Some("hypervisor")), Path::new("x.log")).unwrap_err();
-        let text = error.report();
-        assert!(
-            text.starts_with("error: the stage `hypervisor` was not reached: nothing for 5 s\n"),
-            "{text}"
-        );
-        assert!(text.contains("  | hang\n") && text.ends_with("x.log"), "{text}");
-    }
-
-    #[test]
-    fn one_bad_verdict_fails_the_boot() {
-        let good = "vambrace-selftest: cpus ok 4 online";
-        assert_eq!(
-            judge(&report(&[good, "vambrace-selftest: done"], None), Path::new("l")).unwrap().verdicts.len(),
-            1
-        );
-        for bad in ["[ 1.0] vambrace-selftest: memory fail 12 KiB", "vambrace-selftest: memory"] {
-            let error = judge(&report(&[good, bad], None), Path::new("l")).unwrap_err();
-            assert!(error.what().contains("memory: "), "{error}");
-        }
-        assert!(judge(&report(&["vambrace-selftest: done"], None), Path::new("l")).is_err());
-    }
 
     #[test]
     fn only_the_medium_s_drive_is_told_to_keep_what_is_written() {

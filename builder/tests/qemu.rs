@@ -26,7 +26,7 @@ fn stage(name: &str, words: &[&str], send: Option<&str>) -> Stage {
 
 fn run(command: &QemuCommand, stages: Vec<Stage>, timeout: Duration, log: &Path) -> FollowReport {
     let failures = vec!["panic".to_owned()];
-    let request = FollowRequest { command, stages, failures, timeout, log, echo: false };
+    let request = FollowRequest { command, stages, failures, timeout, memory: None, log, echo: false };
     follow(request, &Progress::quiet()).unwrap()
 }
 
@@ -133,6 +133,7 @@ fn a_missing_qemu_says_what_to_install() {
         stages: vec![],
         failures: vec![],
         timeout: LONG,
+        memory: None,
         log: &dir.path().join("log"),
         echo: false,
     };

@@ -3,7 +3,7 @@
 use super::build::{How, chosen_for};
 use super::print;
 use super::what::{MethodName, What, decide};
-use crate::boot::{ConsoleUser, Writes, check, qemu_command};
+use crate::boot::{ConsoleUser, Watch, Writes, check, qemu_command};
 use crate::build::build;
 use crate::error::Result;
 use crate::parts::{Maker, epoch};
@@ -36,7 +36,7 @@ pub(super) struct Boot {
     /// Follow the boot to dom0's self-test and its power-off, also on a terminal
     #[arg(long, help_heading = "Run")]
     check: bool,
-    /// How long the stages may take together, in seconds
+    /// How long the stages may take together, in seconds in which the machine could run
     #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     #[arg(help_heading = "Run")]
     timeout: u64,
@@ -99,13 +99,14 @@ pub(super) fn run(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Re
     }
     let log = built.image.with_extension("log");
     let timeout = Duration::from_secs(boot.timeout);
-    let checked = check(&decision, &command, timeout, &log, boot.console, progress)?;
+    let how = Watch { scenario: &[], timeout, log: &log, echo: boot.console };
+    let checked = check(&decision, &command, &how, progress)?;
     let mut text = String::new();
-    for (stage, when) in &checked.reached {
-        text.push_str(&format!("{stage:<16} {:>6.1} s\n", when.as_secs_f64()));
+    for reached in &checked.report.reached {
+        text.push_str(&format!("{:<16} {:>6.1} s\n", reached.stage, reached.wall.as_secs_f64()));
     }
-    for (name, _, seen) in &checked.verdicts {
-        text.push_str(&format!("self-test: {name:<16} ok  {seen}\n"));
+    for verdict in &checked.verdicts {
+        text.push_str(&format!("self-test: {:<16} ok  {}\n", verdict.name, verdict.seen));
     }
     print(&text).map(|()| ExitCode::SUCCESS)
 }

@@ -61,8 +61,8 @@ pub fn cases(plan: &TestPlan, workspace: &Workspace) -> Result<Vec<Case>> {
         let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         let several = boards.len() > 1;
         for choice in choices(boot, &boards) {
-            let case = case(plan, boot, choice, several, workspace)
-                .map_err(|(field, error)| blame(field, error))?;
+            let case =
+                case(plan, boot, choice, several, workspace).map_err(|(field, error)| blame(field, error))?;
             if !names.insert(case.name.clone()) {
                 let text = format!("two boots are called `{}`", case.name);
                 return Err(blame("name", Error::new(text).help("give one of them a `name`")));
@@ -85,11 +85,14 @@ fn boards(boot: &BootSpec, workspace: &Workspace) -> Result<Vec<String>> {
             found.push(name.clone());
             continue;
         }
-        let all = workspace.boards().iter().filter(|board| board.qemu.is_some());
-        // A generic board is not another one than itself.
-        let own = |board: &Board| boot.hypervisor_board.as_deref() == Some(GENERIC) && is_generic(board);
-        let wanted = all.filter(|board| !boot.except.contains(&board.id) && !own(board));
-        found.extend(wanted.map(|board| board.id.clone()));
+        for (name, _) in workspace.boards().iter() {
+            let board = workspace.boards().get(name).map_err(described)?;
+            // A generic board is not another one than itself.
+            let own = boot.hypervisor_board.as_deref() == Some(GENERIC) && is_generic(board);
+            if board.qemu.is_some() && !boot.except.contains(&board.id) && !own {
+                found.push(board.id.clone());
+            }
+        }
     }
     Ok(found)
 }
@@ -105,11 +108,11 @@ fn is_generic(board: &Board) -> bool {
 
 /// The board that stands for all of an architecture.
 fn generic(architecture: Architecture, workspace: &Workspace) -> Result<String> {
-    let found =
-        workspace.boards().iter().find(|board| is_generic(board) && board.architecture == architecture);
-    found.map(|board| board.id.clone()).ok_or_else(|| {
-        Error::new(format!("no board is generic for {}", architecture.name()))
-    })
+    let mut boards = workspace.boards().iter().filter_map(|(_, board)| board.as_ref().ok());
+    let found = boards.find(|board| is_generic(board) && board.architecture == architecture);
+    found
+        .map(|board| board.id.clone())
+        .ok_or_else(|| Error::new(format!("no board is generic for {}", architecture.name())))
 }
 
 /// Each value of each list with each of the others.
@@ -117,8 +120,10 @@ fn choices<'a>(boot: &'a BootSpec, boards: &[&'a str]) -> Vec<Choice<'a>> {
     fn each<T: Copy>(list: Option<&OneOrMany<T>>) -> Vec<Option<T>> {
         list.map_or_else(|| vec![None], |list| list.all().iter().copied().map(Some).collect())
     }
-    let scenarios: Vec<&str> =
-        boot.scenario.as_ref().map_or_else(|| vec![DOM0], |all| all.all().iter().map(String::as_str).collect());
+    let scenarios: Vec<&str> = boot
+        .scenario
+        .as_ref()
+        .map_or_else(|| vec![DOM0], |all| all.all().iter().map(String::as_str).collect());
     let mut all = Vec::new();
     for &board in boards {
         for &method in &each(boot.method.as_ref()) {
@@ -175,7 +180,11 @@ fn case(
         hypervisor_args: added(of.hypervisor_args, &boot.hypervisor_args),
         dom0_args: added(of.dom0_args, &boot.dom0_args),
         kind: choice.hypervisor.unwrap_or(of.kind),
-        hypervisor_file: boot.hypervisor_file.as_ref().map(|file| plan.dir().join(file)).or(of.hypervisor_file),
+        hypervisor_file: boot
+            .hypervisor_file
+            .as_ref()
+            .map(|file| plan.dir().join(file))
+            .or(of.hypervisor_file),
         hypervisor_board: hypervisor_board.or(of.hypervisor_board),
         ..of
     };
@@ -271,8 +280,8 @@ mod tests {
     #[test]
     fn lists_multiply_and_name_what_they_chose() {
         let plan = "[[boot]]\nboard = \"qemu-arm64:gicv3\"\nmethod = [\"uboot\", \"uefi\"]\ncpus = [1, 8]\n";
-        let expected =
-            ["uboot-1-cpus", "uboot-8-cpus", "uefi-1-cpus", "uefi-8-cpus"].map(|end| format!("qemu-arm64-gicv3-{end}"));
+        let expected = ["uboot-1-cpus", "uboot-8-cpus", "uefi-1-cpus", "uefi-8-cpus"]
+            .map(|end| format!("qemu-arm64-gicv3-{end}"));
         assert_eq!(names(plan), expected);
         let plan = "[[boot]]\nname = \"x\"\nboard = [\"qemu-arm64\", \"midway\"]\ncpus = 2\n";
         assert_eq!(names(plan), ["x-qemu-arm64", "x-midway"]);
@@ -287,7 +296,8 @@ mod tests {
             assert!(all.iter().any(|name| name == board), "{board} of {all:?}");
         }
         assert!(!all.iter().any(|name| name == "cubieboard2"), "QEMU does not have it");
-        let generic = names("[[boot]]\nboard = \"*\"\nexcept = [\"midway\"]\nhypervisor-board = \"generic\"\n");
+        let generic =
+            names("[[boot]]\nboard = \"*\"\nexcept = [\"midway\"]\nhypervisor-board = \"generic\"\n");
         assert!(generic.iter().any(|name| name == "qemu-armv7-generic"), "{generic:?}");
         assert!(!generic.iter().any(|name| name.starts_with("midway") || name.starts_with("generic-")));
     }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -16,12 +17,16 @@ use vambrace_bsp::{Qemu, QemuVersion};
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
 
+mod clock;
 mod console;
 pub mod direct;
+mod memory;
 pub mod model;
 
+use clock::MachineClock;
 use console::Console;
 pub use console::Speaker;
+use memory::Monitor;
 
 /// How often the clock is looked at while the console is silent.
 const TICK: Duration = Duration::from_millis(50);
@@ -99,25 +104,43 @@ pub struct FollowRequest<'a> {
     pub stages: Vec<Stage>,
     /// Any of these in a line ends it at once.
     pub failures: Vec<String>,
-    /// The longest that all of it may take.
+    /// The longest that all of it may take, of the time in which the machine could run: what its threads waited for a CPU
+    /// of this computer does not count.
     pub timeout: Duration,
+    /// Where the machine has memory, by physical addresses, to look for the hypervisor's log in when the time is over.
+    pub memory: Option<Range<u64>>,
     /// Gets every byte of the console.
     pub log: &'a Path,
     /// Whether the console is shown on standard output too.
     pub echo: bool,
 }
 
+/// A stage that was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Its name.
+    pub stage: String,
+    /// The time since QEMU's start.
+    pub wall: Duration,
+    /// The part of it in which the machine could run.
+    pub machine: Duration,
+}
+
 /// How a boot went.
 #[derive(Clone, Debug)]
 pub struct FollowReport {
-    /// The stages reached, with the time since QEMU's start.
-    pub reached: Vec<(String, Duration)>,
+    /// The stages reached.
+    pub reached: Vec<Reached>,
     /// The first stage that was not reached.
     pub missed: Option<String>,
     /// Why it was not: the time, QEMU's end, or the line that ended it.
     pub reason: Option<String>,
     /// All lines of the console, without escape sequences.
     pub lines: Vec<String>,
+    /// What QEMU itself has said.
+    pub messages: String,
+    /// The lines of the hypervisor's log in the machine's memory, where the time was over and they were found.
+    pub log: Option<Vec<String>>,
 }
 
 impl FollowReport {
@@ -176,9 +199,10 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let input: OwnedFd = theirs.try_clone().context(|| "cannot make QEMU's console")?.into();
     ours.set_read_timeout(Some(TICK)).context(|| "cannot set the console's time-out")?;
     ours.set_write_timeout(Some(LAST_BREATH)).context(|| "cannot set the console's time-out")?;
-    let began = Instant::now();
+    let monitor = request.memory.as_ref().map(|_| Monitor::new()).transpose()?;
     let mut child = {
         let mut command = request.command.command()?;
+        command.args(monitor.iter().flat_map(Monitor::args));
         command
             .stdin(Stdio::from(input))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
@@ -186,13 +210,13 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
         // The block ends the command, which holds QEMU's end of the socket open: its closing is how we see QEMU end.
         Running(command.spawn().context(|| format!("cannot start {}", request.command.binary))?)
     };
-    let end = began + request.timeout;
+    let mut clock = MachineClock::new(child.0.id());
     let mut console = Console::default();
-    let mut reached: Vec<(String, Duration)> = Vec::new();
+    let mut reached: Vec<Reached> = Vec::new();
     let mut stages = request.stages.into_iter().peekable();
     let mut buffer = vec![0; 1 << 16];
     let mut step = None;
-    let mut reason = None;
+    let (mut reason, mut late) = (None, false);
     while let Some(stage) = stages.peek() {
         let waiting = step.get_or_insert_with(|| progress.step(format!("booting: {}", stage.name)));
         let typed = |stage: &Stage, mut to: &UnixStream| {
@@ -207,23 +231,25 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
         }
         if !stage.any_of.is_empty() && console.take(stage.speaker, &stage.any_of) {
             typed(stage, &ours);
-            reached.push((stage.name.clone(), began.elapsed()));
+            reached.push(clock.reached(stage));
             waiting.note("reached");
             step = None;
             stages.next();
             continue;
         }
-        if Instant::now() >= end {
+        if clock.machine() >= request.timeout {
+            late = true;
             reason = Some(format!("it was not reached within {} seconds", request.timeout.as_secs()));
             break;
         }
         match ours.read(&mut buffer) {
             Ok(0) => {
-                let status = child.wait(end.max(Instant::now() + LAST_BREATH));
+                let left = request.timeout.saturating_sub(clock.machine());
+                let status = child.wait(Instant::now() + left.max(LAST_BREATH));
                 let fine = status.is_some_and(|status| status.success());
                 if fine && stage.any_of.is_empty() {
                     typed(stage, &ours);
-                    reached.push((stage.name.clone(), began.elapsed()));
+                    reached.push(clock.reached(stage));
                     stages.next();
                 }
                 if stages.peek().is_some() {
@@ -257,7 +283,17 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
         step.note(if reason.is_some() { "not reached" } else { "reached" });
     }
     let missed = stages.next().map(|stage| stage.name);
-    Ok(FollowReport { reached, missed, reason, lines: console.into_lines() })
+    // A monitor that does not answer is no reason to say less of the rest.
+    let found = |memory| monitor.as_ref().and_then(|monitor| monitor.log(memory).ok().flatten());
+    let log = request.memory.as_ref().filter(|_| late).and_then(found);
+    Ok(FollowReport {
+        reached,
+        missed,
+        reason,
+        lines: console.into_lines(),
+        messages: said(&mut messages),
+        log,
+    })
 }
 
 /// Runs QEMU with its console on the user's terminal, whose settings are put back afterwards.
@@ -275,11 +311,17 @@ pub fn run_interactive(command: &QemuCommand) -> Result<ExitStatus> {
     status
 }
 
-fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
-    let mut text = String::new();
+/// What QEMU has said, as far as it can be read.
+fn said(messages: &mut File) -> String {
+    let mut bytes = Vec::new();
     let read =
-        messages.seek(SeekFrom::Start(0)).and_then(|_| messages.take(MAX_MESSAGES).read_to_string(&mut text));
-    if read.is_err() || text.trim().is_empty() {
+        messages.seek(SeekFrom::Start(0)).and_then(|_| messages.take(MAX_MESSAGES).read_to_end(&mut bytes));
+    read.map(|_| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
+}
+
+fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
+    let mut text = said(messages);
+    if text.is_empty() {
         text = "it said nothing".into();
     }
     let how = match status {

@@ -107,7 +107,7 @@ pub fn log_in(memory: &[u8]) -> Option<Vec<u8>> {
     let mut at = 0;
     while let Some(rest) = memory.get(at..).filter(|rest| rest.len() > HEADER) {
         // A byte that little else begins with: memory is searched at the speed at which it is read.
-        let Some(next) = rest.iter().position(|byte| *byte == SIGNATURE[0]) else { return None };
+        let next = rest.iter().position(|byte| *byte == SIGNATURE[0])?;
         if let Some(log) = rest.get(next..).and_then(log_at) {
             return Some(log);
         }

@@ -1,0 +1,10 @@
+//! `vambrace test`: the boots of a plan, how each went, and the report of a night.
+//!
+//! ```text
+//!   plan.toml --> TestPlan --> Case, Case ... --> runner: build, boot, diagnose --> Night --> report: HTML, JUnit, JSON, Markdown
+//!                                                                                    |
+//!                                                                 history: nights before, last good consoles
+//! ```
+
+pub mod case;
+pub mod plan;
