@@ -7,4 +7,6 @@
 //! ```
 
 pub mod case;
+mod difference;
+pub mod outcome;
 pub mod plan;
