@@ -1,13 +1,17 @@
 //! Booting an image in QEMU: its command line, the stages a boot goes through, and what dom0's self-test says.
 
+use crate::build::Built;
+use crate::cache::Cache;
 use crate::config::ImageConfig;
 use crate::decision::Decision;
 use crate::diagnosis::{Fault, SelfTest, diagnose};
 use crate::error::Result;
 use crate::guest::Module;
 use crate::nightly::plan::StageSpec;
+use crate::parts::{Maker, epoch};
 use crate::progress::Progress;
-use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, follow};
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, direct, follow, model};
+use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vambrace_bsp::{Loader, Method};
@@ -80,6 +84,39 @@ pub fn qemu_command(
     args.extend(["-display", "none", "-no-reboot"].iter().chain(console).map(|arg| (*arg).to_owned()));
     args.extend(extra.iter().cloned());
     Ok(QemuCommand { binary: qemu.binary.clone(), args, preload: None })
+}
+
+/// The command that boots what was `built`, with firmware, board models and whatever else it needs.
+///
+/// # Errors
+///
+/// As [`qemu_command`]; and what cannot be had that it needs.
+#[expect(clippy::too_many_arguments, reason = "each is another's, and they come together only here")]
+pub fn command(
+    workspace: &Workspace,
+    decision: &Decision,
+    cache: &Cache,
+    built: &Built,
+    user: ConsoleUser,
+    writes: Writes,
+    extra: &[String],
+    progress: &Progress,
+) -> Result<QemuCommand> {
+    let maker = Maker { root: workspace.root(), decision, cache, progress, epoch: epoch()? };
+    let qemu = decision.qemu()?;
+    let machine = direct::Machine {
+        architecture: decision.board.architecture,
+        base: decision.board.memory.base,
+        cpus: decision.cpus,
+        holds_cpus: qemu.model,
+    };
+    let loaded = || direct::load(&built.image, &built.manifest.plan, machine);
+    let firmware = |name: &str| maker.firmware_file(name);
+    let mut command = qemu_command(decision, &built.image, firmware, loaded, user, writes, extra)?;
+    if qemu.model {
+        model::add_models(&mut command, workspace.root(), progress)?;
+    }
+    Ok(command)
 }
 
 /// An argument that attaches `image`. Boards attach it with `snapshot=on`; of an option that is there twice, QEMU takes
@@ -178,6 +215,11 @@ const FAILURES: [&str; 4] = [
     "make the image anew",
     "vambrace: U-Boot could not start",
 ];
+
+/// The names of the stages of a boot, in their order.
+pub fn stage_names(decision: &Decision, scenario: &[StageSpec]) -> Vec<String> {
+    stages(decision, scenario).into_iter().map(|stage| stage.name).collect()
+}
 
 /// A boot that was followed to its end.
 #[derive(Debug, Clone)]

@@ -3,13 +3,12 @@
 use super::build::{How, chosen_for};
 use super::print;
 use super::what::{MethodName, What, decide};
-use crate::boot::{ConsoleUser, Watch, Writes, check, qemu_command};
+use crate::boot::{ConsoleUser, Watch, Writes, check, command};
 use crate::build::build;
 use crate::error::Result;
-use crate::parts::{Maker, epoch};
 use crate::persistent::persistent;
 use crate::progress::Progress;
-use crate::qemu::{check_version, direct, model, run_interactive};
+use crate::qemu::{check_version, run_interactive};
 use crate::workspace::Workspace;
 use clap::Args;
 use std::io::IsTerminal;
@@ -69,24 +68,10 @@ pub(super) fn run(workspace: &Workspace, boot: &Boot, progress: &Progress) -> Re
         true => (persistent(&built, progress)?, Writes::Kept),
         false => (built, Writes::Forgotten),
     };
-    let maker =
-        Maker { root: workspace.root(), decision: &decision, cache: &cache, progress, epoch: epoch()? };
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let user =
         if boot.check || !(terminal || boot.print) { ConsoleUser::Program } else { ConsoleUser::Person };
-    let qemu = decision.qemu()?;
-    let machine = direct::Machine {
-        architecture: decision.board.architecture,
-        base: decision.board.memory.base,
-        cpus: decision.cpus,
-        holds_cpus: qemu.model,
-    };
-    let loaded = || direct::load(&built.image, &built.manifest.plan, machine);
-    let firmware = |name: &str| maker.firmware_file(name);
-    let mut command = qemu_command(&decision, &built.image, firmware, loaded, user, writes, &boot.qemu)?;
-    if qemu.model {
-        model::add_models(&mut command, workspace.root(), progress)?;
-    }
+    let command = command(workspace, &decision, &cache, &built, user, writes, &boot.qemu, progress)?;
     if boot.print {
         return print(&format!("{}\n", command.shell_line())).map(|()| ExitCode::SUCCESS);
     }

@@ -11,6 +11,7 @@ mod init;
 mod reproduce;
 mod rootfs;
 mod show;
+mod test;
 mod update;
 mod what;
 
@@ -63,6 +64,8 @@ enum Command {
     Rootfs(rootfs::Rootfs),
     /// Boot the image of a board in QEMU; it is built first if it is not up to date
     Boot(boot::Boot),
+    /// Run a test plan: build and boot each of its images in QEMU, follow the stages, and report
+    Test(test::Test),
     /// Write an image, or that of a board, to a card, a stick or a disk; reads it back
     Flash(flash::FlashOf),
     /// Show what lies where on the medium and in RAM at each hand-over: of a board's image, or of an image in a file
@@ -139,6 +142,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Build(command) => build::run(&workspace()?, command, &progress),
         Command::Rootfs(command) => rootfs::run(&workspace()?, command, &progress),
         Command::Boot(command) => boot::run(&workspace()?, command, &progress),
+        Command::Test(command) => test::run(&workspace()?, command, &progress),
         Command::Flash(command) => flash::run(&workspace, command, &progress),
         Command::Explain(command) => explain::run(&workspace, command, &progress),
         Command::Inspect(command) => run_inspect(command, &progress),

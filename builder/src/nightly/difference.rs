@@ -12,7 +12,7 @@ const MAX_LINE: usize = 300;
 
 /// The first line of `here` that `good` does not have; or, where it has them all, what `good` says behind the last of
 /// them. `None` where both say the same.
-pub fn difference(here: &[String], good: &[String]) -> Option<Difference> {
+pub(super) fn difference(here: &[String], good: &[String]) -> Option<Difference> {
     let plain: Vec<String> = good.iter().map(|line| without_numbers(line)).collect();
     let known: BTreeSet<&str> = plain.iter().map(String::as_str).collect();
     // How far the other one is followed.

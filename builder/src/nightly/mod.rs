@@ -8,5 +8,10 @@
 
 pub mod case;
 mod difference;
+pub mod figures;
 pub mod outcome;
 pub mod plan;
+mod queue;
+pub mod report;
+pub mod runner;
+pub mod store;

@@ -205,6 +205,25 @@ impl TestPlan {
         }
     }
 
+    /// The plan that boots the image that the description at `path` describes.
+    ///
+    /// # Errors
+    ///
+    /// A path that no plan can name.
+    pub fn of_image(path: &Path) -> Result<Self> {
+        let config = crate::config::ImageConfig::read(path, &[])?;
+        let board =
+            config.board.clone().ok_or_else(|| config.at("board", "no board is named to boot it on"))?;
+        let boot = BootSpec {
+            name: config.stem(),
+            board: OneOrMany::One(board),
+            config: Some(path.file_name().map(PathBuf::from).unwrap_or_default()),
+            ..BootSpec::default()
+        };
+        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { timeout: usual_timeout(), boots: vec![boot], dir, ..Self::default() })
+    }
+
     /// The folder that paths are relative to.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -348,17 +348,29 @@ fn emulator(program: &str) -> Result<PathBuf> {
 /// # Errors
 /// It is not there, or is of another.
 pub fn check_version(qemu: &Qemu) -> Result<()> {
-    let Some(before) = qemu.before else { return Ok(()) };
+    match missing_machine(qemu)? {
+        None => Ok(()),
+        Some(why) => Err(Error::new(why)
+            .help("its image can be built; `vambrace boards` lists those that every QEMU boots")),
+    }
+}
+
+/// Why this computer's QEMU does not have the board's machine, if it is of a version that does not.
+///
+/// # Errors
+/// It is not there, or does not say its version.
+pub fn missing_machine(qemu: &Qemu) -> Result<Option<String>> {
+    let Some(before) = qemu.before else { return Ok(None) };
+    let program = emulator(&qemu.binary)?;
     let failed = || format!("cannot ask {} for its version", qemu.binary);
-    let output = Command::new(emulator(&qemu.binary)?).arg("--version").output().context(failed)?;
+    let output = Command::new(program).arg("--version").output().context(failed)?;
     let said = String::from_utf8_lossy(&output.stdout);
     match QemuVersion::said(&said) {
-        Some(version) if version < before => Ok(()),
-        Some(version) => Err(Error::new(format!(
+        Some(version) if version < before => Ok(None),
+        Some(version) => Ok(Some(format!(
             "this board's machine is only in QEMU before {before}, and {} is {version}",
             qemu.binary
-        ))
-        .help("its image can be built; `vambrace boards` lists those that every QEMU boots")),
+        ))),
         None => Err(Error::new(failed()).because(Error::new(format!("it says `{}`", said.escape_default())))),
     }
 }

@@ -1,0 +1,127 @@
+//! `vambrace test`.
+
+use super::print;
+use crate::config::USUAL_FILE;
+use crate::error::{Error, Result};
+use crate::nightly::case::{Case, cases, chosen};
+use crate::nightly::figures;
+use crate::nightly::plan::TestPlan;
+use crate::nightly::report;
+use crate::nightly::runner::Runner;
+use crate::nightly::store::Store;
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+use clap::Args;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The plan of this folder.
+const USUAL_PLAN: &str = "test-plan.toml";
+/// The plan of the sources.
+const OWN_PLAN: &str = "ci/test-plan.toml";
+
+/// Behind the help of `test`.
+const EXAMPLE: &str = "\
+Examples:
+  vambrace test --filter quick                what runs on every submission
+  vambrace test --filter 'uboot-*' --jobs 4   the boots of these names, four at a time
+  vambrace test my-plan.toml --retries 1      all of a plan of your own; what needed a second attempt is told
+
+The folder of --out has report.html, report.md, report.json, junit.xml, and the consoles of all boots.";
+
+/// What is asked for.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Test {
+    /// The plan [default: test-plan.toml of this folder; else the image of vambrace.toml in it; else the plan of the sources]
+    plan: Option<PathBuf>,
+    /// Run the boots of this name, this kind, or this pattern (`uefi-*`); may be given several times [default: all]
+    #[arg(long, value_name = "WORD", help_heading = "Run")]
+    filter: Vec<String>,
+    /// List the boots, and run none
+    #[arg(long, help_heading = "Run")]
+    list: bool,
+    /// How many boots at once [default: as many as this computer has CPUs], as far as there is memory
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    jobs: Option<NonZero<usize>>,
+    /// How often a boot that failed is tried again, in place of what the plan says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=5), help_heading = "Run")]
+    retries: Option<u32>,
+    /// How long a boot may take, in place of what the plan says: seconds in which the machine could run
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Run")]
+    timeout: Option<u64>,
+    /// Keep all images, not only those of boots that failed
+    #[arg(long, help_heading = "Output")]
+    keep: bool,
+    /// Add the numbers of this file, a JSON object, to the night; may be given several times
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    figures: Vec<PathBuf>,
+    /// The folder for the report and the nights before
+    #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
+    out: PathBuf,
+}
+
+pub(super) fn run(workspace: &Workspace, command: &Test, progress: &Progress) -> Result<ExitCode> {
+    let plan = plan(workspace, command.plan.as_deref())?;
+    let mut cases = cases(&plan, workspace)?;
+    if !command.filter.is_empty() {
+        cases = chosen(cases, &command.filter)?;
+    }
+    for case in &mut cases {
+        case.timeout = command.timeout.unwrap_or(case.timeout);
+        case.retries = command.retries.unwrap_or(case.retries);
+    }
+    if command.list {
+        return print(&listed(&cases)).map(|()| ExitCode::SUCCESS);
+    }
+    let mut measured = figures::Figures::new();
+    for path in &command.figures {
+        figures::read(path, &mut measured)?;
+    }
+    let store = Store::open(&command.out)?;
+    let runner = Runner { workspace, store: &store, jobs: command.jobs, keep: command.keep, progress };
+    let title = plan.title.as_deref().unwrap_or("Vambrace");
+    let mut night = runner.run(title, &cases)?;
+    night.figures = measured;
+    store.keep(&night)?;
+    let page = report::write(&store, &night)?;
+    print(&format!("\n{}\nreport: {}\n", night.summary(), page.display()))?;
+    Ok(if night.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The plan that is named, or the one that is meant.
+fn plan(workspace: &Workspace, named: Option<&Path>) -> Result<TestPlan> {
+    if let Some(named) = named {
+        return TestPlan::read(named);
+    }
+    if Path::new(USUAL_PLAN).is_file() {
+        return TestPlan::read(Path::new(USUAL_PLAN));
+    }
+    if Path::new(USUAL_FILE).is_file() {
+        return TestPlan::of_image(Path::new(USUAL_FILE));
+    }
+    let own = workspace.root().join(OWN_PLAN);
+    if own.is_file() {
+        return TestPlan::read(&own);
+    }
+    Err(Error::new("there is no test plan").help(format!(
+        "name one, or write {USUAL_PLAN}: `[[boot]]` and `board = \"qemu-arm64\"` are enough to begin with"
+    )))
+}
+
+/// The boots, a line each.
+fn listed(cases: &[Case]) -> String {
+    let mut text = String::new();
+    for case in cases {
+        let board = &case.request.board;
+        let kind = case.request.kind.traits().name;
+        text.push_str(&format!(
+            "{:<36} {board:<20} {kind:<9} {:<14} {}\n",
+            case.name,
+            case.scenario,
+            case.kinds.join(" ")
+        ));
+    }
+    text
+}
