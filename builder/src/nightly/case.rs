@@ -178,7 +178,7 @@ fn case(
         cpus: choice.cpus.or(of.cpus),
         dom0_cpus: boot.dom0_cpus.or(of.dom0_cpus),
         hypervisor_args: added(of.hypervisor_args, &boot.hypervisor_args),
-        dom0_args: added(of.dom0_args, &boot.dom0_args),
+        dom0_args: added(added(of.dom0_args, &plan.dom0_args), &boot.dom0_args),
         kind: choice.hypervisor.unwrap_or(of.kind),
         hypervisor_file: boot
             .hypervisor_file

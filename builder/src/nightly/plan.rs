@@ -31,6 +31,8 @@ const MAX_RETRIES: u32 = 5;
 pub struct TestPlan {
     /// What the report is headed with.
     pub title: Option<String>,
+    /// Added to dom0's command line in every boot.
+    pub dom0_args: Option<String>,
     /// How long a boot may take, in seconds in which its machine could run; 300 unless given.
     #[serde(default = "usual_timeout")]
     pub timeout: u64,
@@ -118,7 +120,7 @@ pub struct Scenario {
     /// dom0's profile, where a boot names none.
     pub profile: Option<String>,
     /// The stages, in their order; each begins when the one before it was reached.
-    #[serde(default, rename = "stage")]
+    #[serde(default)]
     pub stages: Vec<StageSpec>,
 }
 
@@ -304,7 +306,7 @@ fn scenario_fault(name: &str, scenario: &Scenario) -> Option<(String, String)> {
         return at("", format!("no scenario can be called `{}`", name.escape_default()));
     }
     for (index, stage) in scenario.stages.iter().enumerate() {
-        let own = |field: &str, message: String| at(&format!(".stage.{index}.{field}"), message);
+        let own = |field: &str, message: String| at(&format!(".stages.{index}.{field}"), message);
         if stage.name.is_empty() || stage.name.len() > 80 || stage.name.chars().any(char::is_control) {
             return own("name", "a stage's name is 1 to 80 characters of one line".into());
         }
@@ -337,7 +339,7 @@ mod tests {
         let plan = TestPlan::parse(
             "plan.toml",
             "[[boot]]\nboard = \"a\"\nmethod = [\"uboot\", \"uefi\"]\ncpus = 4\nscenario = \"web\"\n\
-             [[scenario.web.stage]]\nname = \"up\"\ntype = 'echo up-\"0\"'\nsee = \"up-0\"\n",
+             [[scenario.web.stages]]\nname = \"up\"\ntype = 'echo up-\"0\"'\nsee = \"up-0\"\n",
         )
         .unwrap();
         assert_eq!((plan.timeout, plan.retries), (300, 0));
@@ -363,13 +365,13 @@ mod tests {
             (&format!("{boot}[scenario.dom0]\n"), "no scenario can be called `dom0`"),
             (
                 &format!(
-                    "{boot}[[scenario.x.stage]]\nname = \"n\"\ntype = \"echo hello\"\nsee = \"hello\"\n"
+                    "{boot}[[scenario.x.stages]]\nname = \"n\"\ntype = \"echo hello\"\nsee = \"hello\"\n"
                 ),
                 "is in what is typed",
             ),
-            (&format!("{boot}[[scenario.x.stage]]\nname = \"n\"\nsee = \"\"\n"), "at least one character"),
+            (&format!("{boot}[[scenario.x.stages]]\nname = \"n\"\nsee = \"\"\n"), "at least one character"),
             (
-                &format!("{boot}[[scenario.x.stage]]\nname = \"n\"\nsee = \"a\\nb\"\n"),
+                &format!("{boot}[[scenario.x.stages]]\nname = \"n\"\nsee = \"a\\nb\"\n"),
                 "is more than one line",
             ),
         ] {
