@@ -142,7 +142,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Build(command) => build::run(&workspace()?, command, &progress),
         Command::Rootfs(command) => rootfs::run(&workspace()?, command, &progress),
         Command::Boot(command) => boot::run(&workspace()?, command, &progress),
-        Command::Test(command) => test::run(&workspace()?, command, &progress),
+        Command::Test(command) => test::run(&open, command, &progress),
         Command::Flash(command) => flash::run(&workspace, command, &progress),
         Command::Explain(command) => explain::run(&workspace, command, &progress),
         Command::Inspect(command) => run_inspect(command, &progress),

@@ -62,8 +62,13 @@ pub(super) struct Test {
     out: PathBuf,
 }
 
-pub(super) fn run(workspace: &Workspace, command: &Test, progress: &Progress) -> Result<ExitCode> {
-    let plan = plan(workspace, command.plan.as_deref())?;
+/// Opens the sources, with a folder of boards that a plan names.
+type Open<'a> = dyn Fn(Option<&Path>) -> Result<Workspace> + 'a;
+
+pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Result<ExitCode> {
+    let plan = plan(&open(None)?, command.plan.as_deref())?;
+    let boards = plan.boards.as_ref().map(|folder| plan.dir().join(folder));
+    let workspace = &open(boards.as_deref())?;
     let mut cases = cases(&plan, workspace)?;
     if !command.filter.is_empty() {
         cases = chosen(cases, &command.filter)?;

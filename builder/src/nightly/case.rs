@@ -24,6 +24,8 @@ pub struct Case {
     pub kinds: Vec<String>,
     /// What is built and booted; without the folder for it.
     pub request: Request,
+    /// The boot method whose firmware starts the image, where it is not the one that it is built for.
+    pub starter: Option<Method>,
     /// The description of its image.
     pub config: Option<PathBuf>,
     /// The name of what has to be seen.
@@ -43,6 +45,7 @@ pub struct Case {
 struct Choice<'a> {
     board: &'a str,
     method: Option<Method>,
+    firmware: Option<Method>,
     hypervisor: Option<HypervisorKind>,
     cpus: Option<u32>,
     scenario: &'a str,
@@ -126,10 +129,14 @@ fn choices<'a>(boot: &'a BootSpec, boards: &[&'a str]) -> Vec<Choice<'a>> {
         .map_or_else(|| vec![DOM0], |all| all.all().iter().map(String::as_str).collect());
     let mut all = Vec::new();
     for &board in boards {
-        for &method in &each(boot.method.as_ref()) {
+        let firmware = each(boot.firmware.as_ref());
+        let methods = each(boot.method.as_ref());
+        let started =
+            methods.iter().flat_map(|method| firmware.iter().map(move |firmware| (*method, *firmware)));
+        for (method, firmware) in started {
             for &hypervisor in &each(boot.hypervisor.as_ref()) {
                 for &cpus in &each(boot.cpus.as_ref()) {
-                    let with = |&scenario| Choice { board, method, hypervisor, cpus, scenario };
+                    let with = |&scenario| Choice { board, method, firmware, hypervisor, cpus, scenario };
                     all.extend(scenarios.iter().map(with));
                 }
             }
@@ -192,6 +199,7 @@ fn case(
         name: name(boot, choice, several_boards),
         kinds: boot.kinds.clone(),
         request,
+        starter: choice.firmware,
         config,
         scenario: choice.scenario.to_owned(),
         stages: scenario.map(|scenario| scenario.stages.clone()).unwrap_or_default(),
@@ -214,6 +222,9 @@ fn name(boot: &BootSpec, choice: Choice<'_>, several_boards: bool) -> String {
     let shown = |list: bool| list || !own;
     if shown(many(boot.method.as_ref())) {
         words.extend(choice.method.map(|method| method.name().to_owned()));
+    }
+    if shown(many(boot.firmware.as_ref())) {
+        words.extend(choice.firmware.map(|method| format!("by-{}", method.name())));
     }
     if shown(many(boot.hypervisor.as_ref())) {
         words.extend(choice.hypervisor.map(|kind| kind.traits().name.to_owned()));

@@ -31,6 +31,8 @@ const MAX_RETRIES: u32 = 5;
 pub struct TestPlan {
     /// What the report is headed with.
     pub title: Option<String>,
+    /// A folder of boards, relative to the plan, beside those that are there.
+    pub boards: Option<PathBuf>,
     /// Added to dom0's command line in every boot.
     pub dom0_args: Option<String>,
     /// How long a boot may take, in seconds in which its machine could run; 300 unless given.
@@ -71,6 +73,9 @@ pub struct BootSpec {
     /// How the board boots.
     #[schemars(with = "Option<Names>")]
     pub method: Option<OneOrMany<Method>>,
+    /// The boot method whose firmware starts the image, where that is another than the one it is built for.
+    #[schemars(with = "Option<Names>")]
+    pub firmware: Option<OneOrMany<Method>>,
     /// `vambrace` or `xen`.
     #[schemars(with = "Option<Names>")]
     pub hypervisor: Option<OneOrMany<HypervisorKind>>,
@@ -252,6 +257,7 @@ impl TestPlan {
             }
             let empty = [
                 ("method", boot.method.as_ref().map(|all| all.all().is_empty())),
+                ("firmware", boot.firmware.as_ref().map(|all| all.all().is_empty())),
                 ("hypervisor", boot.hypervisor.as_ref().map(|all| all.all().is_empty())),
                 ("cpus", boot.cpus.as_ref().map(|all| all.all().is_empty())),
                 ("scenario", boot.scenario.as_ref().map(|all| all.all().is_empty())),

@@ -108,7 +108,11 @@ impl Runner<'_> {
     fn boot(&self, case: &Case) -> Result<Outcome> {
         let step = self.progress.step(&case.name);
         let request = Request { out: Some(self.store.image(&case.name)), ..case.request.clone() };
-        let decision = match Decision::new(self.workspace, &request) {
+        let decision = Decision::new(self.workspace, &request).and_then(|decision| match case.starter {
+            Some(method) => decision.started_by(method),
+            None => Ok(decision),
+        });
+        let decision = match decision {
             Ok(decision) => decision,
             Err(error) => return Ok(undecided(case, &error)),
         };
@@ -116,7 +120,7 @@ impl Runner<'_> {
             name: case.name.clone(),
             board: decision.board.id.clone(),
             variant: decision.variant.as_ref().map(|(name, _)| name.clone()),
-            method: decision.method.name().to_owned(),
+            method: decision.starter.name().to_owned(),
             hypervisor: decision.kind.traits().name.to_owned(),
             cpus: decision.cpus,
             memory: decision.memory.bytes() >> 20,
