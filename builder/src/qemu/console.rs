@@ -116,13 +116,15 @@ impl Console {
     }
 
     /// The first line not yet looked at, but for guests', that has one of `words`; the open line is looked at each time.
-    pub(super) fn find(&mut self, words: &[String]) -> Option<String> {
+    /// With it, whether the line has ended.
+    pub(super) fn find(&mut self, words: &[String]) -> Option<(String, bool)> {
         let has = |line: &str| {
             Speaker::of(line) == Speaker::Machine && words.iter().any(|word| line.contains(word.as_str()))
         };
         let found = self.lines.iter().skip(self.failures_from).find(|line| has(line)).cloned();
         self.failures_from = self.lines.len();
-        found.or_else(|| Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line)))
+        let open = || Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line));
+        found.map(|line| (line, true)).or_else(|| open().map(|line| (line, false)))
     }
 
     pub(super) fn into_lines(mut self) -> Vec<String> {
@@ -179,9 +181,12 @@ mod tests {
     fn failures_are_found_once_and_in_open_lines() {
         let mut console = Console::default();
         console.push(b"fine\nKernel pan");
-        assert_eq!(console.find(&words(&["panic"])), None);
+        assert_eq!(console.find(&words(&["panic"])).map(|(line, _)| line), None);
         console.push(b"ic - x");
-        assert_eq!(console.find(&words(&["panic"])).as_deref(), Some("Kernel panic - x"));
+        assert_eq!(
+            console.find(&words(&["panic"])).map(|(line, _)| line).as_deref(),
+            Some("Kernel panic - x")
+        );
     }
 
     #[test]
@@ -189,7 +194,7 @@ mod tests {
         let mut console = Console::default();
         console.push(b"(d1) Kernel panic\n(XEN) DOM12: up\n(dx) up?\n(d1) up\n(d1 up\n(d1) ");
         let up = words(&["up"]);
-        assert_eq!(console.find(&words(&["panic"])), None);
+        assert_eq!(console.find(&words(&["panic"])).map(|(line, _)| line), None);
         assert!(console.take(Speaker::Machine, &up) && console.take(Speaker::Machine, &up));
         assert!(!console.take(Speaker::Machine, &up));
         assert!(console.take(Speaker::Guest(12), &up) && !console.take(Speaker::Guest(12), &up));

@@ -32,6 +32,8 @@ use memory::Monitor;
 const TICK: Duration = Duration::from_millis(50);
 /// How long QEMU may take to end once its console is closed.
 const LAST_BREATH: Duration = Duration::from_secs(10);
+/// How long a line that says what is wrong may take to end.
+const END_OF_LINE: Duration = Duration::from_secs(1);
 /// Bytes of QEMU's own messages that are kept.
 const MAX_MESSAGES: u64 = 1 << 16;
 
@@ -216,7 +218,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let mut stages = request.stages.into_iter().peekable();
     let mut buffer = vec![0; 1 << 16];
     let mut step = None;
-    let (mut reason, mut late) = (None, false);
+    let (mut reason, mut late, mut failing) = (None, false, None);
     while let Some(stage) = stages.peek() {
         let waiting = step.get_or_insert_with(|| progress.step(format!("booting: {}", stage.name)));
         let typed = |stage: &Stage, mut to: &UnixStream| {
@@ -225,7 +227,10 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
                 drop(to.write_all(format!("{line}\n").as_bytes()));
             }
         };
-        if let Some(line) = console.find(&request.failures) {
+        // What is wrong is said in the rest of its line.
+        if let Some((line, ended)) = console.find(&request.failures)
+            && (ended || *failing.get_or_insert_with(Instant::now) + END_OF_LINE < Instant::now())
+        {
             reason = Some(format!("the console says `{line}`"));
             break;
         }
