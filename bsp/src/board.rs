@@ -314,7 +314,7 @@ pub struct Firmware {
     pub format: Option<FirmwareFormat>,
     /// The memory that the board's ROM may load it to.
     pub memory: Option<LoadWindow>,
-    /// QEMU's arguments for it; `{file}` stands for the file's path.
+    /// QEMU's arguments for it; `{file}` stands for the file's path, `{folder}` for that of the board's folder.
     #[serde(default)]
     pub qemu: Vec<String>,
 }

@@ -209,7 +209,7 @@ fn paths(board: &Board) -> Option<Fault> {
             Origin::User => None,
         };
         path.or_else(|| self::firmware(name, firmware))
-            .or_else(|| templates(&field("qemu"), &firmware.qemu, "file"))
+            .or_else(|| templates(&field("qemu"), &firmware.qemu, &["file", "folder"]))
     })
 }
 
@@ -365,9 +365,9 @@ fn qemu(qemu: &Qemu) -> Option<Fault> {
             if !disk.iter().any(|arg| arg.contains("{image}")) {
                 return Some(Fault::new(path, "no argument has {image}, so the medium is not attached"));
             }
-            templates(&path, disk, "image")
+            templates(&path, disk, &["image"])
         })
-        .or_else(|| templates("qemu.args", &qemu.args, ""))
+        .or_else(|| templates("qemu.args", &qemu.args, &[]))
 }
 
 /// Whoever puts files to addresses puts the device tree there too, so it has to be known before the machine runs.
@@ -403,15 +403,16 @@ fn dom0(board: &Board) -> Option<Fault> {
 }
 
 /// Refuses a placeholder in braces other than `known`, which would reach QEMU as it stands.
-fn templates(path: &str, args: &[String], known: &str) -> Option<Fault> {
+fn templates(path: &str, args: &[String], known: &[&str]) -> Option<Fault> {
     args.iter().enumerate().find_map(|(index, arg)| {
         let placeholder = arg
             .split('{')
             .skip(1)
             .map(|rest| rest.split('}').next().unwrap_or(rest))
-            .find(|name| *name != known)?;
+            .find(|name| !known.contains(name))?;
         let fault = Fault::new(format!("{path}.{index}"), format!("`{{{placeholder}}}` stands for nothing"));
-        Some(if known.is_empty() { fault } else { fault.help(format!("here only `{{{known}}}` is known")) })
+        let names: Vec<String> = known.iter().map(|name| format!("`{{{name}}}`")).collect();
+        Some(if names.is_empty() { fault } else { fault.help(format!("known here: {}", names.join(", "))) })
     })
 }
 

@@ -69,7 +69,9 @@ pub fn qemu_command(
                 let Some(description) = decision.board.firmware.get(name) else { continue };
                 if !description.qemu.is_empty() {
                     let file = firmware(name)?;
-                    args.extend(description.qemu.iter().map(|arg| fill(arg, "{file}", &file)));
+                    let place =
+                        |arg: &String| fill(&fill(arg, "{file}", &file), "{folder}", &decision.board_dir);
+                    args.extend(description.qemu.iter().map(place));
                 }
             }
         }

@@ -99,7 +99,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let workspace = Workspace::open(Some(&root), None).unwrap();
         let layout = Some("gpt-uboot-uefi".to_owned());
-        let config = ImageConfig::read(&root.join("ci/boot-tests/static-guests.toml"), &[]).unwrap();
+        let config = ImageConfig::read(&root.join("ci/nightly/static-guests.toml"), &[]).unwrap();
         let request = Request { board: "qemu-arm64".into(), layout, config, ..Request::default() };
         let decision = Decision::new(&workspace, &request).unwrap();
         assert!(

@@ -85,11 +85,11 @@ fn decisions() -> Vec<Decision> {
     all
 }
 
-/// The boards of `ci/boot-tests` stand for others on a machine that has firmware: what firmware is told differs in where RAM is.
+/// The boards of `ci/nightly` stand for others on a machine that has firmware: what firmware is told differs in where RAM is.
 #[test]
 fn boards_of_the_boot_tests_boot_as_those_that_they_stand_for() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let workspace = Workspace::open(Some(&root), Some(&root.join("ci/boot-tests/boards"))).unwrap();
+    let workspace = Workspace::open(Some(&root), Some(&root.join("ci/nightly/boards"))).unwrap();
     for (test, real) in [("mustang-on-virt", "xgene-mustang"), ("omap5-on-virt", "omap5-uevm")] {
         let told = |id: &str| {
             let board = workspace.boards().get(id).unwrap();

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// The plan of this folder.
 const USUAL_PLAN: &str = "test-plan.toml";
 /// The plan of the sources.
-const OWN_PLAN: &str = "ci/test-plan.toml";
+const OWN_PLAN: &str = "ci/nightly/plan.toml";
 
 /// Behind the help of `test`.
 const EXAMPLE: &str = "\
