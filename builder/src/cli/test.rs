@@ -3,6 +3,7 @@
 use super::print;
 use crate::config::USUAL_FILE;
 use crate::error::{Error, Result};
+use crate::nightly::bisect::{Step, bisect};
 use crate::nightly::case::{Case, cases, chosen};
 use crate::nightly::figures;
 use crate::nightly::plan::TestPlan;
@@ -57,6 +58,10 @@ pub(super) struct Test {
     /// Add the numbers of this file, a JSON object, to the night; may be given several times
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     figures: Vec<PathBuf>,
+    /// Find the commit behind GOOD, up to BAD, that broke a boot of those that are chosen; sources and boards are those of each
+    /// commit, plan and builder are these
+    #[arg(long, num_args = 2, value_names = ["GOOD", "BAD"], conflicts_with = "list", help_heading = "Run")]
+    bisect: Vec<String>,
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
     out: PathBuf,
@@ -69,14 +74,10 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     let plan = plan(&open(None)?, command.plan.as_deref())?;
     let boards = plan.boards.as_ref().map(|folder| plan.dir().join(folder));
     let workspace = &open(boards.as_deref())?;
-    let mut cases = cases(&plan, workspace)?;
-    if !command.filter.is_empty() {
-        cases = chosen(cases, &command.filter)?;
+    if let [good, bad] = command.bisect.as_slice() {
+        return search(workspace, command, &plan, (good, bad), progress);
     }
-    for case in &mut cases {
-        case.timeout = command.timeout.unwrap_or(case.timeout);
-        case.retries = command.retries.unwrap_or(case.retries);
-    }
+    let cases = wanted(command, &plan, workspace)?;
     if command.list {
         return print(&listed(&cases)).map(|()| ExitCode::SUCCESS);
     }
@@ -93,6 +94,46 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     let page = report::write(&store, &night)?;
     print(&format!("\n{}\nreport: {}\n", night.summary(), page.display()))?;
     Ok(if night.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The boots of `plan` that the command asks for.
+fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<Case>> {
+    let mut cases = cases(plan, workspace)?;
+    if !command.filter.is_empty() {
+        cases = chosen(cases, &command.filter)?;
+    }
+    for case in &mut cases {
+        case.timeout = command.timeout.unwrap_or(case.timeout);
+        case.retries = command.retries.unwrap_or(case.retries);
+    }
+    Ok(cases)
+}
+
+/// Looks for the commit that broke a boot.
+fn search(
+    workspace: &Workspace,
+    command: &Test,
+    plan: &TestPlan,
+    ends: (&str, &str),
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let boards = plan.boards.as_ref().map(|folder| plan.dir().join(folder));
+    let boards = boards.as_deref().or(workspace.boards_dir());
+    let store = Store::open(&command.out.join("bisect"))?;
+    let step = |sources: &Path| -> Result<Step> {
+        // What an old commit's descriptions do not have yet keeps it from being tried.
+        let opened = Workspace::open(Some(sources), boards)
+            .and_then(|workspace| Ok((wanted(command, plan, &workspace)?, workspace)));
+        let (cases, workspace) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Step::Skip(error.what().to_owned())),
+        };
+        let runner =
+            Runner { workspace: &workspace, store: &store, jobs: command.jobs, keep: false, progress };
+        Ok(runner.run("bisect", &cases)?.as_step())
+    };
+    let found = bisect(workspace.root(), ends, progress, step)?;
+    print(&found.told()).map(|()| ExitCode::SUCCESS)
 }
 
 /// The plan that is named, or the one that is meant.

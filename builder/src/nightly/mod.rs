@@ -6,6 +6,7 @@
 //!                                                                 history: nights before, last good consoles
 //! ```
 
+pub mod bisect;
 pub mod case;
 mod difference;
 pub mod figures;

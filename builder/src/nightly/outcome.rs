@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bisect::Step;
 use crate::diagnosis::{Fault, SelfTest};
 use crate::sources::Sources;
 
@@ -175,6 +176,28 @@ impl Night {
     /// Whether no boot failed but those that are known to.
     pub fn is_well(&self) -> bool {
         self.count(|verdict| *verdict == Verdict::Failed) == 0
+    }
+
+    /// What its commit is where one that broke a boot is looked for.
+    pub fn as_step(&self) -> Step {
+        let failed = self.outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Failed);
+        let faults = failed.filter_map(|outcome| Some((outcome, outcome.last()?.fault.as_ref()?)));
+        let told = |(outcome, fault): (&Outcome, &Fault)| {
+            let what = fault.what.lines().next().unwrap_or_default();
+            format!("{}: {}", outcome.name, what.trim_start_matches("error: "))
+        };
+        let (mut unmade, mut bad) = (None, None);
+        for (outcome, fault) in faults {
+            match fault.stage.as_deref() {
+                Some("image" | "plan" | "machine") => unmade = unmade.or(Some(told((outcome, fault)))),
+                _ => bad = bad.or(Some(told((outcome, fault)))),
+            }
+        }
+        match (bad, unmade) {
+            (Some(what), _) => Step::Bad(what),
+            (None, Some(why)) => Step::Skip(why),
+            (None, None) => Step::Good,
+        }
     }
 
     /// The night in a sentence: `12 passed, 1 flaky, 0 failed, 1 absent`.
