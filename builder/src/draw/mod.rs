@@ -14,7 +14,7 @@ pub use svg::svg;
 pub use text::text;
 
 /// `text` with what XML gives a meaning to written otherwise; control characters, which XML has no form for, are `?`.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -32,7 +32,7 @@ fn escaped(text: &str) -> String {
 
 /// At most `most` characters of `text`, with a mark where some were cut, and without what would move a terminal's
 /// cursor.
-fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return clean(text);
     }

@@ -1,7 +1,7 @@
 //! Text as Markdown takes it.
 
 /// `text` as a part of a line that says the same when it has been rendered, in a table's cell too.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -14,7 +14,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// `text` as code in a line, in a table's cell too.
-pub(super) fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     // The fence is longer than any in the text (CommonMark 0.31, 6.1).
     let longest = plain.split(|c| c != '`').map(str::len).max().unwrap_or(0);
@@ -24,7 +24,7 @@ pub(super) fn code(text: &str) -> String {
 }
 
 /// A table of two or more columns.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&head.map(str::to_owned));
     text.push_str(&format!("|{}\n", "---|".repeat(N)));

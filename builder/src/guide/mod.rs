@@ -13,7 +13,7 @@
 mod board;
 mod book;
 mod commands;
-mod markdown;
+pub(crate) mod markdown;
 mod schema;
 
 use crate::config;

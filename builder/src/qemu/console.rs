@@ -135,6 +135,13 @@ impl Console {
     }
 }
 
+/// The lines of a console's log, without escape sequences and what else a terminal would obey.
+pub(crate) fn plain_lines(log: &[u8]) -> Vec<String> {
+    let mut console = Console::default();
+    console.push(log);
+    console.into_lines()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ pub mod model;
 use clock::MachineClock;
 use console::Console;
 pub use console::Speaker;
+pub(crate) use console::plain_lines;
 use memory::Monitor;
 
 /// How often the clock is looked at while the console is silent.
