@@ -4,8 +4,9 @@ use super::{print, print_bytes};
 use crate::cache::to_json;
 use crate::config::{USUAL_FILE, init};
 use crate::error::Result;
+use crate::nightly::plan::TestPlan;
 use crate::workspace::{Workspace, described};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,7 +39,27 @@ pub(super) fn run(workspace: &Workspace, command: &Init) -> Result<ExitCode> {
     print(&text).map(|()| ExitCode::SUCCESS)
 }
 
+/// Of what.
+#[derive(Debug, Args)]
+pub(super) struct Schema {
+    /// Of which file
+    #[arg(long, value_enum, default_value_t = Described::Image)]
+    of: Described,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Described {
+    /// The description of an image
+    Image,
+    /// The plan of `vambrace test`
+    TestPlan,
+}
+
 /// Prints the schema of descriptions.
-pub(super) fn schema() -> Result<ExitCode> {
-    print_bytes(&to_json(&init::schema())?).map(|()| ExitCode::SUCCESS)
+pub(super) fn schema(command: &Schema) -> Result<ExitCode> {
+    let schema = match command.of {
+        Described::Image => init::schema(),
+        Described::TestPlan => TestPlan::schema(),
+    };
+    print_bytes(&to_json(&schema)?).map(|()| ExitCode::SUCCESS)
 }

@@ -86,7 +86,7 @@ enum Command {
         command: BoardCommand,
     },
     /// Print the JSON Schema of descriptions, for editors
-    Schema,
+    Schema(init::Schema),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -135,7 +135,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = || open(None);
     match &cli.command {
         Command::Init(command) => init::run(&workspace()?, command),
-        Command::Schema => init::schema(),
+        Command::Schema(command) => init::schema(command),
         Command::Boards => show::boards(&workspace()?),
         Command::Show(command) => show::run(&workspace()?, command),
         Command::Plan(command) => show::plan(&workspace()?, command, &progress),

@@ -3,7 +3,7 @@
 //! ```text
 //!   builder/guide (pages) ------+
 //!   boards, layouts, profiles --+--> Book --> OUT/guide, for mdBook
-//!   an image's schema ----------+
+//!   an image's schema, a plan's --+
 //!   the command line -----------+--> OUT/man/man1, OUT/completions
 //! ```
 //!
@@ -18,6 +18,7 @@ mod schema;
 
 use crate::config;
 use crate::error::{Error, Result, ResultExt};
+use crate::nightly::plan::TestPlan;
 use crate::workspace::{Workspace, described};
 use book::Book;
 use clap::Command;
@@ -66,6 +67,7 @@ fn book(workspace: &Workspace, command: &Command, sources: &Path) -> Result<Book
     book.fill("boards", &board::table(&boards))?;
     book.fill("boards in the contents", &board::contents(&boards))?;
     book.fill("configuration", &schema::reference(&config::init::schema()))?;
+    book.fill("test plan", &schema::reference(&TestPlan::schema()))?;
     book.fill("commands", &commands::reference(command))?;
     book.complete()?;
     Ok(book)

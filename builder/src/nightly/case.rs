@@ -314,6 +314,21 @@ mod tests {
     }
 
     #[test]
+    fn the_project_s_own_plan_has_every_board_that_qemu_has() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let plan = TestPlan::read(&root.join("ci/nightly/plan.toml")).unwrap();
+        let boards = plan.boards.as_ref().map(|folder| plan.dir().join(folder));
+        let workspace = Workspace::open(Some(root), boards.as_deref()).unwrap();
+        let cases = cases(&plan, &workspace).unwrap();
+        for (name, board) in workspace.boards().iter() {
+            let wanted = board.as_ref().unwrap().qemu.is_some();
+            assert_eq!(cases.iter().any(|case| id(&case.request.board) == name), wanted, "{name}");
+        }
+        let quick = chosen(cases.clone(), &["quick".into()]).unwrap();
+        assert!((20..cases.len()).contains(&quick.len()), "{} quick boots of {}", quick.len(), cases.len());
+    }
+
+    #[test]
     fn what_is_wrong_is_told_where_it_stands() {
         let said = |text: &str| {
             let plan = TestPlan::parse("plan.toml", text).unwrap();

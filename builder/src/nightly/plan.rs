@@ -212,6 +212,11 @@ impl TestPlan {
         }
     }
 
+    /// What a plan can say, as a JSON Schema (draft 2020-12).
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(TestPlan).to_value()
+    }
+
     /// The plan that boots the image that the description at `path` describes.
     ///
     /// # Errors

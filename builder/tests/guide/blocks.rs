@@ -5,6 +5,8 @@ use crate::ti;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use vambrace::config::ImageConfig;
+use vambrace::nightly::case::cases;
+use vambrace::nightly::plan::TestPlan;
 use vambrace_bsp::Catalog;
 
 /// The pages as they are written, and as they are made.
@@ -136,6 +138,21 @@ fn descriptions_of_images_can_be_planned() {
 }
 
 #[test]
+fn test_plans_are_read_and_have_boots() {
+    let workspace = vambrace::workspace::Workspace::open(Some(&root()), None).unwrap();
+    let mut count = 0;
+    for page in all() {
+        for block in page.blocks.iter().filter(|block| block.info == "toml test-plan") {
+            count += 1;
+            let plan = TestPlan::parse(&page.path.display().to_string(), &block.text)
+                .unwrap_or_else(|error| panic!("{}", error.report()));
+            assert!(!cases(&plan, &workspace).unwrap().is_empty());
+        }
+    }
+    assert!(count > 2, "{count} plans are too few: are they still found?");
+}
+
+#[test]
 fn every_block_of_toml_is_toml() {
     for page in all() {
         for block in page.blocks.iter().filter(|block| block.info.starts_with("toml")) {
@@ -164,7 +181,7 @@ fn a_block_says_what_it_is() {
     for page in written() {
         for block in page.blocks.iter().filter(|block| !block.info.is_empty()) {
             assert!(
-                matches!(block.info.as_str(), "sh" | "text" | "toml" | "toml image"),
+                matches!(block.info.as_str(), "sh" | "text" | "toml" | "toml image" | "toml test-plan"),
                 "{}: `{}`",
                 page.path.display(),
                 block.info
