@@ -11,6 +11,16 @@ use std::path::Path;
 const SELFTEST: &str = "vambrace-selftest: ";
 /// Lines that are shown of a console or a log.
 const LAST: usize = 24;
+/// What begins a line of the hypervisor's.
+const OURS: &str = "(VMB) ";
+/// What the hypervisor says when it ends of itself, behind why.
+const STOPPED: [&str; 2] = ["(VMB) Halted", "(VMB) Resetting the machine in "];
+/// What it says first where that is a defect of its own.
+const PANIC: &str = "PANIC on CPU ";
+/// Lines that are taken of what it says then.
+const LAST_WORDS: usize = 6;
+/// So many of the last lines of the hypervisor's log that the console lacks are no accident.
+const UNHEARD: usize = 3;
 
 /// One verdict of dom0's self-test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,15 +65,15 @@ impl Fault {
 pub fn diagnose(decision: &Decision, report: &FollowReport) -> (Option<Fault>, Vec<SelfTest>) {
     let verdicts = verdicts(&report.lines);
     if let Some(missed) = &report.missed {
-        let what = match report.reason.as_deref().unwrap_or("the console ended") {
-            // How the follower words a timeout.
-            late if late.starts_with("it was not reached ") => {
-                late.replacen("it", &format!("the stage `{missed}`"), 1)
+        let seen = Seen::of(decision, report);
+        let what = match (report.reason.as_deref().unwrap_or("the console ended"), &seen.end) {
+            (late, _) if seen.late => late.replacen("it", &format!("the stage `{missed}`"), 1),
+            (reason, Some(end)) if STOPPED.iter().any(|stopped| reason.contains(stopped)) => {
+                format!("the stage `{missed}` was not reached: the hypervisor stopped: {end}")
             }
-            reason => format!("the stage `{missed}` was not reached: {reason}"),
+            (reason, _) => format!("the stage `{missed}` was not reached: {reason}"),
         };
-        let advice = advice(&Seen::of(decision, report));
-        return (Some(Fault { stage: Some(missed.clone()), what, advice }), verdicts);
+        return (Some(Fault { stage: Some(missed.clone()), what, advice: advice(&seen) }), verdicts);
     }
     let bad: Vec<String> = verdicts
         .iter()
@@ -82,6 +92,8 @@ pub fn diagnose(decision: &Decision, report: &FollowReport) -> (Option<Fault>, V
 struct Seen<'a> {
     missed: &'a str,
     reached: Vec<&'a str>,
+    /// Why the stage was missed.
+    reason: &'a str,
     /// Whether the time was over; otherwise a line of the console or QEMU's end ended it.
     late: bool,
     lines: &'a [String],
@@ -91,21 +103,26 @@ struct Seen<'a> {
     board: &'a str,
     /// Whether the builder stood in for firmware.
     direct: bool,
+    /// Why the hypervisor ended of itself, if it did: its own words.
+    end: Option<String>,
 }
 
 impl<'a> Seen<'a> {
     fn of(decision: &'a Decision, report: &'a FollowReport) -> Self {
-        let late = report.reason.as_deref().is_some_and(|reason| reason.starts_with("it was not reached "));
+        let reason = report.reason.as_deref().unwrap_or_default();
         let qemu = decision.board.qemu.as_ref();
         Self {
             missed: report.missed.as_deref().unwrap_or_default(),
             reached: report.reached.iter().map(|reached| reached.stage.as_str()).collect(),
-            late,
+            reason,
+            // How the follower words it.
+            late: reason.starts_with("it was not reached "),
             lines: &report.lines,
             log: report.log.as_deref(),
             ours: decision.kind == HypervisorKind::Vambrace,
             board: &decision.board.id,
             direct: qemu.is_some_and(|qemu| qemu.loader == vambrace_bsp::Loader::Direct),
+            end: last_words(&report.lines).or_else(|| last_words(report.log.as_deref()?)),
         }
     }
 
@@ -114,32 +131,84 @@ impl<'a> Seen<'a> {
         let both = self.lines.iter().chain(self.log.into_iter().flatten());
         both.map(String::as_str).find(|line| line.contains(words))
     }
+
+    /// The end of a sentence about what the console said last.
+    fn at_last(&self) -> String {
+        let last = self.lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
+        last.map_or_else(|| "the console has no line".to_owned(), |line| format!("its last line: `{line}`"))
+    }
+
+    /// The last line of the hypervisor's log, where the console has none of its last ones: it has fallen silent.
+    fn unheard(&self) -> Option<&str> {
+        let mut last = self.log?.iter().rev().map(|line| line.trim()).filter(|line| line.starts_with(OURS));
+        let newest = last.clone().next()?;
+        let heard = |line: &str| self.lines.iter().any(|there| there.contains(line));
+        let enough = last.clone().nth(UNHEARD - 1).is_some();
+        (enough && !last.by_ref().take(UNHEARD).any(heard)).then_some(newest)
+    }
+}
+
+/// What the hypervisor said behind its last whole line before it stopped: why it did. A panic has several lines.
+fn last_words(lines: &[String]) -> Option<String> {
+    let stopped = lines.iter().position(|line| STOPPED.iter().any(|stopped| line.contains(stopped)));
+    let end = stopped.unwrap_or(lines.len());
+    let is_last = |line: &String| match stopped {
+        Some(_) => line.contains(OURS),
+        None => line.contains(PANIC),
+    };
+    let begin = lines.get(..end)?.iter().rposition(is_last)?;
+    let words: Vec<&str> = lines.get(begin..end)?.iter().take(LAST_WORDS).map(|line| line.trim()).collect();
+    let words = words.join(" ");
+    Some(words.split_once(OURS).map_or(words.as_str(), |(_, words)| words).trim().to_owned())
 }
 
 /// What it may come from that the stage was not reached, and what to do: what is surest first.
 fn advice(seen: &Seen<'_>) -> Vec<String> {
     let mut advice = Vec::new();
     let mut say = |text: String| advice.push(text);
-    if let Some(line) = seen.line("PANIC on CPU") {
-        say(format!(
-            "the hypervisor found a defect in itself: `{}`; the file and line there are of its sources",
-            line.trim()
-        ));
-        return advice;
+    let board = seen.board;
+    match &seen.end {
+        Some(end) if end.starts_with(PANIC) => {
+            say(format!(
+                "the hypervisor found a defect in itself: `{end}`; the file and line there are of its sources, and what holds no more is said behind them"
+            ));
+            return advice;
+        }
+        Some(end) => {
+            say(format!(
+                "the hypervisor does not go on with what it was given: `{end}`; `vambrace explain {board}` shows what it is given, and where"
+            ));
+            return advice;
+        }
+        None => {}
     }
     if let Some(line) = seen.line("Kernel panic - not syncing") {
         say(format!("the kernel has ended: `{}`; what it says before that is why", line.trim()));
     }
+    if seen.reason.starts_with("QEMU ended with status 0") {
+        say(format!("the machine was reset or turned off before that; {}", seen.at_last()));
+    } else if seen.reason.starts_with("QEMU ended with status ") {
+        say(format!(
+            "QEMU does not take its command line, or has ended by a defect of its own: `vambrace boot {board} --print` shows the command, and `[qemu]` of the board has what is particular to it"
+        ));
+    } else if seen.reason.starts_with("QEMU was ended by signal ") {
+        say("something outside of the machine has ended QEMU: somebody, or Linux for want of memory, which `dmesg` says; fewer boots at once (--jobs) need less".into());
+    }
     let hypervisor = seen.reached.contains(&"hypervisor");
+    if let Some(newest) = seen.unheard().filter(|_| seen.late && hypervisor) {
+        say(format!(
+            "the console has fallen silent, and the hypervisor runs on: its log in memory goes on to `{newest}`, which the console does not have. See `[console]` of the board {board}, driver, base, reg-shift, and the driver itself"
+        ));
+        return advice;
+    }
     match (seen.missed, seen.log) {
-        ("first stage" | "firmware", _) => say(
+        ("first stage" | "firmware", _) if seen.late => say(
             "the firmware is silent: is its file the board's, and its serial port the console of QEMU's machine?".into(),
         ),
         ("hypervisor", Some(_)) => say(format!(
-            "the hypervisor runs, as its log in memory shows, but its console is silent: see `[console]` of the board {}: driver, base, reg-shift",
-            seen.board
+            "the hypervisor runs, as its log in memory shows, but its console is silent: see `[console]` of the board {board}: driver, base, reg-shift"
         )),
-        ("hypervisor", None) => say(match seen.direct {
+        ("hypervisor", None) if seen.late => say(match seen.direct {
             true => "the hypervisor says nothing, and there is no log of it in memory: it was not started, or ended with its first instructions; is it compiled for this board, and loaded to where it may be?".into(),
             false => "the firmware ran, and of the hypervisor there is neither a word nor a log in memory: see above what the firmware says of the files that it loads, and `vambrace explain` for where they belong in RAM".into(),
         }),
@@ -149,15 +218,22 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
                 say(format!("where the hypervisor put it: `{}`", line.trim()));
             }
         }
-        ("dom0 user space", _) if seen.late => say(
-            "dom0's kernel hangs: its last line says at what. Where it waits for a timer or a device, their interrupts do not reach it".into(),
-        ),
-        ("power-off", _) if seen.late => say(
-            "dom0 was told to power off and the machine still runs: the hypervisor did not end it, or a guest keeps dom0 from ending".into(),
-        ),
+        ("dom0 user space", _) if seen.late => say(format!(
+            "dom0's kernel hangs; {}. Where it waits for a timer or a device, their interrupts do not reach it",
+            seen.at_last()
+        )),
+        ("power-off", _) if seen.late => say(format!(
+            "dom0 was told to power off and the machine still runs: the hypervisor did not end it, or a guest keeps dom0 from ending; {}",
+            seen.at_last()
+        )),
         (missed, _) if seen.late && missed.starts_with("kernel of guest") => {
             say("the guest's kernel says nothing: is it given a console, and is it in the image?".into());
         }
+        // The self-test, and what a scenario asks for.
+        (missed, _) if seen.late && seen.reached.contains(&"dom0 user space") => say(format!(
+            "dom0's shell was there, and `{missed}` does not come to its end; {}. What comes next waits for something that never comes: where that is time, or a device, their interrupts do not reach dom0",
+            seen.at_last()
+        )),
         _ => {}
     }
     if seen.late && seen.ours && hypervisor && seen.log.is_none() {
@@ -239,23 +315,89 @@ mod tests {
             text.contains("  | (VMB) Vambrace 0.1.0") && text.contains("its console is silent"),
             "{text}"
         );
-        silent.log = Some(vec!["(VMB) PANIC on CPU 1: at core/x.rs:3".into()]);
+        silent.log = Some(
+            ["(VMB) Vambrace 0.1.0", "(VMB) PANIC on CPU 1: at core/x.rs:3", "why"].map(String::from).into(),
+        );
         let text = said(&silent);
-        assert!(text.contains("a defect in itself: `(VMB) PANIC on CPU 1: at core/x.rs:3`"), "{text}");
+        assert!(text.contains("a defect in itself: `PANIC on CPU 1: at core/x.rs:3 why`"), "{text}");
+    }
+
+    #[test]
+    fn a_hypervisor_that_stopped_is_told_with_its_last_words() {
+        let said = |lines: &[&str]| {
+            let last = lines.last().copied().unwrap_or_default();
+            let report = report(lines, Some("dom0 kernel"), &format!("the console says `{last}`"));
+            let fault = diagnose(&decision(), &report).0.unwrap();
+            (fault.what, fault.advice.join("\n"))
+        };
+        let panic =
+            ["(VMB) Vambrace", "(VMB) PANIC on CPU 0: panicked at core/x.rs:3:5:", "left: 1", "(VMB) Halted"];
+        let (what, advice) = said(&panic);
+        assert!(what.ends_with("stopped: PANIC on CPU 0: panicked at core/x.rs:3:5: left: 1"), "{what}");
+        assert!(advice.contains("a defect in itself"), "{advice}");
+        let refusal =
+            ["(VMB) Vambrace", "(VMB) Cannot boot: no kernel", "(VMB) Resetting the machine in 5 s"];
+        let (what, advice) = said(&refusal);
+        assert!(what.ends_with("the hypervisor stopped: Cannot boot: no kernel"), "{what}");
+        assert!(advice.contains("vambrace explain qemu-arm64"), "{advice}");
+        let (what, advice) = said(&["(VMB) Halted"]);
+        assert!(what.ends_with("the console says `(VMB) Halted`") && advice.is_empty(), "{what} {advice}");
+    }
+
+    #[test]
+    fn a_console_that_falls_silent_is_told_from_a_kernel_that_does() {
+        let log = ["(VMB) one", "(VMB) two", "(d1) guest", "(VMB) three", "(VMB) four"];
+        let said = |heard: &[&str]| {
+            let mut report = report(heard, Some("dom0 kernel"), LATE);
+            report.reached.push(Reached { stage: "hypervisor".into(), ..report.reached[0].clone() });
+            report.log = Some(log.map(String::from).into());
+            diagnose(&decision(), &report).0.unwrap().advice.join("\n")
+        };
+        let silent = said(&["(VMB) one"]);
+        assert!(silent.contains("goes on to `(VMB) four`") && !silent.contains("load address"), "{silent}");
+        let well = said(&log);
+        assert!(!well.contains("silent") && well.contains("load address"), "{well}");
+        assert!(said(&log[..4]).contains("load address"), "the last line may have come too late");
+    }
+
+    #[test]
+    fn the_end_of_qemu_is_told_from_that_of_what_runs_in_it() {
+        for (reason, advice) in [
+            (
+                "QEMU ended with status 0: it said nothing",
+                "reset or turned off before that; its last line: `last`",
+            ),
+            ("QEMU ended with status 1: no such machine", "vambrace boot qemu-arm64 --print"),
+            ("QEMU was ended by signal 9: it said nothing", "--jobs"),
+        ] {
+            let report = report(&["last", " "], Some("firmware"), reason);
+            let all = diagnose(&decision(), &report).0.unwrap().advice;
+            assert!(all.len() == 1 && all[0].contains(advice), "{all:?}");
+        }
     }
 
     #[test]
     fn each_stage_has_advice_of_its_own_when_the_time_is_over() {
         let mut all: Vec<String> = Vec::new();
-        for stage in
-            ["firmware", "hypervisor", "dom0 kernel", "dom0 user space", "power-off", "kernel of guest `a`"]
-        {
-            let (fault, _) = diagnose(&decision(), &report(&["x"], Some(stage), LATE));
+        for stage in [
+            "firmware",
+            "hypervisor",
+            "dom0 kernel",
+            "dom0 user space",
+            "self-test",
+            "power-off",
+            "kernel of guest `a`",
+        ] {
+            let mut report = report(&["x"], Some(stage), LATE);
+            if stage == "self-test" {
+                report.reached.push(Reached { stage: "dom0 user space".into(), ..report.reached[0].clone() });
+            }
+            let (fault, _) = diagnose(&decision(), &report);
             all.extend(fault.unwrap().advice);
         }
-        assert_eq!(all.len(), 6, "{all:?}");
+        assert_eq!(all.len(), 7, "{all:?}");
         all.dedup();
-        assert_eq!(all.len(), 6, "{all:?}");
+        assert_eq!(all.len(), 7, "{all:?}");
     }
 
     #[test]
