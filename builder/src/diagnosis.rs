@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::hypervisor::HypervisorKind;
-use crate::qemu::{FollowReport, quoted};
+use crate::qemu::{CpuSeen, FollowReport, quoted};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -15,10 +15,19 @@ const LAST: usize = 24;
 const OURS: &str = "(VMB) ";
 /// What the hypervisor says when it ends of itself, behind why.
 const STOPPED: [&str; 2] = ["(VMB) Halted", "(VMB) Resetting the machine in "];
+/// What begins a line of its about a vCPU of dom0's, and what it says in one of where nothing is to be run.
+const OF_DOM0: &str = "(VMB) d0v";
+const NO_CODE: &str = "instruction fetch from ";
 /// What it says first where that is a defect of its own.
 const PANIC: &str = "PANIC on CPU ";
+/// What Linux says last before it calls for power-off.
+const GIVEN_UP: &str = "reboot: Power down";
 /// Lines that are taken of what it says then.
 const LAST_WORDS: usize = 6;
+/// CPUs of which it is told where they are.
+const SHOWN_CPUS: usize = 8;
+/// Bytes of a table of exception vectors (Arm DDI 0487, D1.3.1.5), which lies at 0 where nobody has put it elsewhere.
+const VECTORS: u64 = 0x800;
 /// So many of the last lines of the hypervisor's log that the console lacks are no accident.
 const UNHEARD: usize = 3;
 
@@ -98,6 +107,9 @@ struct Seen<'a> {
     late: bool,
     lines: &'a [String],
     log: Option<&'a [String]>,
+    /// What of dom0 is not where the log says that it is.
+    misplaced: &'a [String],
+    cpus: &'a [CpuSeen],
     ours: bool,
     /// The place of the board's description that says where the console is.
     board: &'a str,
@@ -119,6 +131,8 @@ impl<'a> Seen<'a> {
             late: reason.starts_with("it was not reached "),
             lines: &report.lines,
             log: report.log.as_deref(),
+            misplaced: &report.misplaced,
+            cpus: &report.cpus,
             ours: decision.kind == HypervisorKind::Vambrace,
             board: &decision.board.id,
             direct: qemu.is_some_and(|qemu| qemu.loader == vambrace_bsp::Loader::Direct),
@@ -136,6 +150,19 @@ impl<'a> Seen<'a> {
     fn at_last(&self) -> String {
         let last = self.lines.iter().rev().map(|line| line.trim()).find(|line| !line.is_empty());
         last.map_or_else(|| "the console has no line".to_owned(), |line| format!("its last line: `{line}`"))
+    }
+
+    /// Where the CPUs are: `CPU 0 at 0x200 in EL1`.
+    fn places(&self) -> Option<String> {
+        let of =
+            |(number, cpu): (usize, &CpuSeen)| format!("CPU {number} at {:#x} in EL{}", cpu.pc, cpu.level);
+        let places: Vec<String> = self.cpus.iter().enumerate().take(SHOWN_CPUS).map(of).collect();
+        (!places.is_empty()).then(|| places.join(", "))
+    }
+
+    /// Whether a CPU is among the first vectors: what runs there had an exception and has not said where they are to lead.
+    fn is_lost(&self) -> bool {
+        self.cpus.iter().any(|cpu| cpu.level == 1 && cpu.pc < VECTORS)
     }
 
     /// The last line of the hypervisor's log, where the console has none of its last ones: it has fallen silent.
@@ -194,6 +221,9 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
     } else if seen.reason.starts_with("QEMU was ended by signal ") {
         say("something outside of the machine has ended QEMU: somebody, or Linux for want of memory, which `dmesg` says; fewer boots at once (--jobs) need less".into());
     }
+    if let Some(line) = seen.line(OF_DOM0) {
+        say(format!("the hypervisor says of dom0: `{}`", line.trim()));
+    }
     let hypervisor = seen.reached.contains(&"hypervisor");
     if let Some(newest) = seen.unheard().filter(|_| seen.late && hypervisor) {
         say(format!(
@@ -213,7 +243,16 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
             false => "the firmware ran, and of the hypervisor there is neither a word nor a log in memory: see above what the firmware says of the files that it loads, and `vambrace explain` for where they belong in RAM".into(),
         }),
         ("dom0 kernel", _) if seen.late => {
-            say("dom0's kernel was started and says nothing: its load address, its device tree, or `console=` on its command line".into());
+            match seen.misplaced {
+                [] => say("dom0's kernel was started and says nothing: its load address, its device tree, or `console=` on its command line".into()),
+                misplaced => say(format!(
+                    "dom0's kernel was started and says nothing, and in memory {}; if no kernel has run there since, the hypervisor did not put it there as it should",
+                    misplaced.join("; ")
+                )),
+            }
+            if seen.is_lost() || seen.line(OF_DOM0).is_some_and(|line| line.contains(NO_CODE)) {
+                say("it ran to where there is no code of its, before it could say a word: it was begun at a wrong place, or what is there is no kernel".into());
+            }
             if let Some(line) = seen.line("Dom0: ") {
                 say(format!("where the hypervisor put it: `{}`", line.trim()));
             }
@@ -222,10 +261,17 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
             "dom0's kernel hangs; {}. Where it waits for a timer or a device, their interrupts do not reach it",
             seen.at_last()
         )),
-        ("power-off", _) if seen.late => say(format!(
-            "dom0 was told to power off and the machine still runs: the hypervisor did not end it, or a guest keeps dom0 from ending; {}",
-            seen.at_last()
-        )),
+        ("power-off", _) => match seen.line(GIVEN_UP) {
+            Some(_) => say(format!(
+                "dom0's kernel ended and called for power-off (`{GIVEN_UP}`), and the hypervisor did not turn the machine off{}",
+                if seen.late { "" } else { ": the kernel came back from its call, which it cannot" }
+            )),
+            None if seen.late => say(format!(
+                "dom0 was told to power off and its kernel has not come to that: a service or a guest keeps it from ending; {}",
+                seen.at_last()
+            )),
+            None => {}
+        },
         (missed, _) if seen.late && missed.starts_with("kernel of guest") => {
             say("the guest's kernel says nothing: is it given a console, and is it in the image?".into());
         }
@@ -236,8 +282,11 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
         )),
         _ => {}
     }
+    if let Some(places) = seen.places().filter(|_| matches!(seen.missed, "hypervisor" | "dom0 kernel")) {
+        say(format!("where the machine stood when the time was over: {places} (EL2 is the hypervisor)"));
+    }
     if seen.late && seen.ours && hypervisor && seen.log.is_none() {
-        say("the hypervisor's log is not in memory any more: something has written over it".into());
+        say("the hypervisor's log was not found in memory: something has written over it, or QEMU does not answer".into());
     }
     advice
 }
@@ -285,6 +334,8 @@ mod tests {
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             messages: String::new(),
             log: None,
+            misplaced: Vec::new(),
+            cpus: Vec::new(),
         }
     }
 
@@ -358,6 +409,44 @@ mod tests {
         let well = said(&log);
         assert!(!well.contains("silent") && well.contains("load address"), "{well}");
         assert!(said(&log[..4]).contains("load address"), "the last line may have come too late");
+    }
+
+    #[test]
+    fn a_silent_kernel_is_told_with_what_is_in_the_machine() {
+        let mut report = report(&["(VMB) one"], Some("dom0 kernel"), LATE);
+        let advice = |report: &FollowReport| diagnose(&decision(), report).0.unwrap().advice.join("\n");
+        assert!(!advice(&report).contains("in memory") && !advice(&report).contains("EL"));
+        report.misplaced = vec!["there is no kernel at 0x8000".into()];
+        report.cpus = vec![CpuSeen { pc: 0x200, level: 1 }, CpuSeen { pc: 0x4000_0000, level: 2 }];
+        let text = advice(&report);
+        assert!(text.contains("in memory there is no kernel at 0x8000;"), "{text}");
+        assert!(text.contains("begun at a wrong place"), "{text}");
+        assert!(text.contains("CPU 0 at 0x200 in EL1, CPU 1 at 0x40000000 in EL2"), "{text}");
+        report.cpus[0].pc = 0x4280_0000;
+        assert!(!advice(&report).contains("begun at a wrong place"));
+        report.lines.push("(VMB) d0v0: instruction fetch from 0x200, where nothing is".into());
+        let text = advice(&report);
+        assert!(
+            text.contains("begun at a wrong place") && text.contains("says of dom0: `(VMB) d0v0: "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_machine_that_stays_on_is_dom0_s_doing_or_the_hypervisor_s() {
+        let advice = |lines: &[&str], reason: &str| {
+            diagnose(&decision(), &report(lines, Some("power-off"), reason)).0.unwrap().advice.join("\n")
+        };
+        let waits = advice(&["stopping"], LATE);
+        assert!(waits.contains("keeps it from ending; its last line: `stopping`"), "{waits}");
+        let given_up = advice(&["[ 8.3] reboot: Power down"], LATE);
+        assert!(given_up.ends_with("the hypervisor did not turn the machine off"), "{given_up}");
+        let panic = "[ 9.3] Kernel panic - not syncing: Attempted to kill init! exitcode=0";
+        let back = advice(&["[ 8.3] reboot: Power down", panic], &format!("the console says `{panic}`"));
+        assert!(
+            back.contains("came back from its call") && back.contains("Attempted to kill init"),
+            "{back}"
+        );
     }
 
     #[test]

@@ -96,9 +96,14 @@ impl Console {
     /// Looks for the first of `words` behind what was taken of the speaker's before; if it is there, everything up to its
     /// end is taken.
     pub(super) fn take(&mut self, speaker: Speaker, words: &[String]) -> bool {
+        self.take_before(speaker, words, usize::MAX)
+    }
+
+    /// The same, in lines before the one of this number alone.
+    pub(super) fn take_before(&mut self, speaker: Speaker, words: &[String], before: usize) -> bool {
         let open = String::from_utf8_lossy(&self.open).into_owned();
         let from = self.from.entry(speaker).or_default();
-        while from.0 <= self.lines.len() {
+        while from.0 <= self.lines.len() && from.0 < before {
             let line = self.lines.get(from.0).unwrap_or(&open);
             let rest = line.get(from.1..).filter(|_| Speaker::of(line) == speaker).unwrap_or_default();
             let found =
@@ -115,16 +120,18 @@ impl Console {
         false
     }
 
-    /// The first line not yet looked at, but for guests', that has one of `words`; the open line is looked at each time.
-    /// With it, whether the line has ended.
-    pub(super) fn find(&mut self, words: &[String]) -> Option<(String, bool)> {
+    /// The first line not yet looked at, but for guests', that has one of `words`, with its number, and whether it has ended;
+    /// the open line is looked at each time.
+    pub(super) fn find(&mut self, words: &[String]) -> Option<(usize, String, bool)> {
         let has = |line: &str| {
             Speaker::of(line) == Speaker::Machine && words.iter().any(|word| line.contains(word.as_str()))
         };
-        let found = self.lines.iter().skip(self.failures_from).find(|line| has(line)).cloned();
+        let new = self.lines.iter().enumerate().skip(self.failures_from);
+        let found = new.map(|(number, line)| (number, line.clone())).find(|(_, line)| has(line));
         self.failures_from = self.lines.len();
-        let open = || Some(String::from_utf8_lossy(&self.open).into_owned()).filter(|line| has(line));
-        found.map(|line| (line, true)).or_else(|| open().map(|line| (line, false)))
+        let open = || (self.lines.len(), String::from_utf8_lossy(&self.open).into_owned(), false);
+        let found = found.map(|(number, line)| (number, line, true));
+        found.or_else(|| Some(open()).filter(|(_, line, _)| has(line)))
     }
 
     pub(super) fn into_lines(mut self) -> Vec<String> {
@@ -188,12 +195,15 @@ mod tests {
     fn failures_are_found_once_and_in_open_lines() {
         let mut console = Console::default();
         console.push(b"fine\nKernel pan");
-        assert_eq!(console.find(&words(&["panic"])).map(|(line, _)| line), None);
+        assert_eq!(console.find(&words(&["panic"])), None);
         console.push(b"ic - x");
-        assert_eq!(
-            console.find(&words(&["panic"])).map(|(line, _)| line).as_deref(),
-            Some("Kernel panic - x")
+        assert_eq!(console.find(&words(&["panic"])), Some((1, "Kernel panic - x".to_owned(), false)));
+        assert!(console.take_before(Speaker::Machine, &words(&["fine"]), 1));
+        assert!(
+            !console.take_before(Speaker::Machine, &words(&["panic", "x"]), 1),
+            "it is not before itself"
         );
+        assert!(console.take(Speaker::Machine, &words(&["panic"])));
     }
 
     #[test]
@@ -201,7 +211,7 @@ mod tests {
         let mut console = Console::default();
         console.push(b"(d1) Kernel panic\n(XEN) DOM12: up\n(dx) up?\n(d1) up\n(d1 up\n(d1) ");
         let up = words(&["up"]);
-        assert_eq!(console.find(&words(&["panic"])).map(|(line, _)| line), None);
+        assert_eq!(console.find(&words(&["panic"])), None);
         assert!(console.take(Speaker::Machine, &up) && console.take(Speaker::Machine, &up));
         assert!(!console.take(Speaker::Machine, &up));
         assert!(console.take(Speaker::Guest(12), &up) && !console.take(Speaker::Guest(12), &up));

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vambrace_bsp::{Qemu, QemuVersion};
@@ -27,7 +28,8 @@ use clock::MachineClock;
 use console::Console;
 pub use console::Speaker;
 pub(crate) use console::plain_lines;
-use memory::Monitor;
+pub use memory::CpuSeen;
+use memory::{Inside, Monitor};
 
 /// How often the clock is looked at while the console is silent.
 const TICK: Duration = Duration::from_millis(50);
@@ -110,7 +112,7 @@ pub struct FollowRequest<'a> {
     /// The longest that all of it may take, of the time in which the machine could run: what its threads waited for a CPU
     /// of this computer does not count.
     pub timeout: Duration,
-    /// Where the machine has memory, by physical addresses, to look for the hypervisor's log in when the time is over.
+    /// Where the machine has memory, by physical addresses: it is looked into when the time is over.
     pub memory: Option<Range<u64>>,
     /// Gets every byte of the console.
     pub log: &'a Path,
@@ -144,6 +146,10 @@ pub struct FollowReport {
     pub messages: String,
     /// The lines of the hypervisor's log in the machine's memory, where the time was over and they were found.
     pub log: Option<Vec<String>>,
+    /// What of dom0's kernel and device tree is not where the log says that it is, where the time was over: a sentence each.
+    pub misplaced: Vec<String>,
+    /// Where each CPU was when the time was over.
+    pub cpus: Vec<CpuSeen>,
 }
 
 impl FollowReport {
@@ -229,10 +235,16 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             }
         };
         // What is wrong is said in the rest of its line.
-        if let Some((line, ended)) = console.find(&request.failures)
+        if let Some((number, line, ended)) = console.find(&request.failures)
             && (ended || *failing.get_or_insert_with(Instant::now) + END_OF_LINE < Instant::now())
         {
             reason = Some(format!("the console says `{line}`"));
+            // What was said before that was reached, though all of it came at once.
+            while let Some(stage) = stages.next_if(|stage| {
+                !stage.any_of.is_empty() && console.take_before(stage.speaker, &stage.any_of, number)
+            }) {
+                reached.push(clock.reached(&stage));
+            }
             break;
         }
         if !stage.any_of.is_empty() && console.take(stage.speaker, &stage.any_of) {
@@ -290,8 +302,9 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     }
     let missed = stages.next().map(|stage| stage.name);
     // A monitor that does not answer is no reason to say less of the rest.
-    let found = |memory| monitor.as_ref().and_then(|monitor| monitor.log(memory).ok().flatten());
-    let log = request.memory.as_ref().filter(|_| late).and_then(found);
+    let look = |memory| looked_into(monitor.as_ref()?, memory, &ours);
+    let Inside { log, misplaced, cpus } =
+        request.memory.as_ref().filter(|_| late).and_then(look).unwrap_or_default();
     Ok(FollowReport {
         reached,
         missed,
@@ -299,6 +312,29 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
         lines: console.into_lines(),
         messages: said(&mut messages),
         log,
+        misplaced,
+        cpus,
+    })
+}
+
+/// What is seen in the machine. What its console says meanwhile is read and forgotten: while nobody takes it QEMU waits, with its
+/// monitor.
+fn looked_into(monitor: &Monitor, memory: &Range<u64>, console: &UnixStream) -> Option<Inside> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut console, mut buffer) = (console, vec![0; 1 << 16]);
+            while !done.load(Ordering::Relaxed) {
+                match console.read(&mut buffer) {
+                    Ok(0) => break,
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                    _ => {}
+                }
+            }
+        });
+        let seen = monitor.look(memory).ok();
+        done.store(true, Ordering::Relaxed);
+        seen
     })
 }
 
