@@ -107,7 +107,7 @@ struct Seen<'a> {
     late: bool,
     lines: &'a [String],
     log: Option<&'a [String]>,
-    /// What of dom0 is not where the log says that it is.
+    /// What of dom0 is not where the hypervisor says that it is.
     misplaced: &'a [String],
     cpus: &'a [CpuSeen],
     ours: bool,

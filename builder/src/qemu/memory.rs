@@ -39,7 +39,7 @@ const LOOKS: usize = 16;
 pub(super) struct Inside {
     /// The lines of the hypervisor's log in memory, where it was found.
     pub(super) log: Option<Vec<String>>,
-    /// What of dom0's kernel and device tree is not where the log says that it is, a sentence each.
+    /// What of dom0's kernel and device tree is not where the hypervisor says that it is, a sentence each.
     pub(super) misplaced: Vec<String>,
     /// Where each CPU is.
     pub(super) cpus: Vec<CpuSeen>,
@@ -78,13 +78,15 @@ impl Monitor {
         ["-qmp".to_owned(), format!("unix:{path},server=on,wait=off")]
     }
 
-    /// What can be seen of the machine with `memory`, physical addresses. It stands still from then on.
-    pub(super) fn look(&self, memory: &Range<u64>) -> Result<Inside> {
+    /// What can be seen of the machine with `memory`, physical addresses, whose console has said `lines`. It stands still from
+    /// then on.
+    pub(super) fn look(&self, memory: &Range<u64>, lines: &[String]) -> Result<Inside> {
         let mut connection = Connection::open(&self.socket())?;
         connection.ask("qmp_capabilities", json!({}))?;
         let mut inside = Inside { cpus: connection.cpus()?, ..Inside::default() };
         inside.log = self.log(&mut connection, memory)?;
-        let line = inside.log.iter().flatten().find_map(|line| placed(line));
+        // The log keeps the newest lines, the console all, if it works.
+        let line = lines.iter().chain(inside.log.iter().flatten()).find_map(|line| placed(line));
         if let Some((kernel, tree)) = line {
             let within = |at: u64, size: u64| memory.contains(&at) && at.saturating_add(size) <= memory.end;
             let mut read = |at: u64, size: u64| match within(at, size) {
@@ -147,7 +149,7 @@ fn in_a_line(error: &Error) -> String {
     text
 }
 
-/// Where a line of the hypervisor's log says that a 64-bit dom0's kernel and its device tree are.
+/// Where a line of the hypervisor's says that a 64-bit dom0's kernel and its device tree are.
 fn placed(line: &str) -> Option<(u64, u64)> {
     let rest = line.split_once("Dom0: ").filter(|(_, rest)| rest.contains("64-bit"))?.1;
     let after = |words: &str| {

@@ -146,7 +146,7 @@ pub struct FollowReport {
     pub messages: String,
     /// The lines of the hypervisor's log in the machine's memory, where the time was over and they were found.
     pub log: Option<Vec<String>>,
-    /// What of dom0's kernel and device tree is not where the log says that it is, where the time was over: a sentence each.
+    /// What of dom0's kernel and device tree is not where the hypervisor says that it is, where the time was over: a sentence each.
     pub misplaced: Vec<String>,
     /// Where each CPU was when the time was over.
     pub cpus: Vec<CpuSeen>,
@@ -302,24 +302,21 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     }
     let missed = stages.next().map(|stage| stage.name);
     // A monitor that does not answer is no reason to say less of the rest.
-    let look = |memory| looked_into(monitor.as_ref()?, memory, &ours);
+    let lines = console.into_lines();
+    let look = |memory| looked_into(monitor.as_ref()?, memory, &lines, &ours);
     let Inside { log, misplaced, cpus } =
         request.memory.as_ref().filter(|_| late).and_then(look).unwrap_or_default();
-    Ok(FollowReport {
-        reached,
-        missed,
-        reason,
-        lines: console.into_lines(),
-        messages: said(&mut messages),
-        log,
-        misplaced,
-        cpus,
-    })
+    Ok(FollowReport { reached, missed, reason, lines, messages: said(&mut messages), log, misplaced, cpus })
 }
 
 /// What is seen in the machine. What its console says meanwhile is read and forgotten: while nobody takes it QEMU waits, with its
 /// monitor.
-fn looked_into(monitor: &Monitor, memory: &Range<u64>, console: &UnixStream) -> Option<Inside> {
+fn looked_into(
+    monitor: &Monitor,
+    memory: &Range<u64>,
+    lines: &[String],
+    console: &UnixStream,
+) -> Option<Inside> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -332,7 +329,7 @@ fn looked_into(monitor: &Monitor, memory: &Range<u64>, console: &UnixStream) -> 
                 }
             }
         });
-        let seen = monitor.look(memory).ok();
+        let seen = monitor.look(memory, lines).ok();
         done.store(true, Ordering::Relaxed);
         seen
     })
