@@ -258,7 +258,7 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
             }
         }
         ("dom0 user space", _) if seen.late => say(format!(
-            "dom0's kernel hangs; {}. Where it waits for a timer or a device, their interrupts do not reach it",
+            "dom0's kernel hangs; {}. Where it waits for a timer or a device, their interrupts do not reach it; where it calls the hypervisor, the call does not end",
             seen.at_last()
         )),
         ("power-off", _) => match seen.line(GIVEN_UP) {
@@ -282,7 +282,9 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
         )),
         _ => {}
     }
-    if let Some(places) = seen.places().filter(|_| matches!(seen.missed, "hypervisor" | "dom0 kernel")) {
+    if let Some(places) =
+        seen.places().filter(|_| matches!(seen.missed, "hypervisor" | "dom0 kernel" | "dom0 user space"))
+    {
         say(format!("where the machine stood when the time was over: {places} (EL2 is the hypervisor)"));
     }
     if seen.late && seen.ours && hypervisor && seen.log.is_none() {

@@ -41,7 +41,7 @@ pub(super) fn difference(here: &[String], good: &[String]) -> Option<Difference>
 /// The line without a kernel's time, and with `#` for each number and each word of hexadecimal digits.
 fn without_numbers(line: &str) -> String {
     let mut text = String::new();
-    let line = strip_time(line.trim());
+    let line = strip_rate(strip_time(line.trim()));
     for word in line.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let (word, end) = match word.char_indices().last() {
             Some((at, c)) if !c.is_ascii_alphanumeric() => word.split_at(at),
@@ -78,6 +78,14 @@ fn strip_time(line: &str) -> &str {
     }
 }
 
+/// The line without `(382.1 MiB/s)` at its end, which U-Boot leaves out where no time has passed.
+fn strip_rate(line: &str) -> &str {
+    match line.rsplit_once(" (") {
+        Some((rest, rate)) if rate.ends_with("B/s)") => rest,
+        _ => line,
+    }
+}
+
 fn shortened(line: &str) -> String {
     line.trim_end().chars().take(MAX_LINE).collect()
 }
@@ -93,10 +101,21 @@ mod tests {
 
     #[test]
     fn times_addresses_and_order_make_no_difference() {
-        let good =
-            ["[    0.1] Memory: 990120K at 0x40001000", "[ 1.5] cpu 1 up", "[ 1.6] cpu 2 up", "id 0a1b2c3d"];
-        let here =
-            ["[   10.7] Memory: 77K at 0x9000", "", "[ 9.9] cpu 2 up", "[ 9.8] cpu 1 up", "id ffff0001"];
+        let good = [
+            "[    0.1] Memory: 990120K at 0x40001000",
+            "[ 1.5] cpu 1 up",
+            "[ 1.6] cpu 2 up",
+            "id 0a1b2c3d",
+            "17 bytes read in 1 ms (16.6 KiB/s)",
+        ];
+        let here = [
+            "[   10.7] Memory: 77K at 0x9000",
+            "",
+            "[ 9.9] cpu 2 up",
+            "[ 9.8] cpu 1 up",
+            "id ffff0001",
+            "17 bytes read in 0 ms",
+        ];
         assert_eq!(of(&here, &good), None);
     }
 

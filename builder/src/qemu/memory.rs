@@ -107,7 +107,7 @@ impl Monitor {
             if let Err(error) = fdt::summary(&blob) {
                 inside
                     .misplaced
-                    .push(format!("the device tree at {tree:#x} is damaged: {}", in_a_line(&error)));
+                    .push(format!("what is at {tree:#x} is no whole device tree: {}", in_a_line(&error)));
             }
         }
         Ok(inside)
