@@ -223,6 +223,11 @@ pub fn stage_names(decision: &Decision, scenario: &[StageSpec]) -> Vec<String> {
     stages(decision, scenario).into_iter().map(|stage| stage.name).collect()
 }
 
+/// What is typed in the course of a boot.
+pub fn typed(decision: &Decision, scenario: &[StageSpec]) -> Vec<String> {
+    stages(decision, scenario).into_iter().filter_map(|stage| stage.send).collect()
+}
+
 /// A boot that was followed to its end.
 #[derive(Debug, Clone)]
 pub struct Watched {

@@ -14,7 +14,7 @@ use super::difference::difference;
 use super::outcome::{Attempt, Difference, FORMAT, Host, Night, Outcome, Sizes, StageSeen, Verdict};
 use super::queue::Queue;
 use super::store::Store;
-use crate::boot::{ConsoleUser, Watch, Watched, Writes, command, stage_names, watch};
+use crate::boot::{ConsoleUser, Watch, Watched, Writes, command, stage_names, typed, watch};
 use crate::build::{Built, build};
 use crate::cache::{Cache, seconds_now};
 use crate::chosen::{Chosen, lock_of};
@@ -204,8 +204,9 @@ impl Runner<'_> {
             })
             .collect();
         if fault.is_some() {
+            let typed = typed(decision, &case.stages);
             attempt.difference =
-                self.store.good(&case.name).and_then(|good| difference(&report.lines, &good));
+                self.store.good(&case.name).and_then(|good| difference(&report.lines, &good, &typed));
         }
         attempt.fault = fault;
         attempt.self_test = verdicts;
