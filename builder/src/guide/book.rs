@@ -15,16 +15,18 @@ const MAX_DEPTH: usize = 4;
 #[derive(Debug)]
 pub(super) struct Book {
     files: BTreeMap<String, String>,
+    /// What pages show beside their text.
+    pictures: BTreeMap<String, Vec<u8>>,
 }
 
 impl Book {
-    /// Reads `book.toml` in `dir`, and the pages below its folder `src`.
+    /// Reads `book.toml` in `dir`, and the pages and their pictures below its folder `src`.
     ///
     /// # Errors
     ///
     /// What cannot be read, or is too deep.
     pub(super) fn read(dir: &Path) -> Result<Self> {
-        let mut book = Self { files: BTreeMap::new() };
+        let mut book = Self { files: BTreeMap::new(), pictures: BTreeMap::new() };
         book.take(dir, "book.toml")?;
         book.take_folder(dir, "src", 0)?;
         Ok(book)
@@ -53,6 +55,10 @@ impl Book {
                 self.take_folder(dir, &file, depth + 1)?;
             } else if kind.is_file() && file.ends_with(".md") {
                 self.take(dir, &file)?;
+            } else if kind.is_file() && file.ends_with(".png") {
+                let path = dir.join(&file);
+                let bytes = fs::read(&path).context_at(&path, || "cannot read a picture of the guide")?;
+                self.pictures.insert(file, bytes);
             }
         }
         Ok(())
@@ -109,7 +115,9 @@ impl Book {
     ///
     /// What cannot be written.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        self.files.iter().try_for_each(|(name, text)| replace_file(&dir.join(name), text.as_bytes()))
+        let texts = self.files.iter().map(|(name, text)| (name, text.as_bytes()));
+        let pictures = self.pictures.iter().map(|(name, bytes)| (name, bytes.as_slice()));
+        texts.chain(pictures).try_for_each(|(name, bytes)| replace_file(&dir.join(name), bytes))
     }
 }
 
@@ -124,6 +132,7 @@ mod tests {
         fs::write(dir.path().join("src/a.md"), page).unwrap();
         fs::write(dir.path().join("src/deep/b.md"), "b\n").unwrap();
         fs::write(dir.path().join("src/a.txt"), "no page\n").unwrap();
+        fs::write(dir.path().join("src/deep/c.png"), b"\x89PNG\xff").unwrap();
         let book = Book::read(dir.path()).unwrap();
         (dir, book)
     }
@@ -142,6 +151,7 @@ mod tests {
         assert_eq!(fs::read_to_string(out.join("src/a.md")).unwrap(), "x\n\n- 1\n- 2\n\ny\n");
         assert!(out.join("src/deep/b.md").is_file() && out.join("src/c.md").is_file());
         assert!(out.join("book.toml").is_file() && !out.join("src/a.txt").exists());
+        assert_eq!(fs::read(out.join("src/deep/c.png")).unwrap(), b"\x89PNG\xff");
     }
 
     #[test]
