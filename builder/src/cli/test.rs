@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::nightly::bisect::{Step, bisect};
 use crate::nightly::case::{Case, cases, chosen};
 use crate::nightly::figures;
+use crate::nightly::outcome::Night;
 use crate::nightly::plan::TestPlan;
 use crate::nightly::report;
 use crate::nightly::runner::Runner;
@@ -43,6 +44,9 @@ pub(super) struct Test {
     /// List the boots, and run none
     #[arg(long, help_heading = "Run")]
     list: bool,
+    /// Write the report of the last night in the folder of --out again, and run none
+    #[arg(long, conflicts_with_all = ["list", "filter", "plan"], help_heading = "Run")]
+    report_only: bool,
     /// How many boots at once [default: as many as this computer has CPUs], as far as there is memory
     #[arg(long, value_name = "N", help_heading = "Run")]
     jobs: Option<NonZero<usize>>,
@@ -71,6 +75,12 @@ pub(super) struct Test {
 type Open<'a> = dyn Fn(Option<&Path>) -> Result<Workspace> + 'a;
 
 pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Result<ExitCode> {
+    if command.report_only {
+        let store = Store::open(&command.out)?;
+        let nights = store.nights()?;
+        let last = nights.last().ok_or_else(|| Error::new("no night is kept here").at(store.dir()))?;
+        return tell(&store, last);
+    }
     let plan = plan(&open(None)?, command.plan.as_deref())?;
     let boards = plan.boards.as_ref().map(|folder| plan.dir().join(folder));
     let workspace = &open(boards.as_deref())?;
@@ -91,7 +101,12 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     let mut night = runner.run(title, &cases)?;
     night.figures = measured;
     store.keep(&night)?;
-    let page = report::write(&store, &night)?;
+    tell(&store, &night)
+}
+
+/// Writes the report of the last night in `store`, and says in a line how it went.
+fn tell(store: &Store, night: &Night) -> Result<ExitCode> {
+    let page = report::write(store, night)?;
     print(&format!("\n{}\nreport: {}\n", night.summary(), page.display()))?;
     Ok(if night.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
