@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::hypervisor::HypervisorKind;
-use crate::qemu::{CpuSeen, FollowReport, quoted};
+use crate::qemu::{CpuSeen, FollowReport, Speaker, quoted};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -143,7 +143,7 @@ impl<'a> Seen<'a> {
     /// The line with `words`, of the console or of the log.
     fn line(&self, words: &str) -> Option<&str> {
         let both = self.lines.iter().chain(self.log.into_iter().flatten());
-        both.map(String::as_str).find(|line| line.contains(words))
+        both.map(String::as_str).find(|line| is_own(line) && line.contains(words))
     }
 
     /// The end of a sentence about what the console said last.
@@ -177,11 +177,12 @@ impl<'a> Seen<'a> {
 
 /// What the hypervisor said behind its last whole line before it stopped: why it did. A panic has several lines.
 fn last_words(lines: &[String]) -> Option<String> {
-    let stopped = lines.iter().position(|line| STOPPED.iter().any(|stopped| line.contains(stopped)));
+    let stopped =
+        lines.iter().position(|line| is_own(line) && STOPPED.iter().any(|stopped| line.contains(stopped)));
     let end = stopped.unwrap_or(lines.len());
     let is_last = |line: &String| match stopped {
-        Some(_) => line.contains(OURS),
-        None => line.contains(PANIC),
+        Some(_) => is_own(line) && line.contains(OURS),
+        None => is_own(line) && line.contains(PANIC),
     };
     let begin = lines.get(..end)?.iter().rposition(is_last)?;
     let words: Vec<&str> = lines.get(begin..end)?.iter().take(LAST_WORDS).map(|line| line.trim()).collect();
@@ -293,11 +294,17 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
     advice
 }
 
+/// Whether no guest says the line: what one says is nobody else's word.
+fn is_own(line: &str) -> bool {
+    Speaker::of(line) == Speaker::Machine
+}
+
 /// The self-test's lines: `vambrace-selftest: <name> ok|fail <what was seen>`. Anything else of that form is a failure:
 /// a garbled verdict is none.
 fn verdicts(lines: &[String]) -> Vec<SelfTest> {
     lines
         .iter()
+        .filter(|line| is_own(line))
         .filter_map(|line| Some(line.split_once(SELFTEST)?.1.trim()))
         .filter(|rest| *rest != "done")
         .map(|rest| {
@@ -487,6 +494,7 @@ mod tests {
             all.extend(fault.unwrap().advice);
         }
         assert_eq!(all.len(), 7, "{all:?}");
+        all.sort();
         all.dedup();
         assert_eq!(all.len(), 7, "{all:?}");
     }
@@ -502,5 +510,11 @@ mod tests {
             assert!(fault.unwrap().what.contains("memory: "));
         }
         assert!(judged(&["vambrace-selftest: done"]).0.is_some());
+        // A guest's word is none of dom0's.
+        let guest = "(d1) vambrace-selftest: memory fail";
+        assert_eq!(judged(&[good, guest, "vambrace-selftest: done"]).0, None);
+        assert!(judged(&["(d1) vambrace-selftest: cpus ok", "vambrace-selftest: done"]).0.is_some());
+        let panic = report(&["(d1) (VMB) PANIC on CPU 0: x"], Some("power-off"), LATE);
+        assert!(!diagnose(&decision(), &panic).0.unwrap().advice.concat().contains("defect in itself"));
     }
 }

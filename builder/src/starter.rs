@@ -37,6 +37,10 @@ impl Decision {
             );
             return Err(Error::new(text).help(format!("build the one that has it: --method {method}")));
         }
+        // Its own firmware is decided already, with what the user has in place of it.
+        if method == self.method {
+            return Ok(self);
+        }
         let others = ImageConfig::default();
         self.firmware.extend(sources(board, boot, &self.board_dir, &others)?);
         self.starter = method;

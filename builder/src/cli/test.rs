@@ -62,9 +62,10 @@ pub(super) struct Test {
     /// Add the numbers of this file, a JSON object, to the night; may be given several times
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     figures: Vec<PathBuf>,
-    /// Find the commit behind GOOD, up to BAD, that broke a boot of those that are chosen; sources and boards are those of each
-    /// commit, plan and builder are these
-    #[arg(long, num_args = 2, value_names = ["GOOD", "BAD"], conflicts_with = "list", help_heading = "Run")]
+    /// Find the commit behind GOOD, up to BAD, that broke a boot of those that are chosen; sources and their boards are those of
+    /// each commit, builder, plan and the plan's own boards are these
+    #[arg(long, num_args = 2, value_names = ["GOOD", "BAD"], help_heading = "Run")]
+    #[arg(conflicts_with_all = ["list", "figures", "keep", "report_only"])]
     bisect: Vec<String>,
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
@@ -160,7 +161,7 @@ fn plan(workspace: &Workspace, named: Option<&Path>) -> Result<TestPlan> {
         return TestPlan::read(Path::new(USUAL_PLAN));
     }
     if Path::new(USUAL_FILE).is_file() {
-        return TestPlan::of_image(Path::new(USUAL_FILE));
+        return TestPlan::of_image(Path::new(USUAL_FILE), workspace);
     }
     let own = workspace.root().join(OWN_PLAN);
     if own.is_file() {

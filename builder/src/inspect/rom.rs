@@ -77,7 +77,6 @@ fn egon(bytes: &[u8], size: u64) -> Option<Thing> {
     };
     let sum = words.chunks_exact(4).filter_map(|word| u32_at(word, 0)).fold(0_u32, u32::wrapping_add);
     let stored = u32_at(bytes, 12)?;
-    // A branch of AArch64 or of ARM: an SPL for AArch64 changes over from 32 bits itself, so this tells little.
     let right = sum.wrapping_sub(stored).wrapping_add(STAMP) == stored;
     Some(if right { thing } else { thing.wrong("its checksum is wrong: the boot ROM passes it by") })
 }

@@ -73,13 +73,25 @@ pub fn bisect(
         tried.push((commit.to_owned(), step.clone()));
         Ok(step)
     };
-    let Step::Bad(mut what) = one(&bad)? else {
-        return Err(Error::new(format!("the commit {bad} is not bad: its boots do not fail")));
+    let untried = |commit: &str, why: &str| {
+        Error::new(format!("nothing can be said of the commit {commit}: {why}"))
+            .help("name one near it whose boots can be tried")
+    };
+    let mut what = match one(&bad)? {
+        Step::Bad(what) => what,
+        Step::Good => {
+            return Err(Error::new(format!("the commit {bad} is not bad: its boots do not fail")));
+        }
+        Step::Skip(why) => return Err(untried(&bad, &why)),
     };
     git(&tree.path(), &["checkout", "--quiet", "--detach", &good])?;
-    if one(&good)? != Step::Good {
-        return Err(Error::new(format!("the commit {good} is not good: its boots do not pass"))
-            .help("name an older one"));
+    match one(&good)? {
+        Step::Good => {}
+        Step::Bad(_) => {
+            return Err(Error::new(format!("the commit {good} is not good: its boots do not pass"))
+                .help("name an older one"));
+        }
+        Step::Skip(why) => return Err(untried(&good, &why)),
     }
     git(&tree.path(), &["bisect", "start", &bad, &good])?;
     loop {
@@ -231,5 +243,8 @@ mod tests {
         assert!(said(&commits[1], &commits[1]).contains("is not bad"));
         assert!(said("--help", "HEAD").contains("`--help` is no commit"));
         assert!(said(&commits[1], "nothing").contains("`nothing` is no commit"));
+        let (dir, commits) = repository(&["good", "skip"]);
+        let untried = find(dir.path(), &commits[0], &commits[1]).unwrap_err().report();
+        assert!(untried.contains("nothing can be said of") && untried.contains("compile"), "{untried}");
     }
 }

@@ -259,7 +259,9 @@ pub fn chosen(cases: Vec<Case>, wanted: &[String]) -> Result<Vec<Case>> {
             }
         }
         if !found {
-            let names = cases.iter().map(|case| case.name.as_str());
+            let kinds: BTreeSet<&str> =
+                cases.iter().flat_map(|case| &case.kinds).map(String::as_str).collect();
+            let names = cases.iter().map(|case| case.name.as_str()).chain(kinds.iter().copied());
             return Err(Error::new(format!("no boot and no kind of boots is called `{word}`"))
                 .help(vambrace_bsp::did_you_mean(word, names)));
         }

@@ -173,14 +173,18 @@ impl Night {
         self.outcomes.iter().filter(|outcome| of(&outcome.verdict)).count()
     }
 
-    /// Whether no boot failed but those that are known to.
+    /// Whether no boot failed but those that are known to, and at least one could be tried.
     pub fn is_well(&self) -> bool {
-        self.count(|verdict| *verdict == Verdict::Failed) == 0
+        let tried = self.count(|verdict| !matches!(verdict, Verdict::Absent(_)));
+        tried > 0 && self.count(|verdict| *verdict == Verdict::Failed) == 0
     }
 
-    /// What its commit is where one that broke a boot is looked for.
+    /// What its commit is where one that broke a boot is looked for. There a boot that is known to fail counts as one that does.
     pub fn as_step(&self) -> Step {
-        let failed = self.outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Failed);
+        let failed = self
+            .outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome.verdict, Verdict::Failed | Verdict::Known(_)));
         let faults = failed.filter_map(|outcome| Some((outcome, outcome.last()?.fault.as_ref()?)));
         let told = |(outcome, fault): (&Outcome, &Fault)| {
             let what = fault.what.lines().next().unwrap_or_default();
@@ -196,7 +200,8 @@ impl Night {
         match (bad, unmade) {
             (Some(what), _) => Step::Bad(what),
             (None, Some(why)) => Step::Skip(why),
-            (None, None) => Step::Good,
+            (None, None) if self.is_well() => Step::Good,
+            (None, None) => Step::Skip("none of its boots can be tried on this computer".to_owned()),
         }
     }
 

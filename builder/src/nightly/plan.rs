@@ -1,17 +1,20 @@
 //! The test plan, as a file: which boots there are, and what has to be seen in each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use vambrace_bsp::text::{fault_at, read};
 use vambrace_bsp::{Architecture, Method, Size};
 
 use crate::error::{Error, Result, ResultExt};
 use crate::hypervisor::HypervisorKind;
-use crate::workspace::described;
+use crate::workspace::{Workspace, described};
 
 /// The scenario that each plan has: dom0 to its shell, the self-test, power-off.
 pub const DOM0: &str = "dom0";
@@ -80,8 +83,10 @@ pub struct BootSpec {
     #[schemars(with = "Option<Names>")]
     pub hypervisor: Option<OneOrMany<HypervisorKind>>,
     /// The machine's CPUs.
+    #[schemars(with = "Option<Numbers>")]
     pub cpus: Option<OneOrMany<u32>>,
     /// What has to be seen: `dom0`, or one of the plan's scenarios. `dom0` unless given.
+    #[schemars(with = "Option<Names>")]
     pub scenario: Option<OneOrMany<String>>,
     /// The machine's memory, such as `2G`.
     #[schemars(with = "Option<String>")]
@@ -147,13 +152,45 @@ pub struct StageSpec {
 }
 
 /// One value, or a list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OneOrMany<T> {
     /// One.
     One(T),
     /// Several.
     Many(Vec<T>),
+}
+
+/// By hand, as what is wrong with the one value would be lost otherwise.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    all.push(one);
+                }
+                Ok(OneOrMany::Many(all))
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
 }
 
 /// How the schema shows a word or a list of them.
@@ -163,6 +200,15 @@ pub enum OneOrMany<T> {
 enum Names {
     One(String),
     Many(Vec<String>),
+}
+
+/// The same of numbers.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is only there for its schema")]
+enum Numbers {
+    One(u32),
+    Many(Vec<u32>),
 }
 
 impl<T> Default for OneOrMany<T> {
@@ -221,11 +267,13 @@ impl TestPlan {
     ///
     /// # Errors
     ///
-    /// A path that no plan can name.
-    pub fn of_image(path: &Path) -> Result<Self> {
+    /// A description with a fault, or that names no board that is known.
+    pub fn of_image(path: &Path, workspace: &Workspace) -> Result<Self> {
         let config = crate::config::ImageConfig::read(path, &[])?;
         let board =
             config.board.clone().ok_or_else(|| config.at("board", "no board is named to boot it on"))?;
+        let id = board.split(':').next().unwrap_or_default();
+        workspace.boards().get(id).map_err(described).map_err(|error| config.blame("board", error))?;
         let boot = BootSpec {
             name: config.stem(),
             board: OneOrMany::One(board),
@@ -324,9 +372,10 @@ fn scenario_fault(name: &str, scenario: &Scenario) -> Option<(String, String)> {
         if stage.see.all().is_empty() || stage.see.all().iter().any(String::is_empty) {
             return own("see", "what is to be seen has at least one character".into());
         }
-        let lines = stage.typed.iter().chain(stage.see.all());
-        if let Some(text) = lines.into_iter().find(|text| text.chars().any(char::is_control)) {
-            return own("see", format!("`{}` is more than one line", text.escape_default()));
+        let typed = stage.typed.iter().map(|text| ("type", text));
+        let mut lines = typed.chain(stage.see.all().iter().map(|text| ("see", text)));
+        if let Some((field, text)) = lines.find(|(_, text)| text.chars().any(char::is_control)) {
+            return own(field, format!("`{}` is more than one line", text.escape_default()));
         }
         // The shell shows what is typed, which would pass for the answer.
         let typed = stage.typed.as_deref().unwrap_or_default();
@@ -373,6 +422,9 @@ mod tests {
             ("[[boot]]\nboard = \"a\"\nretries = 6\n", "tried again 5 times at most"),
             ("[[boot]]\nboard = \"a\"\nscenario = \"wbe\"\n[scenario.web]\n", "web"),
             ("timeot = 3\n", "timeout"),
+            ("[[boot]]\nboard = \"a\"\nmethod = \"ubot\"\n", "did you mean `uboot`?"),
+            ("[[boot]]\nboard = \"a\"\ncpus = [1, -1]\n", "plan.toml:3:12"),
+            ("[[boot]]\nboard = 3\n", "expected a string"),
             (&format!("{boot}[scenario.dom0]\n"), "no scenario can be called `dom0`"),
             (
                 &format!(

@@ -75,7 +75,8 @@ impl Runner<'_> {
             let one = || -> Result<()> {
                 while let Some(taken) = queue.take() {
                     let Some(case) = cases.get(taken.number) else { break };
-                    let outcome = self.boot(case)?;
+                    // What keeps one from being tried is told of that one.
+                    let outcome = self.boot(case).unwrap_or_else(|error| undecided(case, &error));
                     self.tell(&outcome);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(taken.number, outcome);
                 }
@@ -130,9 +131,8 @@ impl Runner<'_> {
             attempts: Vec::new(),
             sizes: None,
         };
-        if let Some(why) =
-            decision.qemu().and_then(missing_machine).unwrap_or_else(|error| Some(error.report()))
-        {
+        // A board that no QEMU has, and a QEMU that is not there, are faults; a machine that this one lacks is none.
+        if let Some(why) = missing_machine(decision.qemu()?)? {
             outcome.verdict = Verdict::Absent(why);
             step.note("absent");
             return Ok(outcome);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DIR/report.html, report.json, report.md, junit.xml   the last night
-//!   DIR/consoles/NAME.log                                its consoles; NAME.2.log of a second attempt
+//!   DIR/consoles/NAME.log                                its consoles; NAME~2.log of a second attempt
 //!   DIR/good/NAME.log                                    the console of the last boot that passed
 //!   DIR/nights/SECONDS.json                              every night
 //!   DIR/images/NAME/                                     the image of a boot that failed
@@ -27,7 +27,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The folder at `dir`, which is made if it is not there, and is emptied of the last night's consoles.
+    /// The folder at `dir`, which is made if it is not there.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Store {
     pub fn console(&self, name: &str, attempt: usize) -> String {
         match attempt {
             1 => format!("consoles/{name}.log"),
-            more => format!("consoles/{name}.{more}.log"),
+            more => format!("consoles/{name}~{more}.log"),
         }
     }
 

@@ -85,8 +85,10 @@ mod tests {
     fn what_linux_says_of_a_thread_is_read() {
         assert_eq!(waited("1234 5678 9\n"), Some(5678));
         assert_eq!(waited(""), None);
-        let text = fs::read_to_string("/proc/self/schedstat").unwrap();
-        assert!(waited(&text).is_some(), "{text}");
+        // Not every kernel has it.
+        if let Ok(text) = fs::read_to_string("/proc/self/schedstat") {
+            assert!(waited(&text).is_some(), "{text}");
+        }
     }
 
     #[test]

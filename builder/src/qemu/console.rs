@@ -19,7 +19,7 @@ pub enum Speaker {
 
 impl Speaker {
     /// Who says `line`.
-    fn of(line: &str) -> Self {
+    pub(crate) fn of(line: &str) -> Self {
         let number = |start: &str, end: &str| line.strip_prefix(start)?.split_once(end)?.0.parse().ok();
         number("(d", ") ").or_else(|| number("(XEN) DOM", ": ")).map_or(Self::Machine, Self::Guest)
     }

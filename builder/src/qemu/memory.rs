@@ -129,7 +129,7 @@ impl Monitor {
     /// `size` bytes of the machine's memory from the physical address `at` on.
     fn read(&self, connection: &mut Connection, at: u64, size: u64) -> Result<Vec<u8>> {
         let file = self.dir.path().join("memory");
-        connection.ask("pmemsave", json!({ "val": at, "size": size, "filename": file }))?;
+        connection.ask("pmemsave", json!({ "val": at, "size": size, "filename": file.to_string_lossy() }))?;
         let mut bytes = Vec::new();
         let read = File::open(&file).and_then(|file| file.take(size).read_to_end(&mut bytes));
         read.context_at(&file, || "cannot read the machine's memory")?;

@@ -13,8 +13,8 @@ use vambrace_abi::domid::DomId;
 const SIGNATURE: [u8; 16] = *b"\x7fVambrace log\r\n\x1a";
 /// Bytes of all that.
 const HEADER: usize = SIGNATURE.len() + 16;
-/// The largest capacity.
-const MAX_CAPACITY: usize = 1 << 30;
+/// The largest capacity. Whoever looks for a log in a machine's memory believes no more of what it finds.
+const MAX_CAPACITY: usize = 1 << 20;
 
 /// The last bytes written. Positions count all bytes ever written, modulo 2^32; the newest `capacity` are kept.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct ConsoleRing {
 }
 
 impl ConsoleRing {
-    /// A ring that keeps `capacity` bytes, rounded up to a power of two from 256 bytes to 1 GiB so that positions stay
+    /// A ring that keeps `capacity` bytes, rounded up to a power of two from 256 bytes to 1 MiB so that positions stay
     /// right when they wrap.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(256, MAX_CAPACITY).next_power_of_two();
