@@ -10,7 +10,7 @@ use crate::guest::Module;
 use crate::nightly::plan::StageSpec;
 use crate::parts::{Maker, epoch};
 use crate::progress::Progress;
-use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, direct, follow, model};
+use crate::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, Starts, direct, follow, model};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,7 +85,7 @@ pub fn qemu_command(
     };
     args.extend(["-display", "none", "-no-reboot"].iter().chain(console).map(|arg| (*arg).to_owned()));
     args.extend(extra.iter().cloned());
-    Ok(QemuCommand { binary: qemu.binary.clone(), args, preload: None })
+    Ok(QemuCommand { binary: qemu.binary.clone(), args, preload: None, starts: Starts::Emulator })
 }
 
 /// The command that boots what was `built`, with firmware, board models and whatever else it needs.
@@ -142,7 +142,7 @@ const READY: &str = "vambrace-dom0: ready";
 /// The stages of a boot, by what each prints first. When user space is there the self-test is typed into its shell,
 /// which shows that the console works in both directions; with `vambrace.selftest` on its command line dom0 runs it
 /// by itself. The stages of a `scenario` lie between the two.
-fn stages(decision: &Decision, scenario: &[StageSpec]) -> Vec<Stage> {
+fn stages(decision: &Decision, scenario: &[StageSpec], starts: Starts) -> Vec<Stage> {
     let by_itself = decision.dom0_args.split_whitespace().any(|word| word == "vambrace.selftest");
     let root = if decision.layout.root().is_some() { " root=ext4" } else { "" };
     let command = format!(
@@ -157,7 +157,8 @@ fn stages(decision: &Decision, scenario: &[StageSpec]) -> Vec<Stage> {
         send: None,
     };
     let mut stages = Vec::new();
-    let qemu = decision.board.qemu.as_ref();
+    // A lab's board has firmware of its own, whatever QEMU does without.
+    let qemu = decision.board.qemu.as_ref().filter(|_| starts == Starts::Emulator);
     if qemu.is_none_or(|qemu| qemu.loader == Loader::Firmware) {
         let of_medium = |name: &String| {
             decision.board.firmware.get(name).is_some_and(vambrace_bsp::Firmware::is_on_medium)
@@ -186,9 +187,14 @@ fn stages(decision: &Decision, scenario: &[StageSpec]) -> Vec<Stage> {
         send: None,
     }));
     stages.push(stage("self-test", &["vambrace-selftest: done"]));
-    // QEMU ends, or cannot and is told to when the hypervisor says so.
-    let off: &[&str] = if qemu.is_none_or(|qemu| qemu.power_off) { &[] } else { hypervisor.powered_off };
-    stages.push(stage("power-off", off));
+    // QEMU ends, or cannot and is told to when the hypervisor says so. Nothing tells that a board is off but its silence,
+    // so that the hypervisor's last words count.
+    let off = match (starts, qemu.is_none_or(|qemu| qemu.power_off)) {
+        (Starts::Emulator, true) => Vec::new(),
+        (Starts::Emulator, false) => hypervisor.powered_off.to_vec(),
+        (Starts::Lab, _) => [hypervisor.powering_off, hypervisor.powered_off].concat(),
+    };
+    stages.push(stage("power-off", &off));
     // What a stage is begun with is typed when the one before it is reached; the self-test where dom0 does not run it by itself.
     let typed = scenario.iter().map(|spec| spec.typed.clone()).chain([(!by_itself).then_some(command)]);
     let ready = stages.iter().position(|stage| stage.any_of == [READY]).unwrap_or(stages.len());
@@ -219,8 +225,8 @@ const FAILURES: [&str; 4] = [
 ];
 
 /// The names of the stages of a boot, in their order.
-pub fn stage_names(decision: &Decision, scenario: &[StageSpec]) -> Vec<String> {
-    stages(decision, scenario).into_iter().map(|stage| stage.name).collect()
+pub fn stage_names(decision: &Decision, scenario: &[StageSpec], starts: Starts) -> Vec<String> {
+    stages(decision, scenario, starts).into_iter().map(|stage| stage.name).collect()
 }
 
 /// What is typed in the course of a boot.
@@ -266,13 +272,14 @@ pub fn watch(
     let failures = FAILURES.iter().chain(decision.kind.traits().failures);
     let failures = failures.map(|failure| (*failure).to_owned()).collect();
     let base = decision.board.memory.base;
+    let memory = base..base.saturating_add(decision.memory.bytes());
     let report = follow(
         FollowRequest {
             command,
-            stages: stages(decision, watch.scenario),
+            stages: stages(decision, watch.scenario, command.starts),
             failures,
             timeout: watch.timeout,
-            memory: Some(base..base.saturating_add(decision.memory.bytes())),
+            memory: (command.starts == Starts::Emulator).then_some(memory),
             log: watch.log,
             echo: watch.echo,
         },

@@ -30,6 +30,8 @@ pub struct Traits {
     pub efi_syntax: EfiSyntax,
     /// What it says first on the console.
     pub greetings: &'static [&'static str],
+    /// What it says last where dom0 is off and the board goes off too.
+    pub powering_off: &'static [&'static str],
     /// What it says when dom0 is off and the board has no way to be.
     pub powered_off: &'static [&'static str],
     /// What it says before it stops for good.
@@ -70,6 +72,7 @@ const VAMBRACE: Traits = Traits {
     efi_syntax: EfiSyntax::Flat,
     // Another hypervisor may have been given as a file.
     greetings: &["Vambrace", "(XEN) Xen version"],
+    powering_off: &["Dom0 is off: powering the machine off"],
     powered_off: &["The machine has no way to be turned off", "Dom0 halted: halting machine"],
     failures: &["(VMB) Halted", "(VMB) Resetting the machine in ", "(VMB) Static ", "(XEN) Panic on CPU"],
     options_known: true,
@@ -81,6 +84,7 @@ const XEN: Traits = Traits {
     efi_config: None,
     efi_syntax: EfiSyntax::Sections,
     greetings: &["(XEN) Xen version"],
+    powering_off: &[],
     powered_off: &["Dom0 halted: halting machine"],
     failures: &["(XEN) Panic on CPU"],
     options_known: false,

@@ -5,13 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vambrace::progress::Progress;
-use vambrace::qemu::{FollowReport, FollowRequest, QemuCommand, Speaker, Stage, check_version, follow};
+use vambrace::qemu::{
+    FollowReport, FollowRequest, QemuCommand, Speaker, Stage, Starts, check_version, follow,
+};
 
 fn command(binary: &str, args: &[&str]) -> QemuCommand {
     QemuCommand {
         binary: binary.into(),
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
         preload: None,
+        starts: Starts::Emulator,
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::print;
 use crate::config::USUAL_FILE;
+use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::nightly::bisect::{Step, bisect};
 use crate::nightly::case::{Case, cases, chosen};
 use crate::nightly::figures;
+use crate::nightly::lab::{Lab, USUAL_PYTHON, write_config};
 use crate::nightly::outcome::Night;
 use crate::nightly::plan::TestPlan;
 use crate::nightly::report;
@@ -67,6 +69,19 @@ pub(super) struct Test {
     #[arg(long, num_args = 2, value_names = ["GOOD", "BAD"], help_heading = "Run")]
     #[arg(conflicts_with_all = ["list", "figures", "keep", "report_only"])]
     bisect: Vec<String>,
+    /// Boot the boards of the lab that this labgrid coordinator has, in place of QEMU's machines
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "bisect", help_heading = "Boards")]
+    labgrid: Option<String>,
+    /// The Python that has labgrid
+    #[arg(long, value_name = "FILE", env = "VAMBRACE_LABGRID_PYTHON", default_value = USUAL_PYTHON, help_heading = "Boards")]
+    labgrid_python: PathBuf,
+    /// Take the drivers of a board's place from BOARD.yaml in this folder, where it is there [default: those that the place's
+    /// resources take]
+    #[arg(long, value_name = "DIR", requires = "labgrid", help_heading = "Boards")]
+    labgrid_env: Option<PathBuf>,
+    /// Write what labgrid has to be told of the boards into this folder, and run nothing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "labgrid", "bisect"], help_heading = "Boards")]
+    labgrid_config: Option<PathBuf>,
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
     out: PathBuf,
@@ -92,12 +107,27 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     if command.list {
         return print(&listed(&cases)).map(|()| ExitCode::SUCCESS);
     }
+    if let Some(folder) = &command.labgrid_config {
+        let decisions = decided(workspace, &cases)?;
+        write_config(folder, decisions.iter().map(|(_, decision)| decision))?;
+        return print(&format!("for labgrid: {}\n", folder.display())).map(|()| ExitCode::SUCCESS);
+    }
+    let environments = command.labgrid_env.as_deref();
+    let open = |coordinator: &String| Lab::open(coordinator, &command.labgrid_python, environments);
+    let lab = command.labgrid.as_ref().map(open).transpose()?;
     let mut measured = figures::Figures::new();
     for path in &command.figures {
         figures::read(path, &mut measured)?;
     }
     let store = Store::open(&command.out)?;
-    let runner = Runner { workspace, store: &store, jobs: command.jobs, keep: command.keep, progress };
+    let runner = Runner {
+        workspace,
+        store: &store,
+        jobs: command.jobs,
+        lab: lab.as_ref(),
+        keep: command.keep,
+        progress,
+    };
     let title = plan.title.as_deref().unwrap_or("Vambrace");
     let mut night = runner.run(title, &cases)?;
     night.figures = measured;
@@ -125,6 +155,21 @@ fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<
     Ok(cases)
 }
 
+/// What is booted in each of `cases`.
+fn decided<'a>(workspace: &Workspace, cases: &'a [Case]) -> Result<Vec<(&'a Case, Decision)>> {
+    cases
+        .iter()
+        .map(|case| {
+            let decision = Decision::new(workspace, &case.request)?;
+            Ok((
+                case,
+                case.starter
+                    .map_or_else(|| Ok(decision.clone()), |method| decision.clone().started_by(method))?,
+            ))
+        })
+        .collect()
+}
+
 /// Looks for the commit that broke a boot.
 fn search(
     workspace: &Workspace,
@@ -144,8 +189,14 @@ fn search(
             Ok(opened) => opened,
             Err(error) => return Ok(Step::Skip(error.what().to_owned())),
         };
-        let runner =
-            Runner { workspace: &workspace, store: &store, jobs: command.jobs, keep: false, progress };
+        let runner = Runner {
+            workspace: &workspace,
+            store: &store,
+            jobs: command.jobs,
+            lab: None,
+            keep: false,
+            progress,
+        };
         Ok(runner.run("bisect", &cases)?.as_step())
     };
     let found = bisect(workspace.root(), ends, progress, step)?;

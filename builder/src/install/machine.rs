@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Step;
-use crate::qemu::{QemuCommand, Running};
+use crate::qemu::{QemuCommand, Running, Starts};
 
 /// How long the machine may say nothing: a package's script that takes longer even in emulation on a busy computer is stuck.
 const QUIET: Duration = Duration::from_secs(900);
@@ -65,7 +65,7 @@ impl Machine<'_> {
         let disk = name(self.disk)?.replace(',', ",,");
         args.extend(["-drive".into(), format!("if=none,id=disk,format=raw,cache=unsafe,file={disk}")]);
         args.extend(["-device".into(), "virtio-blk-device,drive=disk".into()]);
-        Ok(QemuCommand { binary: binary.to_owned(), args, preload: None })
+        Ok(QemuCommand { binary: binary.to_owned(), args, preload: None, starts: Starts::Emulator })
     }
 
     /// Runs the machine, which configures this many packages, until it turns itself off.
@@ -77,7 +77,7 @@ impl Machine<'_> {
         let qemu = self.command()?;
         let mut command = qemu.command()?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut running = Running(child.context(|| format!("cannot run {}", qemu.binary))?);
+        let mut running = Running(child.context(|| format!("cannot run {}", qemu.binary))?, qemu.starts);
         let (send, lines) = channel();
         if let Some(console) = running.0.stdout.take() {
             let send = send.clone();

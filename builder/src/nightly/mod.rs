@@ -10,6 +10,7 @@ pub mod bisect;
 pub mod case;
 mod difference;
 pub mod figures;
+pub mod lab;
 pub mod outcome;
 pub mod plan;
 mod queue;

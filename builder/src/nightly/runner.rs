@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::case::Case;
 use super::difference::difference;
+use super::lab::Lab;
 use super::outcome::{Attempt, Difference, FORMAT, Host, Night, Outcome, Sizes, StageSeen, Verdict};
 use super::queue::Queue;
 use super::store::Store;
@@ -22,7 +23,7 @@ use crate::decision::{Decision, Request};
 use crate::diagnosis::Fault;
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
-use crate::qemu::{missing_machine, quoted};
+use crate::qemu::{Starts, missing_machine, quoted};
 use crate::sources::Sources;
 use crate::workspace::Workspace;
 
@@ -42,6 +43,8 @@ pub struct Runner<'a> {
     pub store: &'a Store,
     /// How many boots at once; as many as this computer has CPUs where it is `None`.
     pub jobs: Option<NonZero<usize>>,
+    /// The lab whose boards are booted, in place of QEMU's.
+    pub lab: Option<&'a Lab>,
     /// Whether images are kept that were not at fault.
     pub keep: bool,
     /// Who is told.
@@ -67,7 +70,8 @@ impl Runner<'_> {
         let began = seconds_now().and_then(|now| u64::try_from(now).ok()).unwrap_or(0);
         let start = Instant::now();
         let host = host();
-        let jobs = self.jobs.map_or(host.cpus, NonZero::get).min(cases.len()).max(1);
+        let jobs =
+            self.jobs.map_or(self.lab.map_or(host.cpus, Lab::places), NonZero::get).min(cases.len()).max(1);
         let needs = cases.iter().map(|case| self.memory(case) + BESIDE);
         let queue = Queue::new(needs, available().unwrap_or(host.memory).saturating_sub(LEFT));
         let outcomes = Mutex::new(BTreeMap::new());
@@ -101,8 +105,15 @@ impl Runner<'_> {
 
     /// The memory of the boot's machine, in MiB.
     fn memory(&self, case: &Case) -> u64 {
+        if self.lab.is_some() {
+            return 0;
+        }
         // What keeps it from being decided is told when it is tried.
         Decision::new(self.workspace, &case.request).map_or(0, |decision| decision.memory.bytes() >> 20)
+    }
+
+    fn starts(&self) -> Starts {
+        if self.lab.is_some() { Starts::Lab } else { Starts::Emulator }
     }
 
     /// One boot, tried as often as it may be.
@@ -126,13 +137,17 @@ impl Runner<'_> {
             cpus: decision.cpus,
             memory: decision.memory.bytes() >> 20,
             scenario: case.scenario.clone(),
-            stages: stage_names(&decision, &case.stages),
+            stages: stage_names(&decision, &case.stages, self.starts()),
             verdict: Verdict::Failed,
             attempts: Vec::new(),
             sizes: None,
         };
         // A board that no QEMU has, and a QEMU that is not there, are faults; a machine that this one lacks is none.
-        if let Some(why) = missing_machine(decision.qemu()?)? {
+        let missing = match self.lab {
+            Some(lab) => lab.missing(case, &decision),
+            None => missing_machine(decision.qemu()?)?,
+        };
+        if let Some(why) = missing {
             outcome.verdict = Verdict::Absent(why);
             step.note("absent");
             return Ok(outcome);
@@ -237,7 +252,10 @@ impl Runner<'_> {
     ) -> Result<Watched> {
         let quiet = Progress::quiet();
         let (user, writes) = (ConsoleUser::Program, Writes::Forgotten);
-        let command = command(self.workspace, decision, cache, built, user, writes, &[], &quiet)?;
+        let command = match self.lab {
+            Some(lab) => lab.command(case, decision, &built.image),
+            None => command(self.workspace, decision, cache, built, user, writes, &[], &quiet)?,
+        };
         let timeout = Duration::from_secs(case.timeout);
         watch(decision, &command, &Watch { scenario: &case.stages, timeout, log, echo: false }, &quiet)
     }

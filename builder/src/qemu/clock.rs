@@ -34,6 +34,13 @@ impl MachineClock {
         Self { began: now, threads, waited: BTreeMap::new(), asked: now, lost: Duration::ZERO }
     }
 
+    /// Begins anew.
+    pub(super) fn restart(&mut self) {
+        self.began = Instant::now();
+        self.asked = self.began;
+        self.lost = Duration::ZERO;
+    }
+
     /// The time since it began.
     pub(super) fn wall(&self) -> Duration {
         self.began.elapsed()

@@ -40,6 +40,42 @@ const END_OF_LINE: Duration = Duration::from_secs(1);
 /// Bytes of QEMU's own messages that are kept.
 const MAX_MESSAGES: u64 = 1 << 16;
 
+/// How long a lab may take until a board is turned on: another may have it, and its medium is to be written.
+const PREPARATION: Duration = Duration::from_secs(4 * 3600);
+/// How long a lab may take to turn the board off and to give it back.
+const GIVING_BACK: Duration = Duration::from_secs(60);
+/// What a lab's program says before the machine's first byte.
+pub(crate) const POWER_ON: &str = "vambrace-lab: power on";
+
+/// What a command starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Starts {
+    /// An emulator, which can be ended at any time.
+    #[default]
+    Emulator,
+    /// A program that gets a board of a lab, and gives it back when its input ends. The machine begins behind the line
+    /// with [`POWER_ON`].
+    Lab,
+}
+
+impl Starts {
+    /// How messages call it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Emulator => "QEMU",
+            Self::Lab => "labgrid",
+        }
+    }
+
+    /// The signal that it gets when we are killed.
+    const fn last_signal(self) -> &'static str {
+        match self {
+            Self::Emulator => "KILL",
+            Self::Lab => "TERM",
+        }
+    }
+}
+
 /// A QEMU command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QemuCommand {
@@ -49,6 +85,8 @@ pub struct QemuCommand {
     pub args: Vec<String>,
     /// A shared object that is loaded into the program before its own libraries.
     pub preload: Option<PathBuf>,
+    /// What it starts.
+    pub starts: Starts,
 }
 
 impl QemuCommand {
@@ -73,13 +111,16 @@ impl QemuCommand {
     pub(crate) fn command(&self) -> Result<Command> {
         let mut words = Vec::new();
         if let Some(setpriv) = find("setpriv") {
-            words.extend([setpriv, "--pdeathsig".into(), "KILL".into(), "--".into()]);
+            words.extend([setpriv, "--pdeathsig".into(), self.starts.last_signal().into(), "--".into()]);
         }
         if let Some((name, path)) = self.preload_setting() {
             // By `env`, so that it is QEMU alone that gets the object.
             words.extend(["env".into(), format!("{name}={path}").into()]);
         }
-        words.push(emulator(&self.binary)?);
+        words.push(match self.starts {
+            Starts::Emulator => emulator(&self.binary)?,
+            Starts::Lab => PathBuf::from(&self.binary),
+        });
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args(&self.args);
@@ -170,8 +211,8 @@ pub(crate) fn quoted<T: Display>(lines: &[T], count: usize) -> String {
     last(lines, count).iter().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Ends the process when it goes out of scope, by its own id.
-pub(crate) struct Running(pub(crate) Child);
+/// Ends the process when it goes out of scope, by its own id; one that has something to give back is asked first.
+pub(crate) struct Running(pub(crate) Child, pub(crate) Starts);
 
 impl Running {
     /// Waits for the process to end of itself.
@@ -188,6 +229,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.1 == Starts::Lab && self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            let pid = rustix::process::Pid::from_child(&self.0);
+            if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
+                self.wait(Instant::now() + GIVING_BACK);
+            }
+        }
         // Both fail only when it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -217,7 +264,10 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .stderr(Stdio::from(stderr));
         // The block ends the command, which holds QEMU's end of the socket open: its closing is how we see QEMU end.
-        Running(command.spawn().context(|| format!("cannot start {}", request.command.binary))?)
+        Running(
+            command.spawn().context(|| format!("cannot start {}", request.command.binary))?,
+            request.command.starts,
+        )
     };
     let mut clock = MachineClock::new(child.0.id());
     let mut console = Console::default();
@@ -226,7 +276,21 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let mut buffer = vec![0; 1 << 16];
     let mut step = None;
     let (mut reason, mut late, mut failing) = (None, false, None);
+    let starts = request.command.starts;
+    let mut preparing = (starts == Starts::Lab).then(Instant::now);
+    let power_on = [POWER_ON.to_owned()];
     while let Some(stage) = stages.peek() {
+        // The board is not on yet: its time has not begun, and nothing that is said is its own.
+        if let Some(since) = preparing {
+            if console.take(Speaker::Machine, &power_on) {
+                clock.restart();
+                preparing = None;
+            } else if since.elapsed() >= PREPARATION {
+                reason =
+                    Some(format!("the lab turned no board on within {} hours", PREPARATION.as_secs() / 3600));
+                break;
+            }
+        }
         let waiting = step.get_or_insert_with(|| progress.step(format!("booting: {}", stage.name)));
         let typed = |stage: &Stage, mut to: &UnixStream| {
             if let Some(line) = &stage.send {
@@ -235,7 +299,8 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             }
         };
         // What is wrong is said in the rest of its line.
-        if let Some((number, line, ended)) = console.find(&request.failures)
+        if preparing.is_none()
+            && let Some((number, line, ended)) = console.find(&request.failures)
             && (ended || *failing.get_or_insert_with(Instant::now) + END_OF_LINE < Instant::now())
         {
             reason = Some(format!("the console says `{line}`"));
@@ -247,7 +312,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             }
             break;
         }
-        if !stage.any_of.is_empty() && console.take(stage.speaker, &stage.any_of) {
+        if preparing.is_none() && !stage.any_of.is_empty() && console.take(stage.speaker, &stage.any_of) {
             typed(stage, &ours);
             reached.push(clock.reached(stage));
             waiting.note("reached");
@@ -255,7 +320,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             stages.next();
             continue;
         }
-        if clock.machine() >= request.timeout {
+        if preparing.is_none() && clock.machine() >= request.timeout {
             late = true;
             reason = Some(format!("it was not reached within {} seconds", request.timeout.as_secs()));
             break;
@@ -264,14 +329,15 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             Ok(0) => {
                 let left = request.timeout.saturating_sub(clock.machine());
                 let status = child.wait(Instant::now() + left.max(LAST_BREATH));
-                let fine = status.is_some_and(|status| status.success());
+                // What is off says nothing, but a lab that ends has lost the board.
+                let fine = starts == Starts::Emulator && status.is_some_and(|status| status.success());
                 if fine && stage.any_of.is_empty() {
                     typed(stage, &ours);
                     reached.push(clock.reached(stage));
                     stages.next();
                 }
                 if stages.peek().is_some() {
-                    reason = Some(ended(status, &mut messages));
+                    reason = Some(ended(starts, status, &mut messages));
                 }
                 break;
             }
@@ -291,7 +357,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
                 ) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                reason = Some(ended(child.wait(Instant::now() + LAST_BREATH), &mut messages));
+                reason = Some(ended(starts, child.wait(Instant::now() + LAST_BREATH), &mut messages));
                 break;
             }
             Err(error) => return Err(error).context(|| "cannot read QEMU's console"),
@@ -306,6 +372,18 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let look = |memory| looked_into(monitor.as_ref()?, memory, &lines, &ours);
     let Inside { log, misplaced, cpus } =
         request.memory.as_ref().filter(|_| late).and_then(look).unwrap_or_default();
+    if starts == Starts::Lab {
+        // The end of its input is what it gives the board back for.
+        drop(ours);
+        let status = child.wait(Instant::now() + GIVING_BACK);
+        if reason.is_none() && !status.is_some_and(|status| status.success()) {
+            return Err(Error::new("the lab's board was not given back").because(Error::new(ended(
+                starts,
+                status,
+                &mut messages,
+            ))));
+        }
+    }
     Ok(FollowReport { reached, missed, reason, lines, messages: said(&mut messages), log, misplaced, cpus })
 }
 
@@ -358,7 +436,7 @@ fn said(messages: &mut File) -> String {
     read.map(|_| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default()
 }
 
-fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
+fn ended(starts: Starts, status: Option<ExitStatus>, messages: &mut File) -> String {
     let mut text = said(messages);
     if text.is_empty() {
         text = "it said nothing".into();
@@ -371,7 +449,7 @@ fn ended(status: Option<ExitStatus>, messages: &mut File) -> String {
         },
         None => "closed its console".into(),
     };
-    format!("QEMU {how}: {}", text.trim())
+    format!("{} {how}: {}", starts.name(), text.trim())
 }
 
 /// Where the QEMU `program` is.
