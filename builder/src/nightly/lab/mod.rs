@@ -1,13 +1,13 @@
 //! The boots of a plan on real boards: those of a lab that labgrid runs.
 //!
 //! ```text
-//!   case --> the tags that its place must have --> labgrid.py: acquire, power off, write, power on --> serial line
+//!   case --> the tags that its place must have --> place.py: acquire, power off, write, power on --> serial line
 //!                                                       ^                                              |
 //!                             coordinator, exporters ---+          follow: stages, verdicts, report <--+
 //! ```
 //!
 //! Labgrid has the boards already: its coordinator says who has which, its exporters have their serial lines, power
-//! switches and cards. A program with its interface, `labgrid.py`, makes of a place what QEMU is with `-serial stdio`, so
+//! switches and cards. A program with its interface, `place.py`, makes of a place what QEMU is with `-serial stdio`, so
 //! that stages, verdicts and the report are the same. A reservation finds the place: labgrid's own queue, in which we wait
 //! like anybody else. It asks for tags, since a lab's places have names of its own.
 
@@ -29,7 +29,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::qemu::{QemuCommand, Starts};
 
 /// The program that talks to labgrid.
-const PROGRAM: &str = include_str!("labgrid.py");
+const PROGRAM: &str = include_str!("place.py");
 /// The Python that is asked unless another is named.
 pub const USUAL_PYTHON: &str = "python3";
 

@@ -1,8 +1,8 @@
 """A place of a labgrid coordinator as a console: what `vambrace test --labgrid` starts for each boot.
 
-    labgrid.py places COORDINATOR
+    place.py places COORDINATOR
         Prints all places as JSON: name, tags, who has it.
-    labgrid.py console COORDINATOR [--env FILE] [--image FILE] --tag KEY=VALUE...
+    place.py console COORDINATOR [--env FILE] [--image FILE] --tag KEY=VALUE...
         Waits for a place with these tags, turns it off, writes the image onto its medium, turns it on, and copies
         between its serial line and standard input and output. It ends with its input, SIGTERM or SIGINT: the place is
         turned off and given back then, whatever became of it.
