@@ -43,6 +43,9 @@ pub(super) struct Test {
     /// Run the boots of this name, this kind, or this pattern (`uefi-*`); may be given several times [default: all]
     #[arg(long, value_name = "WORD", help_heading = "Run")]
     filter: Vec<String>,
+    /// Of the boots that are chosen, run every Nth from the Ith on: for a CI that runs them on several computers
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse, help_heading = "Run")]
+    shard: Option<Shard>,
     /// List the boots, and run none
     #[arg(long, help_heading = "Run")]
     list: bool,
@@ -85,6 +88,32 @@ pub(super) struct Test {
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
     out: PathBuf,
+}
+
+/// A share of the boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shard {
+    /// Which, from 0.
+    index: usize,
+    of: NonZero<usize>,
+}
+
+impl Shard {
+    /// I/N, with I from 1.
+    fn parse(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (index, of) = text.split_once('/')?;
+            let of: NonZero<usize> = of.parse().ok()?;
+            let index = index.parse::<usize>().ok()?.checked_sub(1).filter(|index| *index < of.get())?;
+            Some(Self { index, of })
+        };
+        read().ok_or_else(|| "a share is I/N, with I from 1 to N: 1/3".to_owned())
+    }
+
+    /// Neighbours in a plan take as long as each other, so that each share gets every Nth.
+    fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.index).step_by(self.of.get()).collect()
+    }
 }
 
 /// Opens the sources, with a folder of boards that a plan names.
@@ -147,6 +176,9 @@ fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<
     let mut cases = cases(plan, workspace)?;
     if !command.filter.is_empty() {
         cases = chosen(cases, &command.filter)?;
+    }
+    if let Some(shard) = command.shard {
+        cases = shard.of(cases);
     }
     for case in &mut cases {
         case.timeout = command.timeout.unwrap_or(case.timeout);
@@ -237,4 +269,22 @@ fn listed(cases: &[Case]) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_of_it_and_nothing_twice() {
+        let mut all: Vec<u32> = (1..=3)
+            .flat_map(|index| Shard::parse(&format!("{index}/3")).unwrap().of((0..10).collect()))
+            .collect();
+        assert_eq!(&all[..4], [0, 3, 6, 9]);
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+        for text in ["", "1", "0/3", "4/3", "1/0", "a/b", "1/3/5", "-1/3"] {
+            assert!(Shard::parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -44,6 +44,8 @@ const MAX_MESSAGES: u64 = 1 << 16;
 const PREPARATION: Duration = Duration::from_secs(4 * 3600);
 /// How long a lab may take to turn the board off and to give it back.
 const GIVING_BACK: Duration = Duration::from_secs(60);
+/// What was not reached where a lab has turned no board on.
+const LAB_STAGE: &str = "a board of the lab";
 /// What a lab's program says before the machine's first byte.
 pub(crate) const POWER_ON: &str = "vambrace-lab: power on";
 
@@ -366,7 +368,8 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     if let Some(step) = step {
         step.note(if reason.is_some() { "not reached" } else { "reached" });
     }
-    let missed = stages.next().map(|stage| stage.name);
+    let missed =
+        stages.next().map(|stage| if preparing.is_some() { LAB_STAGE.to_owned() } else { stage.name });
     // A monitor that does not answer is no reason to say less of the rest.
     let lines = console.into_lines();
     let look = |memory| looked_into(monitor.as_ref()?, memory, &lines, &ours);
