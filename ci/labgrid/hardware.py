@@ -9,6 +9,7 @@ and multiplexers are reached over HTTP:
     GET /card/NUMBER/host  the computer has the card; /dut: the board; /card/NUMBER says who
 """
 
+import concurrent.futures
 import contextlib
 import fcntl
 import http.server
@@ -67,6 +68,8 @@ class Board:
         # The speed of its UART; whether nothing happens when it is turned on; whether its relay does not answer.
         self.baud, self.dead, self.stuck = BAUD, False, False
         self.starts = 0
+        # QEMU ends with the thread that starts it, which must not be that of a request.
+        self.starter = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self.lock, self.machine, self.has_card = threading.RLock(), None, "dut"
         self.loop = Loop()
         self.line, self.server = None, socket.create_server(("127.0.0.1", 0))
@@ -114,7 +117,8 @@ class Board:
                 card = self.card if self.has_card == "dut" else "/dev/null"
                 words = [word.replace("{card}", card) for word in self.command]
                 words = ["setpriv", "--pdeathsig", "KILL", "--", *words]
-                self.machine = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+                self.machine = self.starter.submit(subprocess.Popen, words, **pipes).result()
                 threading.Thread(target=self._say, args=(self.machine,), daemon=True).start()
 
     def is_on(self):
@@ -135,6 +139,7 @@ class Board:
 
     def remove(self):
         self.power(False)
+        self.starter.shutdown()
         self.server.close()
         self.move_card("dut")
         self.loop.remove()
