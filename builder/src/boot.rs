@@ -229,9 +229,9 @@ pub fn stage_names(decision: &Decision, scenario: &[StageSpec], starts: Starts) 
     stages(decision, scenario, starts).into_iter().map(|stage| stage.name).collect()
 }
 
-/// What is typed in the course of a boot.
+/// What is typed in the course of a boot, whatever starts it.
 pub fn typed(decision: &Decision, scenario: &[StageSpec]) -> Vec<String> {
-    stages(decision, scenario).into_iter().filter_map(|stage| stage.send).collect()
+    stages(decision, scenario, Starts::Emulator).into_iter().filter_map(|stage| stage.send).collect()
 }
 
 /// A boot that was followed to its end.
