@@ -149,6 +149,14 @@ pub enum HypervisorSource {
     File(PathBuf),
 }
 
+/// The arguments `own` with `more` behind them.
+pub(crate) fn added(own: Option<String>, more: &Option<String>) -> Option<String> {
+    match (own, more) {
+        (Some(own), Some(more)) => Some(format!("{own} {more}")),
+        (own, more) => own.or_else(|| more.clone()),
+    }
+}
+
 impl Request {
     /// What a description asks for; the board's name is empty where it names none.
     pub fn of(config: ImageConfig) -> Self {
@@ -256,8 +264,8 @@ impl Decision {
             own.push_str(" rdinit=/slot-init");
         }
         let dom0_args = join(&own, request.dom0_args.as_deref());
-        let added = if request.slots { SLOT_ARGS } else { 0 };
-        command_line("--dom0-args", &dom0_args, added)?;
+        let room = if request.slots { SLOT_ARGS } else { 0 };
+        command_line("--dom0-args", &dom0_args, room)?;
         let hypervisor = hypervisor(workspace, &board, method, &profile, request)?;
         let out = request.out.clone().unwrap_or_else(|| PathBuf::from("out"));
         // Each dom0, each hypervisor and each description has an image of its own. A description's name stands after a

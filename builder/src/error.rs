@@ -88,6 +88,17 @@ impl Error {
         &self.0.what
     }
 
+    /// What was wrong and where, and the causes behind it, in one line; without help.
+    pub fn in_a_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
     /// The whole story over several lines, without a colour and without a trailing line end.
     pub fn report(&self) -> String {
         let mut lines = vec![format!("error: {self}")];

@@ -43,20 +43,20 @@ pub(crate) fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
 }
 
-fn git(root: &Path, args: &[&str]) -> Option<String> {
+/// git in the repository at `root`, which reads nothing from its console.
+pub(crate) fn git_in(root: &Path) -> Command {
     let mut command = Command::new("git");
     // Set where git itself runs us; they name another repository, or another state of this one.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
         command.env_remove(name);
     }
-    let output = command
-        .arg("-C")
-        .arg(root)
-        .args(["--no-optional-locks", "-c", "core.fsmonitor=false"])
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    command.arg("-C").arg(root).stdin(Stdio::null());
+    command
+}
+
+fn git(root: &Path, args: &[&str]) -> Option<String> {
+    let output =
+        git_in(root).args(["--no-optional-locks", "-c", "core.fsmonitor=false"]).args(args).output().ok()?;
     output.status.success().then(|| String::from_utf8(output.stdout).ok()).flatten()
 }
 

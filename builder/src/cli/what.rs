@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::chosen::{Chosen, lock_of};
 use crate::config::{ImageConfig, Setting, USUAL_FILE};
-use crate::decision::{Decision, Request};
+use crate::decision::{Decision, Request, added};
 use crate::error::{Error, Result};
 use crate::hypervisor::HypervisorKind;
 use crate::workspace::Workspace;
@@ -163,10 +163,6 @@ impl What {
             ArchitectureName::Aarch64 => Architecture::Aarch64,
             ArchitectureName::Armv7 => Architecture::Armv7,
         });
-        let added = |own: Option<String>, more: &Option<String>| match (own, more) {
-            (Some(own), Some(more)) => Some(format!("{own} {more}")),
-            (own, more) => own.or_else(|| more.clone()),
-        };
         Ok(Request {
             board,
             variant: self.variant.clone().or(of.variant),

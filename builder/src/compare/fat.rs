@@ -18,7 +18,7 @@ pub(super) fn difference(a: &File, at: (u64, u64), b: &File, other: (u64, u64)) 
         (Err(_), Err(_)) => return None,
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error.context("one of them cannot be read")),
     };
-    compared.unwrap_or_else(|error| Some(Difference::new("the FAT32 file system", super::told(&error))))
+    compared.unwrap_or_else(|error| Some(Difference::new("the FAT32 file system", error.in_a_line())))
 }
 
 struct Fat<'a> {

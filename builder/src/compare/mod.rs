@@ -7,9 +7,8 @@ mod fat;
 mod files;
 mod table;
 
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use serde::Deserialize;
-use std::error::Error as _;
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -85,7 +84,7 @@ pub fn compare(first: &Path, second: &Path, regions: &[Region]) -> Result<Vec<Di
         (a, b) => {
             let said = [&a, &b].map(|read| match read {
                 Ok(_) => "sound".to_owned(),
-                Err(error) => told(error),
+                Err(error) => error.in_a_line(),
             });
             let [said_a, said_b] = &said;
             if said_a != said_b {
@@ -194,7 +193,7 @@ fn volumes(a: &File, at: (u64, u64), b: &File, other: (u64, u64)) -> Result<Opti
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => {
             return Ok(Some(Difference::new(
                 "its volume group",
-                format!("one of them cannot be read: {}", told(&error)),
+                format!("one of them cannot be read: {}", error.in_a_line()),
             )));
         }
         (Err(_), Err(_)) => return Ok(None),
@@ -289,17 +288,6 @@ fn without(ranges: Vec<(u64, u64)>, start: u64, size: u64) -> Vec<(u64, u64)> {
     let end = start.saturating_add(size);
     let cut = |(from, to): (u64, u64)| [(from, to.min(start)), (from.max(end), to)];
     ranges.into_iter().flat_map(cut).filter(|(from, to)| from < to).collect()
-}
-
-/// An error in one line: what, and its causes.
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 fn byte(at: u64) -> String {

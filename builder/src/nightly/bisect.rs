@@ -1,11 +1,11 @@
 //! Which commit broke a boot: git halves the commits between a good one and a bad one, and each is booted.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
-use crate::sources::is_commit;
+use crate::sources::{git_in, is_commit};
 
 /// What a commit turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,12 +161,7 @@ fn commit(root: &Path, name: &str) -> Result<String> {
 }
 
 fn run(root: &Path, args: &[&str]) -> Result<Output> {
-    let mut command = Command::new("git");
-    // Set where git itself runs us; they name another repository, or another state of this one.
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
-        command.env_remove(name);
-    }
-    command.arg("-C").arg(root).args(args).stdin(Stdio::null()).output().context(|| "cannot run git")
+    git_in(root).args(args).output().context(|| "cannot run git")
 }
 
 fn git(root: &Path, args: &[&str]) -> Result<String> {

@@ -7,7 +7,7 @@ use vambrace_bsp::{Architecture, Board, Method};
 
 use super::plan::{BootSpec, DOM0, EVERY_BOARD, GENERIC, OneOrMany, StageSpec, TestPlan};
 use crate::config::ImageConfig;
-use crate::decision::Request;
+use crate::decision::{Request, added};
 use crate::error::{Error, Result};
 use crate::hypervisor::HypervisorKind;
 use crate::workspace::{Workspace, described};
@@ -170,10 +170,6 @@ fn case(
         other => other.map(str::to_owned),
     };
     let profile = boot.profile.clone().or_else(|| scenario.and_then(|scenario| scenario.profile.clone()));
-    let added = |own: Option<String>, more: &Option<String>| match (own, more) {
-        (Some(own), Some(more)) => Some(format!("{own} {more}")),
-        (own, more) => own.or_else(|| more.clone()),
-    };
     let request = Request {
         board: choice.board.to_owned(),
         method: choice.method.or(of.method),

@@ -112,7 +112,7 @@ pub struct Sizes {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Seconds to have the image.
     pub build: f64,

@@ -179,16 +179,7 @@ impl Runner<'_> {
         let began = Instant::now();
         let built = self.build(case, decision);
         let build = began.elapsed().as_secs_f64();
-        let mut attempt = Attempt {
-            build,
-            reached: Vec::new(),
-            fault: None,
-            self_test: Vec::new(),
-            console: None,
-            difference: None,
-            log: None,
-            messages: String::new(),
-        };
+        let mut attempt = Attempt { build, ..Attempt::default() };
         let console = self.store.console(&case.name, number);
         let log = self.store.dir().join(&console);
         let watched = match &built {
@@ -312,16 +303,7 @@ fn undecided(case: &Case, error: &Error) -> Outcome {
         scenario: case.scenario.clone(),
         stages: Vec::new(),
         verdict: case.known.clone().map_or(Verdict::Failed, Verdict::Known),
-        attempts: vec![Attempt {
-            build: 0.0,
-            reached: Vec::new(),
-            fault: Some(fault),
-            self_test: Vec::new(),
-            console: None,
-            difference: None,
-            log: None,
-            messages: String::new(),
-        }],
+        attempts: vec![Attempt { fault: Some(fault), ..Attempt::default() }],
         sizes: None,
     }
 }

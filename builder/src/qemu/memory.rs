@@ -1,7 +1,6 @@
 //! Looking into a machine from outside, by QEMU's monitor: what the hypervisor's log has in memory when the console is silent,
 //! whether what it says that it put there for dom0 is there, and where the CPUs are.
 
-use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
@@ -107,7 +106,7 @@ impl Monitor {
             if let Err(error) = fdt::summary(&blob) {
                 inside
                     .misplaced
-                    .push(format!("what is at {tree:#x} is no whole device tree: {}", in_a_line(&error)));
+                    .push(format!("what is at {tree:#x} is no whole device tree: {}", error.in_a_line()));
             }
         }
         Ok(inside)
@@ -136,17 +135,6 @@ impl Monitor {
         fs::remove_file(&file).context_at(&file, || "cannot remove the copy of the memory")?;
         Ok(bytes)
     }
-}
-
-/// What was wrong, with its causes.
-fn in_a_line(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Where a line of the hypervisor's says that a 64-bit dom0's kernel and its device tree are.
