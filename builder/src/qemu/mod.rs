@@ -56,7 +56,7 @@ pub enum Starts {
     #[default]
     Emulator,
     /// A program that gets a board of a lab, and gives it back when its input ends. The machine begins behind the line
-    /// with [`POWER_ON`].
+    /// with `POWER_ON`.
     Lab,
 }
 
