@@ -142,7 +142,7 @@ const READY: &str = "vambrace-dom0: ready";
 /// The stages of a boot, by what each prints first. When user space is there the self-test is typed into its shell,
 /// which shows that the console works in both directions; with `vambrace.selftest` on its command line dom0 runs it
 /// by itself. The stages of a `scenario` lie between the two.
-fn stages(decision: &Decision, scenario: &[StageSpec], starts: Starts) -> Vec<Stage> {
+pub(crate) fn stages(decision: &Decision, scenario: &[StageSpec], starts: Starts) -> Vec<Stage> {
     let by_itself = decision.dom0_args.split_whitespace().any(|word| word == "vambrace.selftest");
     let root = if decision.layout.root().is_some() { " root=ext4" } else { "" };
     let command = format!(
@@ -224,6 +224,11 @@ const FAILURES: [&str; 4] = [
     "vambrace: U-Boot could not start",
 ];
 
+/// What the console of such a boot says where no further stage can come.
+pub(crate) fn failures(decision: &Decision) -> Vec<String> {
+    FAILURES.iter().chain(decision.kind.traits().failures).map(|failure| (*failure).to_owned()).collect()
+}
+
 /// The names of the stages of a boot, in their order.
 pub fn stage_names(decision: &Decision, scenario: &[StageSpec], starts: Starts) -> Vec<String> {
     stages(decision, scenario, starts).into_iter().map(|stage| stage.name).collect()
@@ -269,15 +274,13 @@ pub fn watch(
     watch: &Watch<'_>,
     progress: &Progress,
 ) -> Result<Watched> {
-    let failures = FAILURES.iter().chain(decision.kind.traits().failures);
-    let failures = failures.map(|failure| (*failure).to_owned()).collect();
     let base = decision.board.memory.base;
     let memory = base..base.saturating_add(decision.memory.bytes());
     let report = follow(
         FollowRequest {
             command,
             stages: stages(decision, watch.scenario, command.starts),
-            failures,
+            failures: failures(decision),
             timeout: watch.timeout,
             memory: (command.starts == Starts::Emulator).then_some(memory),
             log: watch.log,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What begins each line of the self-test.
-const SELFTEST: &str = "vambrace-selftest: ";
+pub(crate) const SELFTEST: &str = "vambrace-selftest: ";
 /// Lines that are shown of a console or a log.
 const LAST: usize = 24;
 /// What begins a line of the hypervisor's.

@@ -21,7 +21,7 @@ impl Decision {
             return Err(Error::new(format!("{} does not boot with {method}", board.id))
                 .help(format!("it boots with: {known}")));
         };
-        if method == Method::Direct || self.qemu()?.loader == Loader::Direct {
+        if method == Method::Direct || board.qemu.as_ref().is_some_and(|qemu| qemu.loader == Loader::Direct) {
             return Err(Error::new(format!("no firmware of {} runs in QEMU", board.id))
                 .help("leave out --firmware: the builder stands in for it"));
         }

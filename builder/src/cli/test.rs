@@ -8,6 +8,7 @@ use crate::nightly::bisect::{Step, bisect};
 use crate::nightly::case::{Case, cases, chosen};
 use crate::nightly::figures;
 use crate::nightly::lab::{Lab, USUAL_PYTHON, write_config};
+use crate::nightly::lava::write_jobs;
 use crate::nightly::outcome::Night;
 use crate::nightly::plan::TestPlan;
 use crate::nightly::report;
@@ -85,6 +86,12 @@ pub(super) struct Test {
     /// Write what labgrid has to be told of the boards into this folder, and run nothing
     #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "labgrid", "bisect"], help_heading = "Boards")]
     labgrid_config: Option<PathBuf>,
+    /// Build the images into this folder with a job of LAVA's for each and what LAVA has to be told of the boards, and run nothing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "labgrid", "labgrid_config", "bisect", "report_only"], help_heading = "Boards")]
+    lava: Option<PathBuf>,
+    /// Where LAVA's dispatchers find that folder [default: under its own path]
+    #[arg(long, value_name = "URL", requires = "lava", help_heading = "Boards")]
+    lava_url: Option<String>,
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
     out: PathBuf,
@@ -141,6 +148,10 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
         write_config(folder, decisions.iter().map(|(_, decision)| decision))?;
         return print(&format!("for labgrid: {}\n", folder.display())).map(|()| ExitCode::SUCCESS);
     }
+    if let Some(folder) = &command.lava {
+        write_jobs(workspace, &cases, folder, command.lava_url.as_deref(), progress)?;
+        return print(&format!("for LAVA: {}\n", folder.display())).map(|()| ExitCode::SUCCESS);
+    }
     let environments = command.labgrid_env.as_deref();
     let open = |coordinator: &String| Lab::open(coordinator, &command.labgrid_python, environments);
     let lab = command.labgrid.as_ref().map(open).transpose()?;
@@ -189,17 +200,7 @@ fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<
 
 /// What is booted in each of `cases`.
 fn decided<'a>(workspace: &Workspace, cases: &'a [Case]) -> Result<Vec<(&'a Case, Decision)>> {
-    cases
-        .iter()
-        .map(|case| {
-            let decision = Decision::new(workspace, &case.request)?;
-            Ok((
-                case,
-                case.starter
-                    .map_or_else(|| Ok(decision.clone()), |method| decision.clone().started_by(method))?,
-            ))
-        })
-        .collect()
+    cases.iter().map(|case| Ok((case, case.decide(workspace, None)?))).collect()
 }
 
 /// Looks for the commit that broke a boot.

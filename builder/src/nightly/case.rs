@@ -7,7 +7,7 @@ use vambrace_bsp::{Architecture, Board, Method};
 
 use super::plan::{BootSpec, DOM0, EVERY_BOARD, GENERIC, OneOrMany, StageSpec, TestPlan};
 use crate::config::ImageConfig;
-use crate::decision::{Request, added};
+use crate::decision::{Decision, Request, added};
 use crate::error::{Error, Result};
 use crate::hypervisor::HypervisorKind;
 use crate::workspace::{Workspace, described};
@@ -38,6 +38,22 @@ pub struct Case {
     pub retries: u32,
     /// Why it is known to fail.
     pub known: Option<String>,
+}
+
+impl Case {
+    /// What is built and booted, with the image in the folder `out`, or where images are.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be: see [`Decision::new`], and [`Decision::started_by`].
+    pub fn decide(&self, workspace: &Workspace, out: Option<PathBuf>) -> Result<Decision> {
+        let request = Request { out: out.or_else(|| self.request.out.clone()), ..self.request.clone() };
+        let decision = Decision::new(workspace, &request)?;
+        match self.starter {
+            Some(method) => decision.started_by(method),
+            None => Ok(decision),
+        }
+    }
 }
 
 /// One value of each list of a boot's.
@@ -270,6 +286,20 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(name) = name.strip_prefix(start) else { return false };
     (0..=name.len()).any(|at| name.get(at..).is_some_and(|name| matches(rest, name)))
+}
+
+/// The boots of a plan for a test, with what is booted in each.
+#[cfg(test)]
+pub(super) fn decided(text: &str) -> Vec<(Case, Decision)> {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = Workspace::open(Some(&sources), None).unwrap();
+    let plan = TestPlan::parse("plan.toml", text).unwrap();
+    let all = cases(&plan, &workspace).unwrap();
+    let decide = |case: Case| {
+        let decision = case.decide(&workspace, None).unwrap();
+        (case, decision)
+    };
+    all.into_iter().map(decide).collect()
 }
 
 #[cfg(test)]

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use super::case::Case;
 use super::difference::difference;
+use super::image::image;
 use super::lab::Lab;
 use super::outcome::{Attempt, Difference, FORMAT, Host, Night, Outcome, Sizes, StageSeen, Verdict};
 use super::queue::Queue;
 use super::store::Store;
 use crate::boot::{ConsoleUser, Watch, Watched, Writes, command, stage_names, typed, watch};
-use crate::build::{Built, build};
+use crate::build::Built;
 use crate::cache::{Cache, seconds_now};
-use crate::chosen::{Chosen, lock_of};
-use crate::decision::{Decision, Request};
+use crate::decision::Decision;
 use crate::diagnosis::Fault;
 use crate::error::{Error, Result, ResultExt};
 use crate::progress::Progress;
@@ -109,7 +109,7 @@ impl Runner<'_> {
             return 0;
         }
         // What keeps it from being decided is told when it is tried.
-        Decision::new(self.workspace, &case.request).map_or(0, |decision| decision.memory.bytes() >> 20)
+        case.decide(self.workspace, None).map_or(0, |decision| decision.memory.bytes() >> 20)
     }
 
     fn starts(&self) -> Starts {
@@ -119,12 +119,7 @@ impl Runner<'_> {
     /// One boot, tried as often as it may be.
     fn boot(&self, case: &Case) -> Result<Outcome> {
         let step = self.progress.step(&case.name);
-        let request = Request { out: Some(self.store.image(&case.name)), ..case.request.clone() };
-        let decision = Decision::new(self.workspace, &request).and_then(|decision| match case.starter {
-            Some(method) => decision.started_by(method),
-            None => Ok(decision),
-        });
-        let decision = match decision {
+        let decision = match case.decide(self.workspace, Some(self.store.image(&case.name))) {
             Ok(decision) => decision,
             Err(error) => return Ok(undecided(case, &error)),
         };
@@ -177,7 +172,7 @@ impl Runner<'_> {
     /// One attempt of a boot. What goes wrong with it is part of the result.
     fn attempt(&self, case: &Case, decision: &Decision, number: usize) -> Result<Tried> {
         let began = Instant::now();
-        let built = self.build(case, decision);
+        let built = image(self.workspace, case, decision, &[]);
         let build = began.elapsed().as_secs_f64();
         let mut attempt = Attempt { build, ..Attempt::default() };
         let console = self.store.console(&case.name, number);
@@ -219,18 +214,6 @@ impl Runner<'_> {
         attempt.log = report.log;
         attempt.messages = report.messages;
         Ok(Tried { attempt, sizes, lines: report.lines })
-    }
-
-    /// The image of a boot.
-    fn build(&self, case: &Case, decision: &Decision) -> Result<(Cache, Built)> {
-        // A description's packages are pinned for this run, and nothing is left beside it.
-        let beside = lock_of(None, case.config.as_deref(), decision.kind)?;
-        let own = || self.store.image(&case.name).join("packages.lock");
-        let lock = beside.map(|beside| if beside.exists() { beside } else { own() });
-        let chosen = Chosen::open(Cache::open(None)?, lock)?;
-        let options = chosen.options(false, None);
-        let built = build(self.workspace, decision, &chosen.cache, &options, &Progress::quiet())?;
-        Ok((chosen.cache, built))
     }
 
     fn watch(

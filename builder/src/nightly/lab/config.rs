@@ -7,13 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::{board_tags, told};
+use super::{USUAL_BAUD, board_tags, told};
 use crate::cache::replace_file;
 use crate::decision::Decision;
 use crate::error::{Result, ResultExt};
-
-/// The speed of a serial line of which the board's description says nothing, in bits per second.
-const USUAL_BAUD: u32 = 115_200;
 
 /// Writes what labgrid needs for the boards of `decisions` into the folder `dir`, which is made if it is not there:
 /// BOARD.yaml, an environment; exporter.yaml; and places.sh.

@@ -30,6 +30,8 @@ use crate::qemu::{QemuCommand, Starts};
 
 /// The program that talks to labgrid.
 const PROGRAM: &str = include_str!("place.py");
+/// The speed of a serial line of which the board's description says nothing, in bits per second.
+pub(super) const USUAL_BAUD: u32 = 115_200;
 /// The Python that is asked unless another is named.
 pub const USUAL_PYTHON: &str = "python3";
 
@@ -123,7 +125,7 @@ impl Lab {
 
 /// The tags that a place must have for the boot: the board; the firmware and the variant where there are several; and
 /// of CPUs and memory, which a board has as it has them, what the plan asks for.
-fn tags(case: &Case, decision: &Decision) -> Vec<(&'static str, String)> {
+pub(super) fn tags(case: &Case, decision: &Decision) -> Vec<(&'static str, String)> {
     let mut tags = board_tags(decision);
     tags.extend(case.request.cpus.map(|cpus| ("cpus", cpus.to_string())));
     tags.extend(case.request.memory.map(|memory| ("memory", memory.to_string())));
@@ -152,22 +154,8 @@ fn places(json: &[u8]) -> Result<Vec<Place>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::cases;
-    use super::super::plan::TestPlan;
+    use super::super::case::decided;
     use super::*;
-    use crate::workspace::Workspace;
-
-    fn decided(text: &str) -> Vec<(Case, Decision)> {
-        let workspace =
-            Workspace::open(Some(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")), None).unwrap();
-        let plan = TestPlan::parse("plan.toml", text).unwrap();
-        let all = cases(&plan, &workspace).unwrap();
-        let decide = |case: Case| {
-            let decision = Decision::new(&workspace, &case.request).unwrap();
-            (case, decision)
-        };
-        all.into_iter().map(decide).collect()
-    }
 
     fn lab(places: &str) -> Lab {
         Lab {

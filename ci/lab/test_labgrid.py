@@ -1,4 +1,4 @@
-"""The test that `ci/labgrid/run` starts."""
+"""The test that `ci/lab/labgrid` starts."""
 
 import argparse
 import asyncio
