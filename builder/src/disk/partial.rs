@@ -36,7 +36,12 @@ impl Partial {
         fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
         let temporary = hidden(path, PARTIAL)?;
         let file = open_locked(&temporary, path)?;
-        file.set_len(0).context_at(&temporary, || "cannot empty the image of a build that was killed")?;
+        // Linux takes a file that is emptied for one that is saved anew, and writes all of it to the medium when whoever opens
+        // it next closes it: the one that reads the image back would wait for that.
+        let failed = || "cannot empty the image of a build that was killed";
+        if file.metadata().context_at(&temporary, failed)?.len() > 0 {
+            file.set_len(0).context_at(&temporary, failed)?;
+        }
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }
 
