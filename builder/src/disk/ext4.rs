@@ -1,22 +1,22 @@
 //! ext4 file systems with the same bytes each time, streamed into the image.
 //!
 //! The crate decides every place before it writes the first byte, so each byte of the file system is written once, and
-//! what is free stays a hole. Owners are the tree's, times are the caller's, whoever builds and whenever.
+//! what is free stays a hole. It writes the structures; the files' contents are put into their places by us, many at once. Owners are the tree's, times are the caller's, whoever builds and whenever.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mkext4::{FsBuilder, InodeCount, InodeHandle, Meta, Options, ROOT, RegionSink, SparseSeg, SpecialKind};
 
 use super::Ext4;
+use super::fill::{Placed, fill};
 use super::sparse::Writer;
-use super::sums::{Summer, Sums};
+use super::sums::Sums;
 use crate::acl;
 use crate::error::{Error, Result, ResultExt};
-use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Reader, Tree};
+use crate::tree::{Data, Device, Entry, Inode, Kind, Node, Tree};
 
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
@@ -182,36 +182,13 @@ pub(super) fn write<F: FnMut(u64) + Send>(
     let layout = builder.seal().map_err(|error| {
         Error::new(failed()).because(error).help("give the partition a larger `min-size` in the layout")
     })?;
-    // One thread reads what another writes.
-    std::thread::scope(|scope| -> Result<Sums> {
-        let (full, to_write) = sync_channel::<Batch>(AHEAD);
-        let (empty, to_fill) = sync_channel::<Vec<u8>>(AHEAD + 2);
-        let writing = scope.spawn(move || -> io::Result<()> {
-            for Batch { at, mut bytes } in to_write {
-                writer.write(start + at, &bytes)?;
-                bytes.clear();
-                // Nobody needs it any more when all is filled.
-                let _ = empty.try_send(bytes);
-            }
-            Ok(())
-        });
-        let filling = || -> Result<Sums> {
-            let mut image = layout.writer(Region::new(full, to_fill)).context(failed)?;
-            let mut sums = Sums::default();
-            for (handle, inode, data) in files {
-                let mut filled = Filled::new(data);
-                image.fill(handle, &mut filled).context(failed)?;
-                sums.add(inode, filled.sums);
-            }
-            image.finish().context(failed)?;
-            Ok(sums)
-        };
-        let filled = filling();
-        let written =
-            writing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes panicked")));
-        // Where writing fails, that is why filling failed as well.
-        written.context(failed).and(filled)
-    })
+    let mut region = Region { at: 0, bytes: Vec::with_capacity(BATCH), start, writer };
+    // It writes all but the files' contents, and has told where these belong.
+    layout.writer(&mut region).map(drop).context(failed)?;
+    region.pass(0).context(failed)?;
+    let placed = |(handle, inode, data)| Placed { inode, data, places: layout.extents(handle) };
+    let files: Vec<_> = files.into_iter().map(placed).collect();
+    fill(&files, BLOCK, start, writer).map_err(|error| error.context(failed()))
 }
 
 /// Tells the builder of every entry; gives the files that have contents, in their order on the disk, and which of the
@@ -315,104 +292,41 @@ fn segments(data: &Data) -> Vec<SparseSeg> {
     segments
 }
 
-/// Contents without their holes, as they fill a file.
-struct Filled<'a> {
-    data: &'a Data,
-    left: std::vec::IntoIter<Range<u64>>,
-    now: Option<Reader<'a>>,
-    /// Of what has been read.
-    sums: Summer,
-}
-
-impl<'a> Filled<'a> {
-    fn new(data: &'a Data) -> Self {
-        Self { data, left: data.extents(BLOCK).into_iter(), now: None, sums: Summer::default() }
-    }
-}
-
-impl Read for Filled<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let count = self.now.as_mut().map_or(Ok(0), |reader| reader.read(buffer))?;
-            if count > 0 || buffer.is_empty() {
-                self.sums.add(buffer.get(..count).unwrap_or_default());
-                return Ok(count);
-            }
-            self.sums.end();
-            match self.left.next() {
-                Some(range) => self.now = Some(self.data.range(range)),
-                None => return Ok(0),
-            }
-        }
-    }
-}
-
-/// Bytes that are written at once, and how many such batches may wait for that.
+/// Bytes that are written at once.
 const BATCH: usize = 1 << 20;
-const AHEAD: usize = 2;
 
-/// Bytes that follow each other in the file system.
-struct Batch {
+/// The part of the image that the file system has: gathers what follows each other.
+struct Region<'a, 'w, F> {
+    /// Where the bytes belong.
     at: u64,
     bytes: Vec<u8>,
+    /// The file system's first byte in the image.
+    start: u64,
+    writer: &'a mut Writer<'w, F>,
 }
 
-/// The part of the image that the file system has: gathers what follows each other, for most files are small.
-struct Region {
-    now: Batch,
-    full: SyncSender<Batch>,
-    /// Batches that have been written.
-    empty: Receiver<Vec<u8>>,
-}
-
-impl Region {
-    fn new(full: SyncSender<Batch>, empty: Receiver<Vec<u8>>) -> Self {
-        Self { now: Batch { at: 0, bytes: Vec::with_capacity(BATCH) }, full, empty }
-    }
-
-    /// Gives away what has been gathered, and begins anew at `at`.
+impl<F: FnMut(u64)> Region<'_, '_, F> {
+    /// Writes what has been gathered, and begins anew at `at`.
     fn pass(&mut self, at: u64) -> io::Result<()> {
-        if self.now.bytes.is_empty() {
-            self.now.at = at;
-            return Ok(());
-        }
-        let bytes = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
-        let full = std::mem::replace(&mut self.now, Batch { at, bytes });
-        self.full.send(full).map_err(|_| io::Error::other("the image cannot be written"))
+        self.writer.write(self.start + self.at, &self.bytes)?;
+        self.bytes.clear();
+        self.at = at;
+        Ok(())
     }
 }
 
-impl RegionSink for Region {
+impl<F: FnMut(u64)> RegionSink for &mut Region<'_, '_, F> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() > BATCH {
-            let (front, back) = bytes.split_at(BATCH);
-            self.data(offset, front)?;
-            return self.data(offset + BATCH as u64, back);
+        if self.at + self.bytes.len() as u64 != offset || self.bytes.len() + bytes.len() > BATCH {
+            self.pass(offset)?;
         }
-        // The rest of a file's last block is zeros.
-        let end = self.now.at + self.now.bytes.len() as u64;
-        let gap =
-            offset.checked_sub(end).filter(|gap| *gap < BLOCK).and_then(|gap| usize::try_from(gap).ok());
-        match gap {
-            Some(gap) if self.now.bytes.len() + gap + bytes.len() <= BATCH => {
-                self.now.bytes.resize(self.now.bytes.len() + gap, 0);
-            }
-            _ => self.pass(offset)?,
-        }
-        self.now.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
     /// The image is one hole to begin with, or is made one wherever nothing is put.
     fn zeros(&mut self, _: u64, _: u64) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // Where that fails, the thread that writes says why.
-        let _ = self.pass(0);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod ext4;
 mod fat;
+mod fill;
 mod gpt;
 mod layout;
 mod lvm;

@@ -2,7 +2,6 @@
 //! to be read twice.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
@@ -17,42 +16,6 @@ pub(crate) const CHUNK: usize = 64 << 10;
 /// two contents to have one sum, and nobody is asked to believe it.
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
-}
-
-/// Makes the sums of a file's contents as they come.
-#[derive(Default)]
-pub(super) struct Summer {
-    now: XxHash3_64,
-    /// Bytes of the chunk that have come.
-    come: usize,
-    sums: Vec<u64>,
-}
-
-impl Summer {
-    pub(super) fn add(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let (front, back) = bytes.split_at(bytes.len().min(CHUNK - self.come));
-            self.now.write(front);
-            self.come += front.len();
-            if self.come == CHUNK {
-                self.end();
-            }
-            bytes = back;
-        }
-    }
-
-    /// What comes next does not lie behind what has come.
-    pub(super) fn end(&mut self) {
-        if self.come > 0 {
-            self.sums.push(std::mem::take(&mut self.now).finish());
-            self.come = 0;
-        }
-    }
-
-    pub(super) fn sums(mut self) -> Vec<u64> {
-        self.end();
-        self.sums
-    }
 }
 
 /// What has to be at one place of an image: a chunk of a file.
@@ -103,8 +66,9 @@ impl Written {
 pub(crate) struct Sums(BTreeMap<Inode, Vec<u64>>);
 
 impl Sums {
-    pub(super) fn add(&mut self, inode: Inode, summer: Summer) {
-        self.0.insert(inode, summer.sums());
+    /// Adds the sums of what follows in this file.
+    pub(super) fn add(&mut self, inode: Inode, sums: Vec<u64>) {
+        self.0.entry(inode).or_default().extend(sums);
     }
 
     /// The sums of this file's contents, if they have been written.
@@ -178,31 +142,5 @@ mod tests {
             partial.file().write_all_at(&[name], at as u64 + 1000).unwrap();
             check(&written).unwrap();
         }
-    }
-
-    #[test]
-    fn sums_are_of_chunks_however_they_come() {
-        let bytes: Vec<u8> = (0..=255).cycle().take(2 * CHUNK + 77).collect();
-        let sums = |cuts: &[usize]| {
-            let (mut summer, mut rest) = (Summer::default(), bytes.as_slice());
-            for &cut in cuts {
-                let (front, back) = rest.split_at(cut);
-                summer.add(front);
-                rest = back;
-            }
-            summer.add(rest);
-            summer.sums()
-        };
-        let wanted: Vec<u64> = bytes.chunks(CHUNK).map(sum).collect();
-        for cuts in [&[][..], &[1, 0, CHUNK], &[CHUNK, CHUNK], &[CHUNK + 5, 7]] {
-            assert_eq!(sums(cuts), wanted, "{cuts:?}");
-        }
-        let mut summer = Summer::default();
-        summer.add(b"a");
-        summer.end();
-        summer.end();
-        summer.add(b"b");
-        assert_eq!(summer.sums(), [sum(b"a"), sum(b"b")]);
-        assert!(Summer::default().sums().is_empty());
     }
 }
