@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::hypervisor::HypervisorKind;
-use crate::qemu::{CpuSeen, FollowReport, Speaker, quoted};
+use crate::qemu::{CpuSeen, FollowReport, Looked, Speaker, quoted};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -106,6 +106,7 @@ struct Seen<'a> {
     /// Whether the time was over; otherwise a line of the console or QEMU's end ended it.
     late: bool,
     lines: &'a [String],
+    looked: &'a Looked,
     log: Option<&'a [String]>,
     /// What of dom0 is not where the hypervisor says that it is.
     misplaced: &'a [String],
@@ -130,6 +131,7 @@ impl<'a> Seen<'a> {
             // How the follower words it.
             late: reason.starts_with("it was not reached "),
             lines: &report.lines,
+            looked: &report.looked,
             log: report.log.as_deref(),
             misplaced: &report.misplaced,
             cpus: &report.cpus,
@@ -239,6 +241,10 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
         ("hypervisor", Some(_)) => say(format!(
             "the hypervisor runs, as its log in memory shows, but its console is silent: see `[console]` of the board {board}: driver, base, reg-shift"
         )),
+        ("hypervisor", None) if seen.late && *seen.looked != Looked::Yes => say(match seen.direct {
+            true => "the hypervisor says nothing: is it compiled for this board, and loaded to where it may be?".into(),
+            false => format!("the firmware ran, and the hypervisor says nothing: see above what the firmware says of the files that it loads, `vambrace explain` for where they belong in RAM, and `[console]` of the board {board}"),
+        }),
         ("hypervisor", None) if seen.late => say(match seen.direct {
             true => "the hypervisor says nothing, and there is no log of it in memory: it was not started, or ended with its first instructions; is it compiled for this board, and loaded to where it may be?".into(),
             false => "the firmware ran, and of the hypervisor there is neither a word nor a log in memory: see above what the firmware says of the files that it loads, and `vambrace explain` for where they belong in RAM".into(),
@@ -288,8 +294,12 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
     {
         say(format!("where the machine stood when the time was over: {places} (EL2 is the hypervisor)"));
     }
-    if seen.late && seen.ours && hypervisor && seen.log.is_none() {
-        say("the hypervisor's log was not found in memory: something has written over it, or QEMU does not answer".into());
+    match seen.looked {
+        Looked::Failed(why) => say(format!("the machine's memory could not be looked into: {why}")),
+        Looked::Yes if seen.ours && hypervisor && seen.log.is_none() => {
+            say("the hypervisor's log was not found in memory: something has written over it".into());
+        }
+        Looked::Yes | Looked::No => {}
     }
     advice
 }
@@ -342,6 +352,7 @@ mod tests {
             reason: missed.map(|_| reason.to_owned()),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             messages: String::new(),
+            looked: Looked::Yes,
             log: None,
             misplaced: Vec::new(),
             cpus: Vec::new(),

@@ -30,7 +30,7 @@ impl ImageLock {
         };
         fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
         let path = hidden(image, "lock")?;
-        Ok(Self { _file: open_locked(&path, image)?, path })
+        Ok(Self { _file: open_locked(&path, || busy(image))?, path })
     }
 }
 
@@ -51,12 +51,19 @@ pub(crate) fn hidden(path: &Path, extension: &str) -> Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-/// Opens the file `path` for reading and writing, makes it if need be, and locks it. `image` is what messages name.
+/// What is said where another build has the image.
+pub(crate) fn busy(image: &Path) -> Error {
+    Error::new("another build is writing this image")
+        .at(image)
+        .help("wait for it to end, or name another folder with --out")
+}
+
+/// Opens the file `path` for reading and writing, makes it if need be, and locks it.
 ///
 /// # Errors
 ///
-/// Another process has it locked, or it cannot be made.
-pub(crate) fn open_locked(path: &Path, image: &Path) -> Result<File> {
+/// Another process has it locked, which `busy` words, or it cannot be made.
+pub(crate) fn open_locked(path: &Path, busy: impl Fn() -> Error) -> Result<File> {
     loop {
         let file = OpenOptions::new()
             .read(true)
@@ -67,11 +74,7 @@ pub(crate) fn open_locked(path: &Path, image: &Path) -> Result<File> {
             .context_at(path, || "cannot make the file")?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new("another build is writing this image")
-                    .at(image)
-                    .help("wait for it to end, or name another folder with --out"));
-            }
+            Err(TryLockError::WouldBlock) => return Err(busy()),
             Err(TryLockError::Error(error)) => {
                 return Err(error).context_at(path, || "cannot lock the file");
             }

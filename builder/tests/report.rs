@@ -159,6 +159,7 @@ fn outcome(boot: usize, night: u64) -> Outcome {
         memory: 1024,
         scenario: scenario.into(),
         stages,
+        known: (boot == 3).then(|| format!("no longer {EVIL}")),
         verdict,
         attempts,
         sizes,
@@ -182,6 +183,7 @@ fn night(number: u64) -> Night {
         }),
         host: Host { cpus: 2, memory: 7936, qemu: Some(format!("QEMU emulator version 10.0.2 {EVIL}")) },
         outcomes: (0..BOOTS.len()).map(|boot| outcome(boot, number)).collect(),
+        untried: 0,
         figures,
     }
 }
@@ -316,6 +318,8 @@ fn the_page_is_whole_whatever_consoles_say() {
     assert!(places.is_sorted(), "{places:?}");
     assert!(page.contains("</code> was not reached within 90 s: &lt;/script&gt;"), "the fault");
     assert!(page.contains("<summary>Attempt 1 of 2: <span"), "retries are told");
+    let mended = "The plan says that it fails, and it passed:</strong> <a href";
+    assert!(page.contains(mended), "a boot that is well again is told");
     assert!(page.contains("needed a second attempt in 5 of 30 nights"), "what is flaky over nights");
     assert!(page.contains("changed 10 times between passed and failed"), "what goes to and fro");
     assert!(page.contains("▲ +13.1 %"), "a figure that has changed");
@@ -443,6 +447,7 @@ fn a_night_without_boots_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let night = Night {
         outcomes: vec![],
+        untried: 0,
         figures: BTreeMap::new(),
         sources: None,
         host: Host::default(),
@@ -455,4 +460,28 @@ fn a_night_without_boots_says_so() {
     assert!(
         fs::read_to_string(dir.path().join("report.md")).unwrap().starts_with("# – Nothing was booted\n")
     );
+}
+
+#[test]
+fn a_night_that_was_broken_off_did_not_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let outcomes = vec![outcome(3, 0), outcome(4, 0)];
+    store.keep(&Night { outcomes, untried: 22, ..night(0) }).unwrap();
+    let night = store.nights().unwrap().pop().unwrap();
+    assert!(!night.is_well() && night.summary() == "2 passed, 0 failed, 22 not tried", "{}", night.summary());
+    let page = fs::read_to_string(report::write(&store, &night).unwrap()).unwrap();
+    assert!(page.contains("<h1>Broken off: 0 of 2 boots failed, 22 not tried</h1>"));
+    assert!(fs::read_to_string(dir.path().join("report.md")).unwrap().contains(", though known to fail"));
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let lock = store.lock().unwrap();
+    let said = store.lock().unwrap_err().report();
+    assert!(said.contains("boots are being run in this folder"), "{said}");
+    drop(lock);
+    drop(store.lock().unwrap());
 }

@@ -141,6 +141,8 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     }
     let cases = wanted(command, &plan, workspace)?;
     if command.list {
+        // A boot that cannot be made is none that can be listed.
+        decided(workspace, &cases)?;
         return print(&listed(&cases)).map(|()| ExitCode::SUCCESS);
     }
     if let Some(folder) = &command.labgrid_config {
@@ -169,7 +171,7 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
         progress,
     };
     let title = plan.title.as_deref().unwrap_or("Vambrace");
-    let mut night = runner.run(title, &cases)?;
+    let mut night = runner.run(title, &cases, |night| store.keep(night))?;
     night.figures = measured;
     store.keep(&night)?;
     tell(&store, &night)
@@ -200,7 +202,11 @@ fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<
 
 /// What is booted in each of `cases`.
 fn decided<'a>(workspace: &Workspace, cases: &'a [Case]) -> Result<Vec<(&'a Case, Decision)>> {
-    cases.iter().map(|case| Ok((case, case.decide(workspace, None)?))).collect()
+    let one = |case: &'a Case| {
+        let failed = |error: Error| error.context(format!("the boot `{}`", case.name));
+        Ok((case, case.decide(workspace, None).map_err(failed)?))
+    };
+    cases.iter().map(one).collect()
 }
 
 /// Looks for the commit that broke a boot.
@@ -230,7 +236,7 @@ fn search(
             keep: false,
             progress,
         };
-        Ok(runner.run("bisect", &cases)?.as_step())
+        Ok(runner.run("bisect", &cases, |_| Ok(()))?.as_step())
     };
     let found = bisect(workspace.root(), ends, progress, step)?;
     print(&found.told()).map(|()| ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::ioctl_ficlone;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::lock::{hidden, open_locked};
+use crate::lock::{busy, hidden, open_locked};
 
 /// What the temporary name of a file ends with.
 pub(crate) const PARTIAL: &str = "partial";
@@ -35,7 +35,7 @@ impl Partial {
         };
         fs::create_dir_all(folder).context_at(folder, || "cannot make the folder for the image")?;
         let temporary = hidden(path, PARTIAL)?;
-        let file = open_locked(&temporary, path)?;
+        let file = open_locked(&temporary, || busy(path))?;
         // Linux takes a file that is emptied for one that is saved anew, and writes all of it to the medium when whoever opens
         // it next closes it: the one that reads the image back would wait for that.
         let failed = || "cannot empty the image of a build that was killed";
@@ -56,7 +56,7 @@ impl Partial {
     /// The file at `from` itself, which has its name no more.
     pub(crate) fn taken(path: &Path, from: &Path) -> Result<Self> {
         let temporary = hidden(path, PARTIAL)?;
-        let file = open_locked(from, path)?;
+        let file = open_locked(from, || busy(path))?;
         fs::rename(from, &temporary).context_at(from, || "cannot rename the file")?;
         Ok(Self { file, temporary, path: path.to_owned(), kept: false })
     }

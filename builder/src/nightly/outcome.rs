@@ -28,6 +28,9 @@ pub struct Night {
     pub host: Host,
     /// The boots, in the plan's order.
     pub outcomes: Vec<Outcome>,
+    /// How many of the plan's have not been tried: the night goes on, or was broken off.
+    #[serde(default)]
+    pub untried: usize,
     /// Numbers that something else has measured, by name: counts of instructions, for example.
     #[serde(default)]
     pub figures: BTreeMap<String, f64>,
@@ -67,6 +70,9 @@ pub struct Outcome {
     pub stages: Vec<String>,
     /// How it went.
     pub verdict: Verdict,
+    /// Why the plan says that it fails, if it does: a boot that passes all the same needs the plan changed.
+    #[serde(default)]
+    pub known: Option<String>,
     /// The attempts; none where it could not be tried.
     pub attempts: Vec<Attempt>,
     /// Bytes of the image, and of the hypervisor in it.
@@ -155,6 +161,11 @@ pub struct Difference {
 }
 
 impl Outcome {
+    /// Why it is said to fail, where it has passed all the same.
+    pub fn mended(&self) -> Option<&str> {
+        self.known.as_deref().filter(|_| matches!(self.verdict, Verdict::Passed | Verdict::Flaky))
+    }
+
     /// The last attempt.
     pub fn last(&self) -> Option<&Attempt> {
         self.attempts.last()
@@ -173,10 +184,10 @@ impl Night {
         self.outcomes.iter().filter(|outcome| of(&outcome.verdict)).count()
     }
 
-    /// Whether no boot failed but those that are known to, and at least one could be tried.
+    /// Whether no boot failed but those that are known to, and at least one could be tried, and none was left out.
     pub fn is_well(&self) -> bool {
         let tried = self.count(|verdict| !matches!(verdict, Verdict::Absent(_)));
-        tried > 0 && self.count(|verdict| *verdict == Verdict::Failed) == 0
+        tried > 0 && self.untried == 0 && self.count(|verdict| *verdict == Verdict::Failed) == 0
     }
 
     /// What its commit is where one that broke a boot is looked for. There a boot that is known to fail counts as one that does.
@@ -217,6 +228,7 @@ impl Night {
         add("failed", self.count(|verdict| *verdict == Verdict::Failed));
         add("known to fail", self.count(|verdict| matches!(verdict, Verdict::Known(_))));
         add("absent", self.count(|verdict| matches!(verdict, Verdict::Absent(_))));
+        add("not tried", self.untried);
         text
     }
 }

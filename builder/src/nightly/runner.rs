@@ -60,12 +60,19 @@ struct Tried {
 }
 
 impl Runner<'_> {
-    /// Boots all of `cases`, whatever becomes of any of them.
+    /// Boots all of `cases`, whatever becomes of any of them. `keep` gets the night after each boot, with those so far, so
+    /// that what was found out is not lost where it is broken off.
     ///
     /// # Errors
     ///
-    /// What keeps all of them from being tried, or what is found out from being kept.
-    pub fn run(&self, title: &str, cases: &[Case]) -> Result<Night> {
+    /// What keeps all of them from being tried, or what is found out from being kept; a run that goes on in the same folder.
+    pub fn run(
+        &self,
+        title: &str,
+        cases: &[Case],
+        keep: impl Fn(&Night) -> Result<()> + Sync,
+    ) -> Result<Night> {
+        let _lock = self.store.lock()?;
         self.store.clear()?;
         let began = seconds_now().and_then(|now| u64::try_from(now).ok()).unwrap_or(0);
         let start = Instant::now();
@@ -74,7 +81,20 @@ impl Runner<'_> {
             self.jobs.map_or(self.lab.map_or(host.cpus, Lab::places), NonZero::get).min(cases.len()).max(1);
         let needs = cases.iter().map(|case| self.memory(case) + BESIDE);
         let queue = Queue::new(needs, available().unwrap_or(host.memory).saturating_sub(LEFT));
+        let sources = Sources::of(self.workspace.root());
+        let night = |outcomes: &BTreeMap<usize, Outcome>| Night {
+            format: FORMAT,
+            title: title.to_owned(),
+            began,
+            seconds: start.elapsed().as_secs_f64(),
+            sources: sources.clone(),
+            host: host.clone(),
+            outcomes: outcomes.values().cloned().collect(),
+            untried: cases.len() - outcomes.len(),
+            figures: BTreeMap::new(),
+        };
         let outcomes = Mutex::new(BTreeMap::new());
+        let outcomes = || outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         std::thread::scope(|scope| -> Result<()> {
             let one = || -> Result<()> {
                 while let Some(taken) = queue.take() {
@@ -82,7 +102,9 @@ impl Runner<'_> {
                     // What keeps one from being tried is told of that one.
                     let outcome = self.boot(case).unwrap_or_else(|error| undecided(case, &error));
                     self.tell(&outcome);
-                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(taken.number, outcome);
+                    let mut outcomes = outcomes();
+                    outcomes.insert(taken.number, outcome);
+                    keep(&night(&outcomes))?;
                 }
                 Ok(())
             };
@@ -90,17 +112,8 @@ impl Runner<'_> {
             let panicked = |_| Error::new("a boot ended in a panic of the builder");
             running.into_iter().try_for_each(|thread| thread.join().map_err(panicked)?)
         })?;
-        let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
-        Ok(Night {
-            format: FORMAT,
-            title: title.to_owned(),
-            began,
-            seconds: start.elapsed().as_secs_f64(),
-            sources: Sources::of(self.workspace.root()),
-            host,
-            outcomes,
-            figures: BTreeMap::new(),
-        })
+        let night = night(&outcomes());
+        Ok(night)
     }
 
     /// The memory of the boot's machine, in MiB.
@@ -134,6 +147,7 @@ impl Runner<'_> {
             scenario: case.scenario.clone(),
             stages: stage_names(&decision, &case.stages, self.starts()),
             verdict: Verdict::Failed,
+            known: case.known.clone(),
             attempts: Vec::new(),
             sizes: None,
         };
@@ -242,6 +256,9 @@ impl Runner<'_> {
             Verdict::Absent(why) | Verdict::Known(why) => text.push_str(&format!("  {why}")),
             Verdict::Passed | Verdict::Flaky | Verdict::Failed => {}
         }
+        if let Some(why) = outcome.mended() {
+            text.push_str(&format!("\n  the plan says that it fails, `known`: {why}"));
+        }
         for (number, attempt) in (1..).zip(&outcome.attempts) {
             let Some(fault) = &attempt.fault else { continue };
             if outcome.verdict != Verdict::Failed && outcome.verdict != Verdict::Flaky {
@@ -286,6 +303,7 @@ fn undecided(case: &Case, error: &Error) -> Outcome {
         scenario: case.scenario.clone(),
         stages: Vec::new(),
         verdict: case.known.clone().map_or(Verdict::Failed, Verdict::Known),
+        known: case.known.clone(),
         attempts: vec![Attempt { fault: Some(fault), ..Attempt::default() }],
         sizes: None,
     }

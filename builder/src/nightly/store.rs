@@ -8,12 +8,13 @@
 //!   DIR/images/NAME/                                     the image of a boot that failed
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::outcome::{FORMAT, Night};
 use crate::cache::{read_json, replace_file, to_json};
 use crate::error::{Error, Result, ResultExt};
+use crate::lock::open_locked;
 
 /// Nights that are read to show how things went.
 const MAX_NIGHTS: usize = 60;
@@ -44,6 +45,20 @@ impl Store {
     /// Its path.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The right to run boots here, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Another run has it, or the folder cannot be written to.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.dir.join(".lock");
+        open_locked(&path, || {
+            Error::new("boots are being run in this folder")
+                .at(&self.dir)
+                .help("wait for them to end, or name another folder with --out")
+        })
     }
 
     /// Removes the consoles of the night before.
@@ -158,6 +173,7 @@ mod tests {
             sources,
             host,
             outcomes: vec![],
+            untried: 0,
             figures: BTreeMap::new(),
         }
     }

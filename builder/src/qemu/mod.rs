@@ -37,6 +37,10 @@ const TICK: Duration = Duration::from_millis(50);
 const LAST_BREATH: Duration = Duration::from_secs(10);
 /// How long a line that says what is wrong may take to end.
 const END_OF_LINE: Duration = Duration::from_secs(1);
+/// Bytes of a console that its log has at most.
+const MAX_LOG: usize = 32 << 20;
+/// Bytes of QEMU's own messages, more than which end it.
+const TOO_MANY_MESSAGES: u64 = 64 << 20;
 /// Bytes of QEMU's own messages that are kept.
 const MAX_MESSAGES: u64 = 1 << 16;
 
@@ -174,6 +178,18 @@ pub struct Reached {
     pub machine: Duration,
 }
 
+/// Whether a machine's memory was looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Looked {
+    /// There was no reason to, or no way.
+    #[default]
+    No,
+    /// It was tried; why it failed.
+    Failed(String),
+    /// Yes.
+    Yes,
+}
+
 /// How a boot went.
 #[derive(Clone, Debug)]
 pub struct FollowReport {
@@ -187,7 +203,9 @@ pub struct FollowReport {
     pub lines: Vec<String>,
     /// What QEMU itself has said.
     pub messages: String,
-    /// The lines of the hypervisor's log in the machine's memory, where the time was over and they were found.
+    /// Whether the machine's memory was looked into.
+    pub looked: Looked,
+    /// The lines of the hypervisor's log in it, where they were found.
     pub log: Option<Vec<String>>,
     /// What of dom0's kernel and device tree is not where the hypervisor says that it is, where the time was over: a sentence each.
     pub misplaced: Vec<String>,
@@ -279,6 +297,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let mut step = None;
     let (mut reason, mut late, mut failing) = (None, false, None);
     let starts = request.command.starts;
+    let mut logged = 0;
     let mut preparing = (starts == Starts::Lab).then(Instant::now);
     let power_on = [POWER_ON.to_owned()];
     while let Some(stage) = stages.peek() {
@@ -322,6 +341,11 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             stages.next();
             continue;
         }
+        if messages.metadata().is_ok_and(|meta| meta.len() > TOO_MANY_MESSAGES) {
+            let much = TOO_MANY_MESSAGES >> 20;
+            reason = Some(format!("{} said more than {much} MiB: {}", starts.name(), said(&mut messages)));
+            break;
+        }
         if preparing.is_none() && clock.machine() >= request.timeout {
             late = true;
             reason = Some(format!("it was not reached within {} seconds", request.timeout.as_secs()));
@@ -345,7 +369,11 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             }
             Ok(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default();
-                log.write_all(bytes).context_at(request.log, || "cannot write the console's log")?;
+                // A machine that says the same for ever must not fill the disk.
+                let room = MAX_LOG.saturating_sub(logged);
+                let kept = bytes.get(..room).unwrap_or(bytes);
+                log.write_all(kept).context_at(request.log, || "cannot write the console's log")?;
+                logged += kept.len();
                 if request.echo {
                     // A reader of our output that went away does not end the boot.
                     let mut out = std::io::stdout().lock();
@@ -370,11 +398,16 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     }
     let missed =
         stages.next().map(|stage| if preparing.is_some() { LAB_STAGE.to_owned() } else { stage.name });
-    // A monitor that does not answer is no reason to say less of the rest.
     let lines = console.into_lines();
-    let look = |memory| looked_into(monitor.as_ref()?, memory, &lines, &ours);
-    let Inside { log, misplaced, cpus } =
-        request.memory.as_ref().filter(|_| late).and_then(look).unwrap_or_default();
+    let (looked, inside) = match (&monitor, &request.memory) {
+        (Some(monitor), Some(memory)) if late => match looked_into(monitor, memory, &lines, &ours) {
+            Ok(inside) => (Looked::Yes, inside),
+            // That is no reason to say less of the rest.
+            Err(error) => (Looked::Failed(error.in_a_line()), Inside::default()),
+        },
+        _ => (Looked::No, Inside::default()),
+    };
+    let Inside { log, misplaced, cpus } = inside;
     if starts == Starts::Lab {
         // The end of its input is what it gives the board back for.
         drop(ours);
@@ -387,7 +420,8 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             ))));
         }
     }
-    Ok(FollowReport { reached, missed, reason, lines, messages: said(&mut messages), log, misplaced, cpus })
+    let messages = said(&mut messages);
+    Ok(FollowReport { reached, missed, reason, lines, messages, looked, log, misplaced, cpus })
 }
 
 /// What is seen in the machine. What its console says meanwhile is read and forgotten: while nobody takes it QEMU waits, with its
@@ -397,7 +431,7 @@ fn looked_into(
     memory: &Range<u64>,
     lines: &[String],
     console: &UnixStream,
-) -> Option<Inside> {
+) -> Result<Inside> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -410,7 +444,7 @@ fn looked_into(
                 }
             }
         });
-        let seen = monitor.look(memory, lines).ok();
+        let seen = monitor.look(memory, lines);
         done.store(true, Ordering::Relaxed);
         seen
     })

@@ -155,6 +155,7 @@ mod tests {
             verdict,
             attempts: vec![],
             sizes: None,
+            known: None,
         };
         Night {
             format: FORMAT,
@@ -164,6 +165,7 @@ mod tests {
             sources: None,
             host: Host::default(),
             outcomes: vec![outcome],
+            untried: 0,
             figures: BTreeMap::new(),
         }
     }

@@ -94,6 +94,10 @@ pub(super) fn headline(night: &Night) -> (&'static str, String) {
     let failed = night.count(|verdict| *verdict == Verdict::Failed);
     let passed = night.count(|verdict| matches!(verdict, Verdict::Passed | Verdict::Flaky));
     match (tried, failed) {
+        _ if night.untried > 0 => {
+            let said = format!("Broken off: {failed} of {} failed", counted(tried, "boot"));
+            (mark::sign(&Verdict::Failed), format!("{said}, {} not tried", night.untried))
+        }
         (0, _) => (mark::sign(&Verdict::Absent(String::new())), "Nothing was booted".to_owned()),
         (_, 0) if passed == tried => {
             (mark::sign(&Verdict::Passed), format!("Passed: {}", counted(passed, "boot")))
@@ -172,7 +176,8 @@ fn news(page: &Page<'_>, text: &mut String) {
     say("Failed, and passed the last time:", turned(|verdict| *verdict == Verdict::Failed, well));
     say("Passes again:", turned(well, bad));
     say("Needed more than one attempt:", page.of(|verdict| *verdict == Verdict::Flaky));
-    say("Known to fail, but passed:", turned(well, |verdict| matches!(verdict, Verdict::Known(_))));
+    let mended = page.of(well).into_iter().filter(|(outcome, _)| outcome.mended().is_some());
+    say("The plan says that it fails, and it passed:", mended.collect());
     let changes = trends::changes(page);
     if changes > 0 {
         lines.push(format!(
@@ -266,6 +271,7 @@ mod tests {
             verdict: Verdict::Passed,
             attempts: vec![],
             sizes: None,
+            known: None,
         };
         let names = ["a b", "a\"b", "a-b-2", "a-b", "ü"].map(outcome);
         assert_eq!(ids(&names), ["boot-a-b", "boot-a-b-2", "boot-a-b-2-2", "boot-a-b-3", "boot--"]);

@@ -73,6 +73,9 @@ fn row(outcome: &Outcome, history: &History<'_>) -> [String; 5] {
         }
         Verdict::Passed | Verdict::Flaky | Verdict::Failed => outcome.verdict.word().to_owned(),
     };
+    if outcome.mended().is_some() {
+        verdict.push_str(", though known to fail");
+    }
     if outcome.attempts.len() > 1 {
         let _ = write!(verdict, ", {}", counted(outcome.attempts.len(), "attempt"));
     }
