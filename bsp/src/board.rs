@@ -364,6 +364,9 @@ pub enum FirmwareFormat {
     Mlo,
     /// U-Boot as its first stage loads it, in a legacy image (U-Boot, include/image.h) or a FIT.
     UBootImage,
+    /// What Allwinner's boot ROMs load, U-Boot's first stage behind an eGON header (U-Boot, include/sunxi_image.h), and U-Boot
+    /// behind that.
+    Egon,
 }
 
 /// Memory that something is loaded to.

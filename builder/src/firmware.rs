@@ -8,7 +8,7 @@
 
 use crate::config::ImageConfig;
 use crate::error::{Error, Result};
-use crate::inspect::{Kind, Mlo, look_at};
+use crate::inspect::{Kind, Mlo, look_at, sunxi_spl};
 use crate::layout::{Content, File, Filesystem, FirmwarePlace, Layout};
 use crate::tree::Data;
 use std::collections::BTreeMap;
@@ -157,6 +157,7 @@ pub(crate) fn check(firmware: &Firmware, data: &Data, as_file: bool) -> Result<(
     match format {
         FirmwareFormat::Mlo => mlo(firmware, &bytes, as_file),
         FirmwareFormat::UBootImage => uboot_image(&bytes),
+        FirmwareFormat::Egon => egon(&bytes),
     }
 }
 
@@ -221,9 +222,28 @@ fn uboot_image(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A first stage for Allwinner's boot ROM, with U-Boot behind it.
+fn egon(bytes: &[u8]) -> Result<()> {
+    const HELP: &str =
+        "take u-boot-sunxi-with-spl.bin of U-Boot's build for the board: U-Boot behind its first stage";
+    let Some(spl) = sunxi_spl(bytes) else {
+        let what = look_at(bytes).what;
+        return Err(Error::new(format!("it is no first stage for SunXi: it is {what}")).help(HELP));
+    };
+    if let Some(wrong) = spl.what_is_wrong() {
+        let text = format!("it is a damaged first stage for SunXi: {wrong}");
+        return Err(Error::new(text).help("get it or make it again"));
+    }
+    if bytes.len() as u64 <= spl.size {
+        return Err(Error::new("it is a first stage for SunXi alone, with no U-Boot behind it").help(HELP));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::spl;
     use crate::ti::{mlo as made, uboot};
     use crate::uboot::kernel_image;
     use vambrace_bsp::{Architecture, Catalog};
@@ -389,6 +409,29 @@ mod tests {
         ];
         for (bytes, wanted) in cases {
             let said = said("u-boot", bytes, true);
+            assert!(said.contains(wanted) && said.contains("help: "), "{wanted}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_first_stage_for_sunxi_is_whole_and_has_u_boot_behind_it() {
+        let board = Catalog::embedded().unwrap().get("pine64-plus").unwrap().clone();
+        let said = |bytes: &[u8]| {
+            let checked = check(&board.firmware["u-boot"], &bytes.into(), false);
+            checked.map(|()| String::new()).unwrap_or_else(|error| error.report())
+        };
+        let (spl, next) = (spl(8192), uboot(3000, 22));
+        assert_eq!(said(&[&spl[..], &next].concat()), "");
+        let mut damaged = [&spl[..], &next].concat();
+        damaged[5000] ^= 1;
+        let cases: [(&[u8], &str); 4] = [
+            (&damaged, "damaged first stage for SunXi: its checksum is wrong"),
+            (&spl[..8000], "damaged first stage for SunXi: it is cut short"),
+            (&spl, "with no U-Boot behind it"),
+            (&next, "it is no first stage for SunXi: it is legacy U-Boot image"),
+        ];
+        for (bytes, wanted) in cases {
+            let said = said(bytes);
             assert!(said.contains(wanted) && said.contains("help: "), "{wanted}: {said}");
         }
     }

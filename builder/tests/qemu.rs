@@ -102,6 +102,20 @@ fn a_failure_ends_it_at_once() {
 }
 
 #[test]
+fn a_machine_that_never_stops_talking_does_not_fill_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let talks = command("sh", &["-c", "yes 'all is well' | head -c 40000000; echo the end"]);
+    let report = run(&talks, vec![stage("the end", &["the end"], None), stage("end", &[], None)], LONG, &log);
+    assert_eq!(report.missed, None, "{:?}", report.reason);
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 32 << 20);
+    let report = shell("exec yes 'what is this' >&2", vec![stage("end", &[], None)], LONG);
+    let reason = report.reason.unwrap();
+    assert!(reason.starts_with("QEMU said more than 64 MiB: what is this\n"), "{}", &reason[..100]);
+    assert!(report.messages.len() <= 1 << 16);
+}
+
+#[test]
 fn silence_ends_with_the_time() {
     let report = shell(
         "echo up; sleep 1000",

@@ -42,7 +42,9 @@ pub use command::{InspectCommand, run};
 pub(crate) use fat::Fat;
 pub use fault::Fault;
 pub use raw::Found;
-pub(crate) use rom::Mlo;
+#[cfg(test)]
+pub(crate) use rom::tests::spl;
+pub(crate) use rom::{Mlo, sunxi_spl};
 pub use table::{Entry, Table};
 pub use thing::{Cpu, Kind, Thing};
 pub use volume::Format;

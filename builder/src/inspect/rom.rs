@@ -7,6 +7,8 @@ use super::thing::{Cpu, Kind, Thing};
 use crate::bytes::{be32_at, has, u16_at, u32_at};
 
 const KIB: u64 = 1024;
+/// What an eGON header has at byte 4.
+const EGON: &[u8] = b"eGON.BT0";
 /// What an eGON header's sum begins with in place of itself.
 const STAMP: u32 = 0x5f0a_6c39;
 /// No SPL is larger: the chips' own memory is not.
@@ -62,9 +64,14 @@ pub(super) fn recognise(bytes: &[u8], size: u64) -> Option<Thing> {
     [Rom::Sunxi, Rom::Rockchip, Rom::Imx, Rom::Ti].into_iter().find_map(|rom| rom.first_stage(bytes, size))
 }
 
+/// The first stage for Allwinner's boot ROM that `bytes` begin with, if they do.
+pub(crate) fn sunxi_spl(bytes: &[u8]) -> Option<Thing> {
+    egon(bytes, bytes.len() as u64)
+}
+
 /// Allwinner's SPL: its sum is that of all its words, the sum's own counted as a stamp.
 fn egon(bytes: &[u8], size: u64) -> Option<Thing> {
-    if !has(bytes, 4, b"eGON.BT0") {
+    if !has(bytes, 4, EGON) {
         return None;
     }
     let length = u64::from(u32_at(bytes, 16)?);
@@ -236,7 +243,7 @@ pub(super) fn may_begin(block: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ti::mlo;
 
@@ -264,7 +271,7 @@ pub(super) mod tests {
     }
 
     /// An SPL with a right sum.
-    pub(in crate::inspect) fn spl(length: u32) -> Vec<u8> {
+    pub(crate) fn spl(length: u32) -> Vec<u8> {
         let mut spl: Vec<u8> = (0..length).map(|n| n as u8).collect();
         spl[4..12].copy_from_slice(b"eGON.BT0");
         spl[12..16].copy_from_slice(&STAMP.to_le_bytes());
