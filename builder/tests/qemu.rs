@@ -92,6 +92,15 @@ fn an_early_end_is_told_with_status_and_last_words() {
 }
 
 #[test]
+fn what_was_typed_and_not_read_is_no_failure() {
+    // It ends when something has come, and leaves that where it is.
+    let ends = "echo go; python3 -c 'import select; select.select([0], [], [])'; exit 0";
+    let report = shell(ends, vec![stage("go", &["go"], Some("typed")), stage("end", &[], None)], LONG);
+    assert_eq!((&report.missed, &report.reason), (&None, &None), "{report:?}");
+    assert_eq!(report.reached.len(), 2);
+}
+
+#[test]
 fn a_failure_ends_it_at_once() {
     let began = Instant::now();
     let report =

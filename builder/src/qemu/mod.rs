@@ -271,7 +271,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     let mut messages = tempfile::tempfile().context(|| "cannot make a file for QEMU's messages")?;
     let stderr = messages.try_clone().context(|| "cannot make a file for QEMU's messages")?;
     // A socket pair, not two pipes: one descriptor both ways, and reading it can time out.
-    let (mut ours, theirs) = UnixStream::pair().context(|| "cannot make QEMU's console")?;
+    let (ours, theirs) = UnixStream::pair().context(|| "cannot make QEMU's console")?;
     let input: OwnedFd = theirs.try_clone().context(|| "cannot make QEMU's console")?.into();
     ours.set_read_timeout(Some(TICK)).context(|| "cannot set the console's time-out")?;
     ours.set_write_timeout(Some(LAST_BREATH)).context(|| "cannot set the console's time-out")?;
@@ -351,47 +351,31 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
             reason = Some(format!("it was not reached within {} seconds", request.timeout.as_secs()));
             break;
         }
-        match ours.read(&mut buffer) {
-            Ok(0) => {
-                let left = request.timeout.saturating_sub(clock.machine());
-                let status = child.wait(Instant::now() + left.max(LAST_BREATH));
-                // What is off says nothing, but a lab that ends has lost the board.
-                let fine = starts == Starts::Emulator && status.is_some_and(|status| status.success());
-                if fine && stage.any_of.is_empty() {
-                    typed(stage, &ours);
-                    reached.push(clock.reached(stage));
-                    stages.next();
-                }
-                if stages.peek().is_some() {
-                    reason = Some(ended(starts, status, &mut messages));
-                }
-                break;
+        let Some(bytes) = said_next(&ours, &mut buffer)? else { continue };
+        if bytes.is_empty() {
+            let left = request.timeout.saturating_sub(clock.machine());
+            let status = child.wait(Instant::now() + left.max(LAST_BREATH));
+            // What is off says nothing, but a lab that ends has lost the board.
+            let fine = starts == Starts::Emulator && status.is_some_and(|status| status.success());
+            if fine && stage.any_of.is_empty() {
+                reached.push(clock.reached(stage));
+                stages.next();
             }
-            Ok(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                // A machine that says the same for ever must not fill the disk.
-                let room = MAX_LOG.saturating_sub(logged);
-                let kept = bytes.get(..room).unwrap_or(bytes);
-                log.write_all(kept).context_at(request.log, || "cannot write the console's log")?;
-                logged += kept.len();
-                if request.echo {
-                    // A reader of our output that went away does not end the boot.
-                    let mut out = std::io::stdout().lock();
-                    let _ = out.write_all(bytes).and_then(|()| out.flush());
-                }
-                console.push(bytes);
+            if stages.peek().is_some() {
+                reason = Some(ended(starts, status, &mut messages));
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                reason = Some(ended(starts, child.wait(Instant::now() + LAST_BREATH), &mut messages));
-                break;
-            }
-            Err(error) => return Err(error).context(|| "cannot read QEMU's console"),
+            break;
         }
+        // A machine that says the same for ever must not fill the disk.
+        let kept = bytes.get(..MAX_LOG.saturating_sub(logged)).unwrap_or(bytes);
+        log.write_all(kept).context_at(request.log, || "cannot write the console's log")?;
+        logged += kept.len();
+        if request.echo {
+            // A reader of our output that went away does not end the boot.
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        }
+        console.push(bytes);
     }
     if let Some(step) = step {
         step.note(if reason.is_some() { "not reached" } else { "reached" });
@@ -422,6 +406,18 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
     }
     let messages = said(&mut messages);
     Ok(FollowReport { reached, missed, reason, lines, messages, looked, log, misplaced, cpus })
+}
+
+/// The bytes that a console says next; none where it has ended, nothing where it is silent for a moment.
+fn said_next<'a>(mut console: &UnixStream, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
+    use ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
+    match console.read(buffer) {
+        Ok(count) => Ok(Some(buffer.get(..count).unwrap_or_default())),
+        // It ended with something typed that nobody has read.
+        Err(error) if error.kind() == ConnectionReset => Ok(Some(&[])),
+        Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => Ok(None),
+        Err(error) => Err(error).context(|| "cannot read QEMU's console"),
+    }
 }
 
 /// What is seen in the machine. What its console says meanwhile is read and forgotten: while nobody takes it QEMU waits, with its
