@@ -96,12 +96,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// A word for it.
+    /// A word for it; the class by which the page colours it, too.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Passed => "passed",
             Self::Flaky => "flaky",
-            Self::Failed => "FAILED",
+            Self::Failed => "failed",
             Self::Known(_) => "known",
             Self::Absent(_) => "absent",
         }

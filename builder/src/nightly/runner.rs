@@ -251,7 +251,11 @@ impl Runner<'_> {
     /// Says in a line how a boot went; and where it failed, why.
     fn tell(&self, outcome: &Outcome) {
         let seconds = outcome.last().and_then(|attempt| attempt.reached.last()).map_or(0.0, |seen| seen.wall);
-        let mut text = format!("{:<7} {:<36} {seconds:>6.1} s", outcome.verdict.word(), outcome.name);
+        let word = match &outcome.verdict {
+            Verdict::Failed => "FAILED",
+            verdict => verdict.word(),
+        };
+        let mut text = format!("{word:<7} {:<36} {seconds:>6.1} s", outcome.name);
         match &outcome.verdict {
             Verdict::Absent(why) | Verdict::Known(why) => text.push_str(&format!("  {why}")),
             Verdict::Passed | Verdict::Flaky | Verdict::Failed => {}

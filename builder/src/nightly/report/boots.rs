@@ -31,7 +31,7 @@ pub(super) fn section(page: &Page<'_>, text: &mut String) {
     );
     for (outcome, id) in page.boots() {
         let verdict = &outcome.verdict;
-        let (class, sign, name) = (mark::class(verdict), mark::sign(verdict), html(&outcome.name));
+        let (class, sign, name) = (verdict.word(), mark::sign(verdict), html(&outcome.name));
         if *verdict == Verdict::Failed {
             let _ = writeln!(
                 text,
@@ -70,7 +70,7 @@ pub(super) fn failed(page: &Page<'_>, outcome: &Outcome, id: &str, text: &mut St
     let _ = writeln!(
         text,
         "<article class=\"boot {}\" id=\"{id}\">\n<h3><span class=\"sign\">{}</span> <b>{}</b>{stage}</h3>",
-        mark::class(verdict),
+        verdict.word(),
         mark::sign(verdict),
         html(&outcome.name),
     );

@@ -226,7 +226,7 @@ fn failures(page: &Page<'_>, text: &mut String) {
             let _ = writeln!(
                 text,
                 "<li class=\"{}\"><span class=\"sign\">{}</span> <a href=\"#{id}\">{}</a><p>{}</p></li>",
-                mark::class(verdict),
+                verdict.word(),
                 mark::sign(verdict),
                 html(&outcome.name),
                 why(outcome),

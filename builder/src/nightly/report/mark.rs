@@ -2,17 +2,6 @@
 
 use crate::nightly::outcome::Verdict;
 
-/// The class by which the page's style colours it.
-pub(super) const fn class(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Passed => "passed",
-        Verdict::Flaky => "flaky",
-        Verdict::Failed => "failed",
-        Verdict::Known(_) => "known",
-        Verdict::Absent(_) => "absent",
-    }
-}
-
 /// The sign that stands before it.
 pub(super) const fn sign(verdict: &Verdict) -> &'static str {
     match verdict {

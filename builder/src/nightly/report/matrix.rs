@@ -35,7 +35,7 @@ pub(super) fn section(page: &Page<'_>, text: &mut String) {
         let _ = write!(
             text,
             "<span class=\"{}\"><span class=\"sign\">{}</span> {}</span> ",
-            mark::class(&verdict),
+            verdict.word(),
             mark::sign(&verdict),
             mark::meaning(&verdict)
         );
@@ -68,7 +68,7 @@ pub(super) fn section(page: &Page<'_>, text: &mut String) {
                     text,
                     "<a class=\"cell {}\" href=\"#{id}\" title=\"{}: {}, {}\"><span aria-hidden=\"true\">{}{more}</span>\
                      <span class=\"hidden\">{}</span></a>",
-                    mark::class(verdict),
+                    verdict.word(),
                     html(&outcome.name),
                     counted(outcome.cpus as usize, "CPU"),
                     mark::meaning(verdict),

@@ -58,7 +58,7 @@ pub(super) fn section(page: &Page<'_>, text: &mut String) {
         let _ = writeln!(
             text,
             "<div class=\"timeline\"><a href=\"#{id}\"><span class=\"sign {}\">{}</span> {}</a>{}<span class=\"aside\">{}</span></div>",
-            mark::class(&outcome.verdict),
+            outcome.verdict.word(),
             mark::sign(&outcome.verdict),
             html(&outcome.name),
             bar(outcome, attempt, scale, step, &colour),

@@ -75,7 +75,7 @@ pub(super) fn section(page: &Page<'_>, text: &mut String) {
         let _ = writeln!(
             text,
             "<div class=\"trend\"><div class=\"name\"><a href=\"#{id}\"><span class=\"sign {}\">{}</span> {}</a>{}</div>{}",
-            mark::class(&outcome.verdict),
+            outcome.verdict.word(),
             mark::sign(&outcome.verdict),
             html(&outcome.name),
             boot.flaky().map_or(String::new(), |why| format!(
@@ -188,7 +188,7 @@ fn strip(verdicts: &[Option<&Verdict>], began: &[u64]) -> String {
                     Verdict::Known(_) => format!("M{x} 12h8v6h-8z"),
                     Verdict::Absent(_) => format!("M{} 10h6", x + 1),
                 };
-                (mark::class(verdict), mark::meaning(verdict), shape)
+                (verdict.word(), mark::meaning(verdict), shape)
             }
         };
         let _ = write!(
