@@ -136,6 +136,20 @@ fn fill(arg: &str, placeholder: &str, path: &Path) -> String {
     arg.replace(placeholder, &if in_list { path.replace(',', ",,") } else { path })
 }
 
+/// The stage that dom0's self-test is.
+pub(crate) const SELF_TEST: &str = "self-test";
+/// What a boot can fail at by itself; no stage of a scenario is called so.
+pub(crate) const OWN_STAGES: [&str; 8] = [
+    "first stage",
+    "firmware",
+    "hypervisor",
+    "dom0 kernel",
+    "root on the medium",
+    "dom0 user space",
+    SELF_TEST,
+    "power-off",
+];
+
 /// What dom0's init prints when a shell has the console.
 const READY: &str = "vambrace-dom0: ready";
 
@@ -186,7 +200,7 @@ pub(crate) fn stages(decision: &Decision, scenario: &[StageSpec], starts: Starts
         any_of: spec.see.all().to_vec(),
         send: None,
     }));
-    stages.push(stage("self-test", &["vambrace-selftest: done"]));
+    stages.push(stage(SELF_TEST, &["vambrace-selftest: done"]));
     // QEMU ends, or cannot and is told to when the hypervisor says so. Nothing tells that a board is off but its silence,
     // so that the hypervisor's last words count.
     let off = match (starts, qemu.is_none_or(|qemu| qemu.power_off)) {

@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::hypervisor::HypervisorKind;
-use crate::qemu::{CpuSeen, FollowReport, Looked, Speaker, quoted};
+use crate::qemu::{CpuSeen, FollowReport, Looked, Speaker, Starts, quoted};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -53,7 +53,15 @@ pub struct Fault {
     pub advice: Vec<String>,
 }
 
+/// Where what fails is not the boot: there was none.
+pub(crate) const UNMADE: [&str; 3] = ["plan", "image", "machine"];
+
 impl Fault {
+    /// Whether there was no boot that could fail: nothing to boot, or nothing to boot it on.
+    pub fn is_unmade(&self) -> bool {
+        self.stage.as_deref().is_some_and(|stage| UNMADE.contains(&stage))
+    }
+
     /// The fault as an error, with the last lines of the console and of the hypervisor's log.
     pub(crate) fn into_error(self, report: &FollowReport, log: &Path) -> Error {
         let mut text = match report.lines.is_empty() {
@@ -106,6 +114,7 @@ struct Seen<'a> {
     /// Whether the time was over; otherwise a line of the console or QEMU's end ended it.
     late: bool,
     lines: &'a [String],
+    starts: Starts,
     looked: &'a Looked,
     log: Option<&'a [String]>,
     /// What of dom0 is not where the hypervisor says that it is.
@@ -131,6 +140,7 @@ impl<'a> Seen<'a> {
             // How the follower words it.
             late: reason.starts_with("it was not reached "),
             lines: &report.lines,
+            starts: report.starts,
             looked: &report.looked,
             log: report.log.as_deref(),
             misplaced: &report.misplaced,
@@ -235,6 +245,9 @@ fn advice(seen: &Seen<'_>) -> Vec<String> {
         return advice;
     }
     match (seen.missed, seen.log) {
+        ("first stage" | "firmware", _) if seen.late && seen.starts == Starts::Lab => say(
+            "the firmware is silent: is the place's serial line that of the board, at its speed, and does the board start from the medium that was written?".into(),
+        ),
         ("first stage" | "firmware", _) if seen.late => say(
             "the firmware is silent: is its file the board's, and its serial port the console of QEMU's machine?".into(),
         ),
@@ -352,6 +365,7 @@ mod tests {
             reason: missed.map(|_| reason.to_owned()),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             messages: String::new(),
+            starts: Starts::Emulator,
             looked: Looked::Yes,
             log: None,
             misplaced: Vec::new(),

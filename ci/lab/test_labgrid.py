@@ -340,6 +340,48 @@ class Test:
                 until("the giving back", lambda: not board.is_on() and self.lab.is_free())
             self.given_back(f"killed by {number.name}")
 
+    def case_writing(self):
+        """The builder is broken off while the card is written, by somebody who does not hear of it."""
+        began, ended = self.folder / "writing-began", self.folder / "writing-ended"
+        real = shutil.which("bmaptool", path=os.environ["PATH"])
+        self.computer.program("bmaptool", f'touch {began}; sleep 5; {real} "$@"; touch {ended}')
+        board = self.shelf.boards[0]
+        starts = board.starts
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            began.unlink(missing_ok=True)
+            ended.unlink(missing_ok=True)
+            child = subprocess.Popen(
+                self.command("--filter", "gicv2", "--labgrid", self.lab.address),
+                env=self.lab.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                until("the writing", began.exists)
+                kept = not self.lab.is_free()
+            finally:
+                child.send_signal(number)
+                child.wait()
+            with contextlib.suppress(RuntimeError):
+                until("the giving back", self.lab.is_free)
+            check(f"{number.name} while it is written: it is written to its end first", kept and ended.exists())
+            self.given_back(f"{number.name} while it is written")
+        check("the board was not turned on for it", board.starts == starts, board.starts)
+        (self.computer.bin / "bmaptool").unlink()
+
+    def case_medium(self):
+        """A place whose medium labgrid cannot write boots what it has only where that is meant."""
+        place = next(iter(PLACES))
+        self.lab.client("-p", place, "del-match", f"*/{place}/*")
+        for kind in ("NetworkSerialPort", "NetworkPowerPort"):
+            self.lab.client("-p", place, "add-match", f"*/{place}/{kind}")
+        self.fails("a place without a medium is told", ["no medium that labgrid can write", "medium=fixed"])
+        self.lab.client("-p", place, "set-tags", "medium=fixed")
+        status, said, seen = self.run("--filter", "gicv2")
+        check("and boots what it has where its tag says so", status == 0, said)
+        self.given_back("a fixed medium")
+
     def close(self):
         self.lab.close()
         self.computer.close()
@@ -352,7 +394,7 @@ def main():
     parser.add_argument("cases", nargs="*", metavar="CASE")
     args = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vambrace-labgrid-"))
-    every = ["passes", "silent", "speed", "relay", "absent", "nobody", "killed"]
+    every = ["passes", "silent", "speed", "relay", "absent", "nobody", "killed", "writing", "medium"]
     test = Test(args, folder)
     try:
         # The others need its places.

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from hardware import Board, Shelf, command_of
 SOURCES = pathlib.Path(__file__).resolve().parent.parent.parent
 BOARD = "qemu-arm64"
 CARD = 2 << 30
+# Characters that LAVA searches (`searchwindowsize` of its shell).
+WINDOW = 4000
 # Boards of all kinds, of which two are booted; one of these ends in a kernel panic, since it has no such init.
 PLAN = f"""
 title = "Jobs"
@@ -156,7 +159,41 @@ class Test:
     def case_tags(self):
         job = json.loads((self.out / "jobs/xen.yaml").read_text())
         wanted = ["method-uefi", "variant-gicv3", "cpus-8"]
-        check("what the plan asks for are tags", job["tags"] == wanted and job["device_type"] == BOARD, job)
+        good = job["tags"] == wanted and job["device_type"] == f"vambrace-{BOARD}"
+        check("what the plan asks for are tags", good, job)
+
+    def case_types(self):
+        own = {path.name for path in (self.out / "device-types").iterdir()}
+        theirs = {path.name for path in self.lava.types.iterdir()}
+        check("no device type is called as one of LAVA's own", len(own) == 8 and not own & theirs, own & theirs)
+        [device] = (self.out / "devices").glob(f"vambrace-{BOARD}-*.jinja2")
+        device.write_text("completed")
+        self.tool("test", self.folder / "plan.toml", "--filter", "passes", "--lava", self.out)
+        check("a device that was completed stays", device.read_text() == "completed")
+
+    def case_speakers(self):
+        """LAVA searches the last characters alone, wherever these begin: a guest's words are never dom0's."""
+        job = json.loads((self.out / "jobs/passes.yaml").read_text())
+        script = job["actions"][2]["test"]["interactive"][0]["script"]
+        failures = [re.compile(one["message"], re.DOTALL) for one in script[0]["failures"]]
+        seen = {line["name"]: [re.compile(one["message"], re.DOTALL) for one in line["successes"]] for line in script}
+        filler = "".join(f"(d1) [    {number}.000000] something that is said\r\n" for number in range(200))
+        panic = "[    3.141592] Kernel panic - not syncing: No working init found.\r\n"
+
+        def found(text, expressions):
+            windows = (text[max(0, at - WINDOW) : at] for at in range(len(text)))
+            return any(one.search(window) for window in windows for one in expressions)
+
+        guest = filler + "(d1) " + panic + filler
+        check("a guest's panic is not dom0's", not found(guest, failures))
+        check("dom0's is, among guests'", found(filler + panic + filler, failures))
+        linux = "(d1) [    0.000000] Linux version 6.12\r\n"
+        check("a guest's kernel is not dom0's", not found(filler + linux + filler, seen["dom0-kernel"]))
+        for verdict, good in [("clock ok it ticks", True), ("memory fail", False), ("memory", False), ("memory o", False)]:
+            text = f"\r\nvambrace-selftest: {verdict}\r\n"
+            check(f"the verdict `{verdict}`", found(text + " ", failures) != good)
+        done = "\r\nvambrace-selftest: done\r\n "
+        check("an end without a verdict is none", not found(done, failures) and not found(done, seen["first-verdict"]))
 
     def device(self):
         """The device, as a lab completes the example."""
@@ -168,7 +205,7 @@ class Test:
             "sd_mux": "0",
             "sd_card": self.board.loop.path,
         }
-        text = f"{{% extends '{BOARD}.jinja2' %}}\n"
+        text = f"{{% extends 'vambrace-{BOARD}.jinja2' %}}\n"
         text += "".join(f"{{% set {name} = {json.dumps(value)} %}}\n" for name, value in words.items())
         loader = jinja2.FileSystemLoader([self.out / "device-types", self.lava.types])
         path = self.folder / "device.yaml"
@@ -227,7 +264,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vambrace-lava-"))
     test = Test(args, folder)
     try:
-        for name in ["schema", "tags", "passes", "panics", "fails"]:
+        for name in ["schema", "tags", "types", "speakers", "passes", "panics", "fails"]:
             getattr(test, f"case_{name}")()
     finally:
         test.close()

@@ -8,7 +8,7 @@ use crate::nightly::bisect::{Step, bisect};
 use crate::nightly::case::{Case, cases, chosen};
 use crate::nightly::figures;
 use crate::nightly::lab::{Lab, USUAL_PYTHON, write_config};
-use crate::nightly::lava::write_jobs;
+use crate::nightly::lava::{Visibility, write_jobs};
 use crate::nightly::outcome::Night;
 use crate::nightly::plan::TestPlan;
 use crate::nightly::report;
@@ -51,9 +51,10 @@ pub(super) struct Test {
     #[arg(long, help_heading = "Run")]
     list: bool,
     /// Write the report of the last night in the folder of --out again, and run none
-    #[arg(long, conflicts_with_all = ["list", "filter", "plan"], help_heading = "Run")]
+    #[arg(long, help_heading = "Run")]
+    #[arg(conflicts_with_all = ["list", "filter", "plan", "shard", "jobs", "retries", "timeout", "keep", "figures", "labgrid"])]
     report_only: bool,
-    /// How many boots at once [default: as many as this computer has CPUs], as far as there is memory
+    /// How many boots at once [default: as many as this computer has CPUs, or the lab has of these boards], as far as there is memory
     #[arg(long, value_name = "N", help_heading = "Run")]
     jobs: Option<NonZero<usize>>,
     /// How often a boot that failed is tried again, in place of what the plan says
@@ -84,14 +85,19 @@ pub(super) struct Test {
     #[arg(long, value_name = "DIR", requires = "labgrid", help_heading = "Boards")]
     labgrid_env: Option<PathBuf>,
     /// Write what labgrid has to be told of the boards into this folder, and run nothing
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "labgrid", "bisect"], help_heading = "Boards")]
+    #[arg(long, value_name = "DIR", help_heading = "Boards")]
+    #[arg(conflicts_with_all = ["list", "labgrid", "bisect", "report_only", "jobs", "retries", "timeout", "keep", "figures"])]
     labgrid_config: Option<PathBuf>,
     /// Build the images into this folder with a job of LAVA's for each and what LAVA has to be told of the boards, and run nothing
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "labgrid", "labgrid_config", "bisect", "report_only"], help_heading = "Boards")]
+    #[arg(long, value_name = "DIR", help_heading = "Boards")]
+    #[arg(conflicts_with_all = ["list", "labgrid", "labgrid_config", "bisect", "report_only", "jobs", "retries", "keep", "figures"])]
     lava: Option<PathBuf>,
     /// Where LAVA's dispatchers find that folder [default: under its own path]
     #[arg(long, value_name = "URL", requires = "lava", help_heading = "Boards")]
     lava_url: Option<String>,
+    /// Who sees these jobs, their logs and results
+    #[arg(long, value_name = "WHO", requires = "lava", default_value = "personal", help_heading = "Boards")]
+    lava_visibility: Visibility,
     /// The folder for the report and the nights before
     #[arg(long, value_name = "DIR", default_value = "out/tests", help_heading = "Output")]
     out: PathBuf,
@@ -128,6 +134,9 @@ type Open<'a> = dyn Fn(Option<&Path>) -> Result<Workspace> + 'a;
 
 pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Result<ExitCode> {
     if command.report_only {
+        if !command.out.is_dir() {
+            return Err(Error::new("there is no folder with nights").at(&command.out));
+        }
         let store = Store::open(&command.out)?;
         let nights = store.nights()?;
         let last = nights.last().ok_or_else(|| Error::new("no night is kept here").at(store.dir()))?;
@@ -140,6 +149,10 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
         return search(workspace, command, &plan, (good, bad), progress);
     }
     let cases = wanted(command, &plan, workspace)?;
+    if let (true, Some(shard)) = (cases.is_empty(), command.shard) {
+        let text = format!("no boot falls to share {}/{}\n", shard.index + 1, shard.of);
+        return print(&text).map(|()| ExitCode::SUCCESS);
+    }
     if command.list {
         // A boot that cannot be made is none that can be listed.
         decided(workspace, &cases)?;
@@ -147,11 +160,12 @@ pub(super) fn run(open: &Open<'_>, command: &Test, progress: &Progress) -> Resul
     }
     if let Some(folder) = &command.labgrid_config {
         let decisions = decided(workspace, &cases)?;
-        write_config(folder, decisions.iter().map(|(_, decision)| decision))?;
+        write_config(folder, decisions.iter().map(|(_, decision)| decision), progress)?;
         return print(&format!("for labgrid: {}\n", folder.display())).map(|()| ExitCode::SUCCESS);
     }
     if let Some(folder) = &command.lava {
-        write_jobs(workspace, &cases, folder, command.lava_url.as_deref(), progress)?;
+        let (url, visibility) = (command.lava_url.as_deref(), command.lava_visibility);
+        write_jobs(workspace, &cases, folder, url, visibility, progress)?;
         return print(&format!("for LAVA: {}\n", folder.display())).map(|()| ExitCode::SUCCESS);
     }
     let environments = command.labgrid_env.as_deref();
@@ -188,7 +202,8 @@ fn tell(store: &Store, night: &Night) -> Result<ExitCode> {
 fn wanted(command: &Test, plan: &TestPlan, workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = cases(plan, workspace)?;
     if !command.filter.is_empty() {
-        cases = chosen(cases, &command.filter)?;
+        let of = || format!("in {}", plan.file());
+        cases = chosen(cases, &command.filter).map_err(|error| error.context(of()))?;
     }
     if let Some(shard) = command.shard {
         cases = shard.of(cases);

@@ -99,7 +99,8 @@ impl Batch {
         for part in &self.parts {
             let length = usize::try_from(part.range.end - part.range.start).unwrap_or(usize::MAX);
             let into = buffer.get_mut(part.at..).and_then(|rest| rest.get_mut(..length));
-            let (Some(into), Some(file)) = (into, files.get(part.file)) else { continue };
+            let (into, file) =
+                into.zip(files.get(part.file)).ok_or_else(|| io::Error::other("it is in no batch"))?;
             file.data.range(part.range.clone()).read_exact(into)?;
             sums.push(into.chunks(CHUNK).map(sum).collect());
         }

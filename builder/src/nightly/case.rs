@@ -78,6 +78,10 @@ pub fn cases(plan: &TestPlan, workspace: &Workspace) -> Result<Vec<Case>> {
         let blame = |field: &str, error: Error| error.told_at(plan.at(&format!("boot.{index}.{field}"), ""));
         let boards = boards(boot, workspace).map_err(|error| blame("board", error))?;
         let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
+        let count = boards.len().saturating_mul(products(boot));
+        if count.saturating_add(cases.len()) > MAX_CASES {
+            return Err(plan.at(&format!("boot.{index}"), format!("more than {MAX_CASES} boots")));
+        }
         let several = boards.len() > 1;
         for choice in choices(boot, &boards) {
             let case =
@@ -87,9 +91,6 @@ pub fn cases(plan: &TestPlan, workspace: &Workspace) -> Result<Vec<Case>> {
                 return Err(blame("name", Error::new(text).help("give one of them a `name`")));
             }
             cases.push(case);
-            if cases.len() > MAX_CASES {
-                return Err(plan.at(&format!("boot.{index}"), format!("more than {MAX_CASES} boots")));
-            }
         }
     }
     Ok(cases)
@@ -132,6 +133,22 @@ fn generic(architecture: Architecture, workspace: &Workspace) -> Result<String> 
     found
         .map(|board| board.id.clone())
         .ok_or_else(|| Error::new(format!("no board is generic for {}", architecture.name())))
+}
+
+/// How many boots the lists of `boot` make of each board.
+fn products(boot: &BootSpec) -> usize {
+    fn length<T>(list: Option<&OneOrMany<T>>) -> usize {
+        list.map_or(1, |list| list.all().len())
+    }
+    [
+        length(boot.method.as_ref()),
+        length(boot.firmware.as_ref()),
+        length(boot.hypervisor.as_ref()),
+        length(boot.cpus.as_ref()),
+        length(boot.scenario.as_ref()),
+    ]
+    .into_iter()
+    .fold(1, usize::saturating_mul)
 }
 
 /// Each value of each list with each of the others.

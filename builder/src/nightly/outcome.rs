@@ -203,9 +203,9 @@ impl Night {
         };
         let (mut unmade, mut bad) = (None, None);
         for (outcome, fault) in faults {
-            match fault.stage.as_deref() {
-                Some("image" | "plan" | "machine") => unmade = unmade.or(Some(told((outcome, fault)))),
-                _ => bad = bad.or(Some(told((outcome, fault)))),
+            match fault.is_unmade() {
+                true => unmade = unmade.or(Some(told((outcome, fault)))),
+                false => bad = bad.or(Some(told((outcome, fault)))),
             }
         }
         match (bad, unmade) {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer};
 use vambrace_bsp::text::{fault_at, read};
 use vambrace_bsp::{Architecture, Method, Size};
 
+use crate::boot::OWN_STAGES;
+use crate::diagnosis::UNMADE;
 use crate::error::{Error, Result, ResultExt};
 use crate::hypervisor::HypervisorKind;
 use crate::workspace::{Workspace, described};
@@ -281,7 +283,13 @@ impl TestPlan {
             ..BootSpec::default()
         };
         let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Self { timeout: usual_timeout(), boots: vec![boot], dir, ..Self::default() })
+        let source = (path.display().to_string(), String::new());
+        Ok(Self { timeout: usual_timeout(), boots: vec![boot], dir, source, ..Self::default() })
+    }
+
+    /// The file that it is from.
+    pub fn file(&self) -> &str {
+        &self.source.0
     }
 
     /// The folder that paths are relative to.
@@ -369,6 +377,15 @@ fn scenario_fault(name: &str, scenario: &Scenario) -> Option<(String, String)> {
         if stage.name.is_empty() || stage.name.len() > 80 || stage.name.chars().any(char::is_control) {
             return own("name", "a stage's name is 1 to 80 characters of one line".into());
         }
+        if OWN_STAGES.iter().chain(&UNMADE).any(|name| *name == stage.name) {
+            return own(
+                "name",
+                format!("`{}` is what a boot has by itself: choose another name", stage.name),
+            );
+        }
+        if scenario.stages.iter().take(index).any(|other| other.name == stage.name) {
+            return own("name", format!("two stages are called `{}`", stage.name.escape_default()));
+        }
         if stage.see.all().is_empty() || stage.see.all().iter().any(String::is_empty) {
             return own("see", "what is to be seen has at least one character".into());
         }
@@ -433,6 +450,16 @@ mod tests {
                 "is in what is typed",
             ),
             (&format!("{boot}[[scenario.x.stages]]\nname = \"n\"\nsee = \"\"\n"), "at least one character"),
+            (
+                &format!("{boot}[[scenario.x.stages]]\nname = \"machine\"\nsee = \"x\"\n"),
+                "`machine` is what a boot has by itself",
+            ),
+            (
+                &format!(
+                    "{boot}[scenario.x]\nstages = [{{name = \"n\", see = \"x\"}}, {{name = \"n\", see = \"y\"}}]\n"
+                ),
+                "two stages are called `n`",
+            ),
             (
                 &format!("{boot}[[scenario.x.stages]]\nname = \"n\"\nsee = \"a\\nb\"\n"),
                 "is more than one line",

@@ -77,8 +77,11 @@ impl Runner<'_> {
         let began = seconds_now().and_then(|now| u64::try_from(now).ok()).unwrap_or(0);
         let start = Instant::now();
         let host = host();
-        let jobs =
-            self.jobs.map_or(self.lab.map_or(host.cpus, Lab::places), NonZero::get).min(cases.len()).max(1);
+        let jobs = self
+            .jobs
+            .map_or(self.lab.map_or(host.cpus, |lab| lab.places(cases)), NonZero::get)
+            .min(cases.len())
+            .max(1);
         let needs = cases.iter().map(|case| self.memory(case) + BESIDE);
         let queue = Queue::new(needs, available().unwrap_or(host.memory).saturating_sub(LEFT));
         let sources = Sources::of(self.workspace.root());
@@ -168,15 +171,22 @@ impl Runner<'_> {
             let well = tried.attempt.fault.is_none();
             outcome.attempts.push(tried.attempt);
             if well {
-                self.store.keep_good(&case.name, &tried.lines)?;
                 outcome.verdict = if number == 1 { Verdict::Passed } else { Verdict::Flaky };
-                if !self.keep {
-                    fs::remove_dir_all(&image).context_at(&image, || "cannot remove the image")?;
+                // What goes wrong with either is not the boot's fault.
+                let kept = self.store.keep_good(&case.name, &tried.lines);
+                let removed = match self.keep {
+                    true => Ok(()),
+                    false => fs::remove_dir_all(&image).context_at(&image, || "cannot remove the image"),
+                };
+                for error in [kept, removed].into_iter().filter_map(Result::err) {
+                    self.progress.line(error.report());
                 }
                 break;
             }
         }
-        if let (Verdict::Failed, Some(why)) = (&outcome.verdict, &case.known) {
+        // What cannot even be made is known of nothing.
+        let unmade = outcome.last().and_then(|attempt| attempt.fault.as_ref()).is_some_and(Fault::is_unmade);
+        if let (Verdict::Failed, Some(why), false) = (&outcome.verdict, &case.known, unmade) {
             outcome.verdict = Verdict::Known(why.clone());
         }
         step.note(outcome.verdict.word());
@@ -199,7 +209,7 @@ impl Runner<'_> {
                 return Ok(Tried { attempt, sizes: None, lines: Vec::new() });
             }
         };
-        let sizes = built.ok().map(|(_, built)| sizes(&built)).transpose()?;
+        let sizes = built.ok().and_then(|(_, built)| sizes(&built).ok());
         let Watched { report, fault, verdicts } = match watched {
             Ok(watched) => watched,
             Err(error) => {
@@ -306,7 +316,7 @@ fn undecided(case: &Case, error: &Error) -> Outcome {
         memory: 0,
         scenario: case.scenario.clone(),
         stages: Vec::new(),
-        verdict: case.known.clone().map_or(Verdict::Failed, Verdict::Known),
+        verdict: Verdict::Failed,
         known: case.known.clone(),
         attempts: vec![Attempt { fault: Some(fault), ..Attempt::default() }],
         sizes: None,

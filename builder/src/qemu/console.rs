@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 /// Longest line that is kept: a guest that never ends one must not fill our memory.
 const MAX_LINE: usize = 1 << 16;
-/// Most lines that are kept; the oldest half goes when there are more.
+/// Most lines that are kept, and most bytes in them; the oldest half goes when there are more.
 const MAX_LINES: usize = 1 << 18;
+const MAX_BYTES: usize = 32 << 20;
 
 /// Who says a line of the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,8 @@ enum Escape {
 #[derive(Debug, Default)]
 pub(super) struct Console {
     lines: Vec<String>,
+    /// Bytes of these.
+    bytes: usize,
     /// The line that has not ended: a prompt, perhaps.
     open: Vec<u8>,
     escape: Escape,
@@ -82,10 +85,13 @@ impl Console {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.open);
-        self.lines.push(String::from_utf8_lossy(&line).into_owned());
-        if self.lines.len() > MAX_LINES {
-            let gone = MAX_LINES / 2;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        self.bytes += line.len();
+        self.lines.push(line);
+        if self.lines.len() > MAX_LINES || self.bytes > MAX_BYTES {
+            let gone = self.lines.len() / 2;
             self.lines.drain(..gone);
+            self.bytes = self.lines.iter().map(String::len).sum();
             for from in self.from.values_mut() {
                 *from = if from.0 < gone { (0, 0) } else { (from.0 - gone, from.1) };
             }

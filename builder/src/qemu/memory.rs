@@ -14,6 +14,8 @@ use vambrace_core::console_ring::log_in;
 use crate::error::{Error, Result, ResultExt};
 use crate::fdt;
 
+/// Most bytes of the path of a socket.
+const MOST_PATH: usize = 107;
 /// Bytes that QEMU writes to a file at once.
 const PIECE: u64 = 128 << 20;
 /// Bytes of a piece that are in the next one too: a log that lies across is found there.
@@ -63,7 +65,14 @@ impl Monitor {
     /// A place for a monitor.
     pub(super) fn new() -> Result<Self> {
         let dir = tempfile::tempdir().context(|| "cannot make a folder for QEMU's monitor")?;
-        Ok(Self { dir })
+        let monitor = Self { dir };
+        // unix(7): a socket's path has 107 bytes at most.
+        match monitor.socket().as_os_str().len() {
+            0..=MOST_PATH => Ok(monitor),
+            _ => Err(Error::new("the path of QEMU's monitor is too long for a socket")
+                .at(monitor.socket())
+                .help("set TMPDIR to a shorter one")),
+        }
     }
 
     fn socket(&self) -> PathBuf {

@@ -203,6 +203,8 @@ pub struct FollowReport {
     pub lines: Vec<String>,
     /// What QEMU itself has said.
     pub messages: String,
+    /// What was started.
+    pub starts: Starts,
     /// Whether the machine's memory was looked into.
     pub looked: Looked,
     /// The lines of the hypervisor's log in it, where they were found.
@@ -405,7 +407,7 @@ pub fn follow(request: FollowRequest<'_>, progress: &Progress) -> Result<FollowR
         }
     }
     let messages = said(&mut messages);
-    Ok(FollowReport { reached, missed, reason, lines, messages, looked, log, misplaced, cpus })
+    Ok(FollowReport { reached, missed, reason, lines, messages, starts, looked, log, misplaced, cpus })
 }
 
 /// The bytes that a console says next; none where it has ended, nothing where it is silent for a moment.

@@ -11,25 +11,40 @@ use super::{USUAL_BAUD, board_tags, told};
 use crate::cache::replace_file;
 use crate::decision::Decision;
 use crate::error::{Result, ResultExt};
+use crate::progress::Progress;
 
 /// Writes what labgrid needs for the boards of `decisions` into the folder `dir`, which is made if it is not there:
-/// BOARD.yaml, an environment; exporter.yaml; and places.sh.
+/// BOARD.yaml, an environment; exporter.yaml; and places.sh. The first two are to be completed, and stay as they are where they
+/// are there.
 ///
 /// # Errors
 ///
 /// A file that cannot be written.
-pub fn write_config<'a>(dir: &Path, decisions: impl IntoIterator<Item = &'a Decision>) -> Result<()> {
+pub fn write_config<'a>(
+    dir: &Path,
+    decisions: impl IntoIterator<Item = &'a Decision>,
+    progress: &Progress,
+) -> Result<()> {
     fs::create_dir_all(dir).context_at(dir, || "cannot make the folder")?;
     let mut places: BTreeMap<String, &Decision> = BTreeMap::new();
     for decision in decisions {
         places.entry(place(decision)).or_insert(decision);
     }
-    let write = |name: &str, text: &str| replace_file(&dir.join(name), text.as_bytes());
+    let write = |name: &str, text: &str| to_complete(&dir.join(name), text, progress);
     for (place, decision) in &places {
         write(&format!("{}.yaml", decision.board.id), &environment(place, decision))?;
     }
     write("exporter.yaml", &exporter(&places))?;
-    write("places.sh", &commands(&places))
+    replace_file(&dir.join("places.sh"), commands(&places).as_bytes())
+}
+
+/// Writes a file that somebody completes by hand, unless it is there: then it has been.
+pub(in super::super) fn to_complete(path: &Path, text: &str, progress: &Progress) -> Result<()> {
+    if path.exists() {
+        progress.line(format!("{} is there already, and stays as it is", path.display()));
+        return Ok(());
+    }
+    replace_file(path, text.as_bytes())
 }
 
 /// The name of a place, of what tells it from others.
@@ -93,8 +108,10 @@ fn commands(places: &BTreeMap<String, &Decision>) -> String {
     for (place, decision) in places {
         let tags = told(&board_tags(decision), " ");
         text.push_str(&format!(
-            "labgrid-client -p {place} create\n\
-             labgrid-client -p {place} add-match '*/{place}/*'\n\
+            "if ! labgrid-client -p {place} show >/dev/null 2>&1; then\n\
+             \x20   labgrid-client -p {place} create\n\
+             \x20   labgrid-client -p {place} add-match '*/{place}/*'\n\
+             fi\n\
              labgrid-client -p {place} set-tags {tags}\n"
         ));
     }

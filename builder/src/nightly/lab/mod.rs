@@ -13,14 +13,15 @@
 
 mod config;
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
-use tempfile::NamedTempFile;
+use tempfile::TempDir;
 
+pub(super) use config::to_complete;
 pub use config::write_config;
 
 use super::case::Case;
@@ -52,7 +53,26 @@ pub struct Lab {
     /// Where environments may be, by board.
     environments: Option<PathBuf>,
     places: Vec<Place>,
-    program: NamedTempFile,
+    program: Program,
+}
+
+/// `place.py`, in a folder that is nobody else's: Python looks for modules beside the program first.
+#[derive(Debug)]
+struct Program {
+    dir: TempDir,
+}
+
+impl Program {
+    fn new() -> Result<Self> {
+        let failed = || "cannot make a file for the program that talks to labgrid";
+        let program = Self { dir: tempfile::tempdir().context(failed)? };
+        fs::write(program.path(), PROGRAM).context(failed)?;
+        Ok(program)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("place.py")
+    }
 }
 
 impl Lab {
@@ -63,9 +83,7 @@ impl Lab {
     ///
     /// A Python that is not there or has no labgrid, and a coordinator that does not answer.
     pub fn open(coordinator: &str, python: &Path, environments: Option<&Path>) -> Result<Self> {
-        let failed = || "cannot make a file for the program that talks to labgrid";
-        let mut program = tempfile::Builder::new().suffix(".py").tempfile().context(failed)?;
-        program.write_all(PROGRAM.as_bytes()).and_then(|()| program.flush()).context(failed)?;
+        let program = Program::new()?;
         let asked = Command::new(python)
             .arg(program.path())
             .args(["places", coordinator])
@@ -93,9 +111,12 @@ impl Lab {
         })
     }
 
-    /// How many boots can be at once.
-    pub fn places(&self) -> usize {
-        self.places.len()
+    /// How many of its places have one of these boards: so many boots can be at once.
+    pub(super) fn places(&self, cases: &[Case]) -> usize {
+        let board = |case: &Case| case.request.board.split(':').next().unwrap_or_default().to_owned();
+        let wanted: BTreeSet<String> = cases.iter().map(board).collect();
+        let has = |place: &&Place| place.tags.get("board").is_some_and(|board| wanted.contains(board));
+        self.places.iter().filter(has).count()
     }
 
     /// Why this lab has no board for the boot, if it has none.
@@ -156,6 +177,7 @@ fn places(json: &[u8]) -> Result<Vec<Place>> {
 mod tests {
     use super::super::case::decided;
     use super::*;
+    use crate::progress::Progress;
 
     fn lab(places: &str) -> Lab {
         Lab {
@@ -163,7 +185,7 @@ mod tests {
             python: "python3".into(),
             environments: None,
             places: super::places(places.as_bytes()).unwrap(),
-            program: NamedTempFile::new().unwrap(),
+            program: Program::new().unwrap(),
         }
     }
 
@@ -194,7 +216,16 @@ mod tests {
     fn each_board_of_a_plan_has_its_files() {
         let dir = tempfile::tempdir().unwrap();
         let all = decided("[[boot]]\nboard = [\"pine64-plus\", \"qemu-arm64\", \"qemu-arm64:gicv3\"]\n");
-        write_config(dir.path(), all.iter().map(|(_, decision)| decision)).unwrap();
+        let decisions = || all.iter().map(|(_, decision)| decision);
+        write_config(dir.path(), decisions(), &Progress::quiet()).unwrap();
+        // Somebody has completed one.
+        std::fs::write(
+            dir.path().join("pine64-plus.yaml"),
+            "mine\n      RemotePlace:\n        name: pine64-plus\n",
+        )
+        .unwrap();
+        write_config(dir.path(), decisions(), &Progress::quiet()).unwrap();
+        assert!(std::fs::read_to_string(dir.path().join("pine64-plus.yaml")).unwrap().starts_with("mine"));
         let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
         assert!(text("pine64-plus.yaml").contains("\n      RemotePlace:\n        name: pine64-plus\n"));
         assert!(text("exporter.yaml").contains("\npine64-plus:\n  USBSerialPort:\n"));

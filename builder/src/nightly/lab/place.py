@@ -4,8 +4,8 @@
         Prints all places as JSON: name, tags, who has it.
     place.py console COORDINATOR [--env FILE] [--image FILE] --tag KEY=VALUE...
         Waits for a place with these tags, turns it off, writes the image onto its medium, turns it on, and copies
-        between its serial line and standard input and output. It ends with its input, SIGTERM or SIGINT: the place is
-        turned off and given back then, whatever became of it.
+        between its serial line and standard input and output. It ends with its input, SIGTERM or SIGINT, but never
+        while the medium is written: the place is turned off and given back then, whatever became of it.
 
 On standard output, before the machine's first byte, are lines that begin with `vambrace-lab: `; the last of them is
 `vambrace-lab: power on`. What goes wrong is said on standard error, with status 1.
@@ -68,6 +68,34 @@ class Fault(Exception):
 
 class Stopped(BaseException):
     """We are to end."""
+
+
+class Signals:
+    """What ends us: once, and not while a medium is written. A writer at the exporter's computer does not end with us, and
+    must not write to a card that is somebody else's by then."""
+
+    def __init__(self):
+        self.asked = self.held = self.over = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.ask)
+
+    def ask(self, *_):
+        self.asked = True
+        self.end()
+
+    def end(self):
+        if self.asked and not self.held and not self.over:
+            self.over = True
+            raise Stopped
+
+    @contextlib.contextmanager
+    def hold(self):
+        self.held = True
+        try:
+            yield
+        finally:
+            self.held = False
+            self.end()
 
 
 def say(text):
@@ -150,14 +178,13 @@ class Board:
     def __init__(self, coordinator, env):
         manager = RemotePlaceManager.get()
         manager.session, manager.loop = coordinator.session, coordinator.session.loop
-        name = coordinator.place
+        self.place = name = coordinator.place
+        self.tags = coordinator.session.places[name].tags
         if env is None:
             self.target = Target(name)
             RemotePlace(self.target, name=name)
         else:
             self.target = env.get_target("main")
-            if self.target is None:
-                raise Fault("the environment has no target `main`")
         kinds = {type(resource).__name__ for resource in self.target.resources}
         self.console = self.driver("ConsoleProtocol", kinds, {"NetworkSerialPort": "SerialDriver"}, activate=False)
         self.power = self.driver("PowerProtocol", kinds, POWER)
@@ -183,6 +210,11 @@ class Board:
 
     def write(self, image):
         if self.storage is None:
+            if self.tags.get("medium") != "fixed":
+                raise Fault(
+                    f"place {self.place} has no medium that labgrid can write; "
+                    "where it is to boot what it has, it needs the tag medium=fixed"
+                )
             say("the place has no medium that can be written: it boots what it has")
             return
         if self.mux is not None:
@@ -242,7 +274,10 @@ def environment(path, place, folder):
     """The environment of `path`, with the place that we have in the place of its own."""
     with open(path, encoding="utf-8") as file:
         data = load(file)
-    target = data["targets"]["main"]
+    try:
+        target = data["targets"]["main"]
+    except (KeyError, TypeError) as error:
+        raise Fault(f"the environment {path} has no target `main`") from error
     target["resources"] = {"RemotePlace": {"name": place}}
     data["imports"] = [
         os.path.join(os.path.dirname(os.path.abspath(path)), name) if name.endswith(".py") else name
@@ -255,59 +290,55 @@ def environment(path, place, folder):
 
 
 def console(args):
-    def stop(*_):
-        raise Stopped
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
     coordinator, board, faults, folder = None, None, [], tempfile.mkdtemp()
     step = "asking the coordinator"
+    signals = Signals()
     try:
-        given = Input()
-        given.start()
-        coordinator = Coordinator(args.coordinator)
-        step = "acquiring a place"
-        coordinator.acquire(dict(tag.split("=", 1) for tag in args.tag))
-        step = f"preparing place {coordinator.place}"
-        board = Board(coordinator, args.env and environment(args.env, coordinator.place, folder))
-        step = f"turning off place {coordinator.place}"
-        board.power.off()
-        if args.image:
-            step = f"writing the medium of place {coordinator.place}"
-            board.write(args.image)
-        if not args.image or board.storage is None:
-            time.sleep(OFF)
-        step = f"opening the serial line of place {coordinator.place}"
-        board.target.activate(board.console)
-        # What the line still had of the boot before is not this one's.
-        with contextlib.suppress(TIMEOUT):
-            while board.console.read(size=1, timeout=0.2):
-                pass
-        step = f"turning on place {coordinator.place}"
-        say("power on")
-        board.power.on()
-        given.connect(board.console)
-        copy(board.console, coordinator.place)
+        try:
+            given = Input()
+            given.start()
+            coordinator = Coordinator(args.coordinator)
+            step = "acquiring a place"
+            coordinator.acquire(dict(tag.split("=", 1) for tag in args.tag))
+            step = f"preparing place {coordinator.place}"
+            board = Board(coordinator, args.env and environment(args.env, coordinator.place, folder))
+            step = f"turning off place {coordinator.place}"
+            board.power.off()
+            if args.image:
+                step = f"writing the medium of place {coordinator.place}"
+                with signals.hold():
+                    board.write(args.image)
+            if not args.image or board.storage is None:
+                time.sleep(OFF)
+            step = f"opening the serial line of place {coordinator.place}"
+            board.target.activate(board.console)
+            # What the line still had of the boot before is not this one's.
+            with contextlib.suppress(TIMEOUT):
+                while board.console.read(size=1, timeout=0.2):
+                    pass
+            step = f"turning on place {coordinator.place}"
+            say("power on")
+            board.power.on()
+            given.connect(board.console)
+            copy(board.console, coordinator.place)
+        except Fault as error:
+            faults.append(str(error))
+        except Exception as error:
+            faults.append(f"{step}: {reason(error)}")
+        signals.over = True
     except Stopped:
         pass
-    except Fault as error:
-        faults.append(str(error))
-    except Exception as error:
-        faults.append(f"{step}: {reason(error)}")
-    finally:
-        # Nothing ends us before the place is given back.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        if board is not None:
-            try:
-                board.power.off()
-            except Exception as error:
-                faults.append(f"place {coordinator.place} could not be turned off: {reason(error)}")
-            with contextlib.suppress(Exception):
-                board.target.cleanup()
-        if coordinator is not None:
-            faults += coordinator.release()
-        shutil.rmtree(folder, ignore_errors=True)
+    # Nothing ends us any more before the place is given back.
+    if board is not None:
+        try:
+            board.power.off()
+        except Exception as error:
+            faults.append(f"place {coordinator.place} could not be turned off: {reason(error)}")
+        with contextlib.suppress(Exception):
+            board.target.cleanup()
+    if coordinator is not None:
+        faults += coordinator.release()
+    shutil.rmtree(folder, ignore_errors=True)
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

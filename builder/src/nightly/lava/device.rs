@@ -7,6 +7,11 @@ use vambrace_bsp::Board;
 
 use super::super::lab::USUAL_BAUD;
 
+/// The name of the device type of `board`: not that of LAVA's own, which boots it in another way.
+pub(super) fn device_type(board: &Board) -> String {
+    format!("vambrace-{}", board.id)
+}
+
 /// The device type of `board`. A lab whose cards are moved by something else sets `flasher_deploy_commands`.
 pub(super) fn kind(board: &Board) -> String {
     format!(
@@ -30,7 +35,7 @@ pub(super) fn kind(board: &Board) -> String {
          \x20   methods:\n\
          \x20     minimal:\n\
          {{% endblock body %}}\n",
-        id = board.id,
+        id = device_type(board),
         name = board.name,
     )
 }
@@ -51,6 +56,6 @@ pub(super) fn example(board: &Board) -> String {
          {{# What moves the card, and where it is then. #}}\n\
          {{% set sd_mux = '/dev/usb-sd-mux/CHANGE-ME' %}}\n\
          {{% set sd_card = '/dev/disk/by-path/CHANGE-ME' %}}\n",
-        id = board.id,
+        id = device_type(board),
     )
 }

@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use super::super::case::Case;
-use crate::boot::{failures, stages};
+use super::device::device_type;
+use crate::boot::{SELF_TEST, failures, stages};
 use crate::decision::Decision;
 use crate::diagnosis::SELFTEST;
-use crate::qemu::{Speaker, Stage, Starts};
+use crate::qemu::{Speaker, Starts};
 use crate::sources::Sources;
 use crate::workspace::Workspace;
 
@@ -25,6 +26,16 @@ const BETWEEN: u64 = 600;
 /// before what it waits for.
 const NO_PROMPT: &str = "(?!)";
 
+/// Who sees a job, its log and its results in LAVA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Visibility {
+    /// Who submitted it.
+    Personal,
+    /// Everybody.
+    Public,
+}
+
 /// A job.
 #[derive(Debug, Serialize)]
 pub(super) struct Job {
@@ -33,7 +44,7 @@ pub(super) struct Job {
     /// What of a board's devices may boot it: those with these tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
-    visibility: &'static str,
+    visibility: Visibility,
     timeouts: BTreeMap<&'static str, Timeout>,
     /// For people, and for LAVA's queries.
     metadata: BTreeMap<&'static str, String>,
@@ -117,6 +128,7 @@ impl Job {
         decision: &Decision,
         image: File,
         bmap: File,
+        visibility: Visibility,
     ) -> Self {
         let seconds = |seconds: u64| Timeout { seconds };
         let whole = seconds(case.timeout + DEPLOYING + TURNING_ON + BETWEEN);
@@ -131,13 +143,13 @@ impl Job {
         metadata.extend(case.known.clone().map(|why| ("known-to-fail", why)));
         Self {
             job_name: case.name.clone(),
-            device_type: decision.board.id.clone(),
+            device_type: device_type(&decision.board),
             tags: super::super::lab::tags(case, decision)
                 .into_iter()
                 .filter(|(name, _)| *name != "board")
                 .map(|(name, value)| format!("{name}-{value}"))
                 .collect(),
-            visibility: "public",
+            visibility,
             timeouts: BTreeMap::from([
                 ("job", whole),
                 ("action", seconds(DEPLOYING)),
@@ -160,8 +172,9 @@ fn script(case: &Case, decision: &Decision) -> Vec<Line> {
             message: line_of(Speaker::Machine, &escaped(&words)),
             error: Some(format!("the console says: {words}")),
         });
-        // Whole words, so that one that has come by half is not taken for another.
-        let verdict = format!(r"{}(?!done)\S+ (?!ok[ \r\n])\S+[ \r\n]", escaped(SELFTEST));
+        // Whole words, so that one that has come by half is not taken for another. What has no word behind its name is
+        // no verdict.
+        let verdict = format!(r"{}(?!done[ \r\n])\S+(?:[\r\n]| (?!ok[ \r\n])\S*[ \r\n])", escaped(SELFTEST));
         let of_self_test = Message {
             message: line_of(Speaker::Machine, &verdict),
             error: Some("dom0's self-test found something wrong".to_owned()),
@@ -169,20 +182,28 @@ fn script(case: &Case, decision: &Decision) -> Vec<Line> {
         of_console.chain([of_self_test]).collect()
     };
     let mut typed = None;
-    let mut line = |stage: Stage| {
-        let seen = stage
-            .any_of
-            .iter()
-            .map(|words| Message { message: line_of(stage.speaker, &escaped(words)), error: None });
-        Line {
-            name: plain(&stage.name),
-            command: std::mem::replace(&mut typed, stage.send.clone()),
-            wait_for_prompt: false,
-            successes: seen.collect(),
-            failures: wrong(),
+    let mut lines = Vec::new();
+    for (number, stage) in (1..).zip(stages(decision, &case.stages, Starts::Lab)) {
+        let mut line = |name: String, successes: Vec<String>| {
+            let message = |message| Message { message, error: None };
+            lines.push(Line {
+                name,
+                command: typed.take(),
+                wait_for_prompt: false,
+                successes: successes.into_iter().map(message).collect(),
+                failures: wrong(),
+            });
+        };
+        if stage.name == SELF_TEST {
+            // An end without a verdict is none.
+            let verdict = format!(r"{}(?!done[ \r\n])\S+ ok[ \r\n]", escaped(SELFTEST));
+            line("first-verdict".to_owned(), vec![line_of(stage.speaker, &verdict)]);
         }
-    };
-    stages(decision, &case.stages, Starts::Lab).into_iter().map(&mut line).collect()
+        let seen = stage.any_of.iter().map(|words| line_of(stage.speaker, &escaped(words)));
+        line(plain(&stage.name, number), seen.collect());
+        typed = stage.send;
+    }
+    lines
 }
 
 /// The expression for `words` in one line of this speaker's. A guest's lines begin with what the hypervisor marks them
@@ -192,7 +213,8 @@ fn line_of(speaker: Speaker, words: &str) -> String {
         Speaker::Machine => r"(?!\(d\d+\) |\(XEN\) DOM\d+: )".to_owned(),
         Speaker::Guest(number) => format!(r"(?:\(d{number}\) |\(XEN\) DOM{number}: )"),
     };
-    format!(r"(?:^|[\r\n]){start}[^\r\n]*{words}")
+    // Where a line begins its end before it tells, and not `^`: LAVA searches what came last, which may begin anywhere.
+    format!(r"[\r\n]{start}[^\r\n]*{words}")
 }
 
 /// The expression for `text` as it is.
@@ -201,10 +223,11 @@ fn escaped(text: &str) -> String {
     text.chars().flat_map(one).collect()
 }
 
-/// A stage's name as LAVA takes one: of letters, digits and `-`.
-fn plain(name: &str) -> String {
+/// The name of the stage of this number as LAVA takes one: of letters, digits and `-`.
+fn plain(name: &str, number: usize) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join("-")
+    let words = words.collect::<Vec<_>>().join("-");
+    if words.is_empty() { format!("stage-{number}") } else { words }
 }
 
 #[cfg(test)]
@@ -219,9 +242,14 @@ mod tests {
         let [(case, decision)] = &decided(plan)[..] else { panic!("one boot") };
         let file = |url: &str| File { url: url.into(), sha256: "00".into(), packing: None };
         let workspace = crate::workspace::Workspace::open(None, None).unwrap();
-        let job = Job::new(&workspace, case, decision, file("http://a/i"), file("http://a/m"));
+        let (image, map) = (file("http://a/i"), file("http://a/m"));
+        let job = Job::new(&workspace, case, decision, image, map, Visibility::Personal);
         let job = serde_json::to_value(job).unwrap();
         assert_eq!(job["tags"], serde_json::json!(["cpus-2"]));
+        assert_eq!(
+            (&job["device_type"], &job["visibility"]),
+            (&"vambrace-pine64-plus".into(), &"personal".into())
+        );
         assert_eq!(job["actions"][0]["deploy"]["images"]["image"]["sha256sum"], "00");
         let script = job.pointer("/actions/2/test/interactive/0/script").unwrap().as_array().unwrap();
         let typed: Vec<_> = script.iter().filter(|line| !line["command"].is_null()).collect();
@@ -237,6 +265,7 @@ mod tests {
     #[test]
     fn words_are_looked_for_as_they_are() {
         assert_eq!(escaped("(VMB) a_b. ü"), r"\(VMB\) a\_b\. ü");
-        assert_eq!(plain("kernel of guest `web`"), "kernel-of-guest-web");
+        assert_eq!(plain("kernel of guest `web`", 3), "kernel-of-guest-web");
+        assert_eq!(plain("网页", 3), "stage-3");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   case --> decision --> image, packed --> jobs/NAME.yaml --> LAVA: write the card, power on, serial line, results
-//!   board.toml -----------------------> device-types/BOARD.jinja2 <-- devices/BOARD-01.jinja2: the lab's cables
+//!   board.toml -----------------------> device-types/vambrace-BOARD.jinja2 <-- devices/vambrace-BOARD-01.jinja2: the lab's cables
 //! ```
 //!
 //! LAVA runs a job whole, and its report is LAVA's own. The stages are those that we follow ourselves.
@@ -17,6 +17,7 @@ use std::path::Path;
 
 use super::case::Case;
 use super::image::image;
+use super::lab::to_complete;
 use crate::cache::{replace_file, sha256, to_json};
 use crate::decision::Decision;
 use crate::error::{Error, Result, ResultExt};
@@ -25,6 +26,7 @@ use crate::image::packed_path;
 use crate::image::packing::Packing;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
+pub use job::Visibility;
 use job::{File, Job};
 
 /// How images are packed for the way to the lab.
@@ -43,6 +45,7 @@ pub fn write_jobs(
     cases: &[Case],
     dir: &Path,
     url: Option<&str>,
+    visibility: Visibility,
     progress: &Progress,
 ) -> Result<()> {
     for name in ["jobs", "images", "device-types", "devices"] {
@@ -56,20 +59,27 @@ pub fn write_jobs(
     for case in cases {
         let step = progress.step(&case.name);
         let decision = case.decide(workspace, Some(dir.join("images").join(&case.name)))?;
-        let job = job(workspace, case, &decision, &dir, &url)?;
+        let job = job(workspace, case, &decision, (&dir, &url), visibility)?;
         replace_file(&dir.join(format!("jobs/{}.yaml", case.name)), &to_json(&job)?)?;
         boards.entry(decision.board.id.clone()).or_insert(decision.board);
         step.note("written");
     }
-    for (id, board) in &boards {
-        replace_file(&dir.join(format!("device-types/{id}.jinja2")), device::kind(board).as_bytes())?;
-        replace_file(&dir.join(format!("devices/{id}-01.jinja2")), device::example(board).as_bytes())?;
+    for board in boards.values() {
+        let name = device::device_type(board);
+        replace_file(&dir.join(format!("device-types/{name}.jinja2")), device::kind(board).as_bytes())?;
+        to_complete(&dir.join(format!("devices/{name}-01.jinja2")), &device::example(board), progress)?;
     }
     Ok(())
 }
 
 /// The job that boots `case`, whose image is built for it.
-fn job(workspace: &Workspace, case: &Case, decision: &Decision, dir: &Path, url: &str) -> Result<Job> {
+fn job(
+    workspace: &Workspace,
+    case: &Case,
+    decision: &Decision,
+    (dir, url): (&Path, &str),
+    visibility: Visibility,
+) -> Result<Job> {
     let (_, built) = image(workspace, case, decision, &[PACKING])?;
     let of = |path: &Path, sha256: String| -> Result<File> {
         let name = path.strip_prefix(dir).ok().and_then(Path::to_str);
@@ -83,5 +93,6 @@ fn job(workspace: &Workspace, case: &Case, decision: &Decision, dir: &Path, url:
         bmap::beside(&built.image).ok_or_else(|| Error::new("the image has no map").at(&built.image))?;
     let text = fs::read(&map).context_at(&map, || "cannot read the image's map")?;
     let map = of(&map, sha256(&text))?;
-    Ok(Job::new(workspace, case, decision, File { packing: Some(PACKING_NAME), ..image }, map))
+    let image = File { packing: Some(PACKING_NAME), ..image };
+    Ok(Job::new(workspace, case, decision, image, map, visibility))
 }
