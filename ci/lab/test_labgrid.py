@@ -367,6 +367,7 @@ class Test:
                 until("the giving back", self.lab.is_free)
             check(f"{number.name} while it is written: it is written to its end first", kept and ended.exists())
             self.given_back(f"{number.name} while it is written")
+            check(f"{number.name} while it is written: the board has its card", board.has_card == "dut")
         check("the board was not turned on for it", board.starts == starts, board.starts)
         (self.computer.bin / "bmaptool").unlink()
 

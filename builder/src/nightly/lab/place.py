@@ -98,6 +98,24 @@ class Signals:
             self.end()
 
 
+class Output:
+    """Standard output, on which nobody may hang any more: labgrid writes to it too, while it waits for a writer to end."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text):
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.write(text)
+
+    def flush(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.flush()
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
 def say(text):
     sys.stdout.write(f"vambrace-lab: {text}\n")
     sys.stdout.flush()
@@ -219,14 +237,17 @@ class Board:
             return
         if self.mux is not None:
             self.mux.set_mode("host")
-        if not os.path.exists(f"{image}.bmap") or not self.has("bmaptool"):
-            mode = Mode.DD
-        else:
-            mode = Mode.BMAPTOOL
-        say(f"writing {os.path.basename(image)} with {mode}")
-        self.storage.write_image(image, mode)
-        if self.mux is not None:
-            self.mux.set_mode("dut")
+        try:
+            if not os.path.exists(f"{image}.bmap") or not self.has("bmaptool"):
+                mode = Mode.DD
+            else:
+                mode = Mode.BMAPTOOL
+            say(f"writing {os.path.basename(image)} with {mode}")
+            self.storage.write_image(image, mode)
+        finally:
+            # Whoever has the board next finds its card in it.
+            if self.mux is not None:
+                self.mux.set_mode("dut")
 
     def has(self, program):
         """Whether the computer with the medium has the program."""
@@ -293,6 +314,7 @@ def console(args):
     coordinator, board, faults, folder = None, None, [], tempfile.mkdtemp()
     step = "asking the coordinator"
     signals = Signals()
+    sys.stdout = Output(sys.stdout)
     try:
         try:
             given = Input()
