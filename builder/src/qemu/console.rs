@@ -238,4 +238,13 @@ mod tests {
         console.push(b"end\n");
         assert!(console.take(Speaker::Machine, &words(&["end"])));
     }
+
+    #[test]
+    fn long_lines_fill_no_more_memory_than_short_ones() {
+        let mut console = Console::default();
+        let line = [[b'x'; MAX_LINE - 2].as_slice(), b"\n"].concat();
+        (0..2 * MAX_BYTES / MAX_LINE).for_each(|_| console.push(&line));
+        let kept: usize = console.into_lines().iter().map(String::len).sum();
+        assert!((MAX_BYTES / 2..=MAX_BYTES).contains(&kept), "{kept}");
+    }
 }
