@@ -1,7 +1,7 @@
 //! `vambrace test`.
 
 use super::print;
-use crate::config::USUAL_FILE;
+use crate::config::{ImageConfig, USUAL_FILE};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::nightly::bisect::{Step, bisect};
@@ -39,7 +39,7 @@ The folder of --out has report.html, report.md, report.json, junit.xml, and the 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Test {
-    /// The plan [default: test-plan.toml of this folder; else the image of vambrace.toml in it; else the plan of the sources]
+    /// The plan, or an image's description [default: test-plan.toml of this folder; else the image of vambrace.toml in it; else the plan of the sources]
     plan: Option<PathBuf>,
     /// Run the boots of this name, this kind, or this pattern (`uefi-*`); may be given several times [default: all]
     #[arg(long, value_name = "WORD", help_heading = "Run")]
@@ -260,7 +260,12 @@ fn search(
 /// The plan that is named, or the one that is meant.
 fn plan(workspace: &Workspace, named: Option<&Path>) -> Result<TestPlan> {
     if let Some(named) = named {
-        return TestPlan::read(named);
+        // Or the description of an image, which is booted as it is.
+        let described = |error| match ImageConfig::read(named, &[]) {
+            Ok(_) => TestPlan::of_image(named, workspace),
+            Err(_) => Err(error),
+        };
+        return TestPlan::read(named).or_else(described);
     }
     if Path::new(USUAL_PLAN).is_file() {
         return TestPlan::read(Path::new(USUAL_PLAN));
@@ -296,6 +301,25 @@ fn listed(cases: &[Case]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_s_description_is_a_plan_of_one_boot() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let workspace = Workspace::open(Some(&sources), None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let of = |text: &str| {
+            let path = dir.path().join("gateway.toml");
+            std::fs::write(&path, text).unwrap();
+            plan(&workspace, Some(&path)).map_err(|error| error.report())
+        };
+        assert_eq!(of("board = \"qemu-arm64\"\n").unwrap().boots.len(), 1);
+        assert_eq!(
+            of("[[boot]]\nboard = \"qemu-arm64\"\n[[boot]]\nboard = \"pine64-plus\"\n").unwrap().boots.len(),
+            2
+        );
+        let said = of("[[boot]]\nbord = \"qemu-arm64\"\n").unwrap_err();
+        assert!(said.contains("did you mean `board`?"), "{said}");
+    }
 
     #[test]
     fn shares_are_all_of_it_and_nothing_twice() {
